@@ -1,0 +1,259 @@
+"""Builds Picto's packaged data from the packages that people published it in.
+
+    cldr-annotations-full (npm)      names and keywords per language    -> annotations.json.xz
+    openmoji (npm)                   groups and order, colour and line drawings \\
+    @twemoji/svg (npm)               colour drawings                     > concepts.json, STYLE.zip
+    fonts-noto-color-emoji (Debian)  colour bitmaps, 136 x 128           /
+
+The same sources give the same bytes; `CHECKSUMS` in the packaged folder holds their SHA-256.
+"""
+
+import hashlib
+import io
+import json
+import lzma
+import subprocess
+import tarfile
+import zipfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from PIL import Image, ImageDraw, ImageFont
+
+from polylens.errors import UserError
+
+PICTURE_SIZE = 64
+MIN_NAMES_PER_LANGUAGE = 1300
+HELDOUT_SHARE = 0.10
+VALIDATION_SHARE = 0.10
+SCORED_GROUPS = (
+    "smileys-emotion",
+    "people-body",
+    "animals-nature",
+    "food-drink",
+    "travel-places",
+    "activities",
+    "objects",
+)
+CLOCK_FACES = {f"{code:x}" for code in range(0x1F550, 0x1F568)}
+NOTO_STRIKE = 109
+NOTO_GLYPH_WIDTH = 136
+
+
+@dataclass(frozen=True)
+class Source:
+    file: str
+    sha256: str
+    fetch: tuple[str, ...]
+
+
+SOURCES = {
+    "cldr": Source(
+        "cldr-annotations-full-48.2.0.tgz",
+        "28576e51225deb51e3ddd734b0f824a0079682cb5d8c27faa9f68149317a14d1",
+        ("npm", "pack", "cldr-annotations-full@48.2.0"),
+    ),
+    "openmoji": Source(
+        "openmoji-17.0.0.tgz",
+        "55ee7d13485dec86e9f38c1f3a645a13382d33ff97c0cd845ee824b0aef45e68",
+        ("npm", "pack", "openmoji@17.0.0"),
+    ),
+    "twemoji": Source(
+        "twemoji-svg-15.0.0.tgz",
+        "1d2907557a422c7c4e3feca50ef915c39da1db3d76b4a4d7e73fb59bce4403c3",
+        ("npm", "pack", "@twemoji/svg@15.0.0"),
+    ),
+    "noto": Source(
+        "fonts-noto-color-emoji_2.042-0+deb12u1_all.deb",
+        "a5ab0f69c7938423862320d9aca5dd187b3fd879d6a9a57dd52e17c3fa8d2751",
+        ("apt-get", "download", "fonts-noto-color-emoji=2.042-0+deb12u1"),
+    ),
+}
+
+
+def build(sources: Path, out: Path, *, report: Callable[[str], None] = print) -> dict[str, str]:
+    """Build the packaged data from the archives in `sources` (fetched there where absent) into `out`.
+
+    Returns the SHA-256 of every file written. Raises `UserError` when a source is missing or is not the pinned one.
+    """
+    sources.mkdir(parents=True, exist_ok=True)
+    out.mkdir(parents=True, exist_ok=True)
+    archives = {name: _archive(source, sources, report) for name, source in SOURCES.items()}
+
+    report("reading annotations")
+    annotations = _read_annotations(archives["cldr"])
+    draw = {
+        "noto": _noto_drawer(archives["noto"], sources),
+        "openmoji": _svg_drawer(archives["openmoji"], "package/color/svg/", str.upper),
+        "openmoji-line": _svg_drawer(archives["openmoji"], "package/black/svg/", str.upper),
+        "twemoji": _svg_drawer(archives["twemoji"], "package/", str.lower),
+    }
+    pictures: dict[str, dict[str, bytes]] = {style: {} for style in draw}
+    concepts = []
+    for row in _openmoji_rows(archives["openmoji"]):
+        emoji = row["emoji"].replace("\ufe0f", "")
+        if emoji not in annotations["en"]:
+            continue
+        drawn = {style: drawer(row["emoji"]) for style, drawer in draw.items()}
+        if not all(drawn.values()):
+            continue
+        concept = _concept(emoji, row)
+        concepts.append(concept)
+        for style, picture in drawn.items():
+            pictures[style][concept["id"]] = _encode(picture)
+    report(f"{len(concepts)} pictograms drawn in {len(draw)} styles")
+
+    named = {
+        language: {
+            concept["id"]: rows[concept["emoji"]] for concept in concepts if concept["emoji"] in rows
+        }
+        for language, rows in annotations.items()
+    }
+    named = {language: rows for language, rows in named.items() if len(rows) >= MIN_NAMES_PER_LANGUAGE}
+    report(f"{len(named)} languages with at least {MIN_NAMES_PER_LANGUAGE} names")
+
+    _write_json(out / "concepts.json", concepts)
+    text = json.dumps(named, ensure_ascii=False, separators=(",", ":"), sort_keys=True)
+    (out / "annotations.json.xz").write_bytes(lzma.compress(text.encode(), preset=9))
+    for style, files in pictures.items():
+        _write_zip(out / f"{style}.zip", files)
+    return checksums(out)
+
+
+def checksums(folder: Path) -> dict[str, str]:
+    """SHA-256 of every data file of a packaged folder, by file name."""
+    files = [folder / "concepts.json", folder / "annotations.json.xz", *sorted(folder.glob("*.zip"))]
+    return {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
+
+
+def _archive(source: Source, folder: Path, report: Callable[[str], None]) -> Path:
+    path = folder / source.file
+    if not path.exists():
+        report(f"fetching {source.file}")
+        try:
+            subprocess.run(source.fetch, cwd=folder, check=True, capture_output=True)
+        except (OSError, subprocess.CalledProcessError) as error:
+            raise UserError(
+                f"could not fetch {source.file} with `{' '.join(source.fetch)}`: put the file into {folder} yourself."
+            ) from error
+    found = hashlib.sha256(path.read_bytes()).hexdigest()
+    if found != source.sha256:
+        raise UserError(f"{path} has SHA-256 {found}, expected {source.sha256}: delete it to fetch the pinned version.")
+    return path
+
+
+def _read_annotations(archive: Path) -> dict[str, dict[str, tuple[str, list[str]]]]:
+    """{language: {emoji without variation selector: (name, keywords)}}"""
+    languages = {}
+    with tarfile.open(archive) as tar:
+        for member in tar:
+            parts = member.name.split("/")
+            if len(parts) != 4 or parts[1] != "annotations":
+                continue
+            file = tar.extractfile(member)
+            assert file is not None
+            rows = json.load(file)["annotations"].get("annotations", {})
+            languages[parts[2]] = {
+                emoji.replace("\ufe0f", ""): (row["tts"][0], row.get("default", []))
+                for emoji, row in rows.items()
+                if row.get("tts")
+            }
+    return languages
+
+
+def _openmoji_rows(archive: Path) -> Iterator[dict]:
+    with tarfile.open(archive) as tar:
+        file = tar.extractfile("package/data/openmoji.json")
+        assert file is not None
+        rows = json.load(file)
+    for row in rows:
+        if not row["skintone"] and not row["group"].startswith("extras"):
+            yield row
+
+
+def _concept(emoji: str, row: dict) -> dict:
+    identifier = "-".join(f"{ord(char):x}" for char in emoji)
+    return {
+        "id": identifier,
+        "emoji": emoji,
+        "group": row["group"],
+        "subgroup": row["subgroups"],
+        "scored": row["group"] in SCORED_GROUPS and identifier not in CLOCK_FACES,
+        "split": _split(identifier),
+    }
+
+
+def _split(identifier: str) -> str:
+    """'heldout', 'validation-noto' / 'validation-openmoji' (the style withheld from training), or 'train'."""
+    digest = hashlib.sha256(identifier.encode()).digest()
+    position = int.from_bytes(digest[:8], "big") / 2**64
+    if position < HELDOUT_SHARE:
+        return "heldout"
+    if position < HELDOUT_SHARE + VALIDATION_SHARE:
+        return "validation-noto" if digest[8] % 2 else "validation-openmoji"
+    return "train"
+
+
+def _svg_drawer(archive: Path, folder: str, case: Callable[[str], str]) -> Callable[[str], Image.Image | None]:
+    import resvg_py
+
+    with tarfile.open(archive) as tar:
+        svgs = {
+            member.name.removeprefix(folder).removesuffix(".svg").upper(): tar.extractfile(member).read().decode()  # type: ignore[union-attr]
+            for member in tar
+            if member.name.startswith(folder) and member.name.endswith(".svg")
+        }
+
+    def draw(emoji: str) -> Image.Image | None:
+        for text in (emoji, emoji.replace("\ufe0f", "")):
+            svg = svgs.get("-".join(f"{ord(char):X}" for char in text))
+            if svg is not None:
+                # Drawn at four times the size: resvg's own antialiasing is coarser than Pillow's area filter.
+                png = resvg_py.svg_to_bytes(svg_string=svg, width=4 * PICTURE_SIZE, skip_system_fonts=True)
+                return _square(Image.open(io.BytesIO(bytes(png))).convert("RGBA"))
+        return None
+
+    return draw
+
+
+def _noto_drawer(archive: Path, folder: Path) -> Callable[[str], Image.Image | None]:
+    unpacked = folder / "noto"
+    subprocess.run(["dpkg-deb", "-x", archive, unpacked], check=True)
+    path = next(unpacked.rglob("NotoColorEmoji.ttf"))
+    font = ImageFont.truetype(str(path), NOTO_STRIKE, layout_engine=ImageFont.Layout.RAQM)
+    missing = font.getmask("\U0010fffd").getbbox()
+
+    def draw(emoji: str) -> Image.Image | None:
+        if font.getlength(emoji) > 1.2 * NOTO_GLYPH_WIDTH or font.getmask(emoji).getbbox() in (None, missing):
+            return None
+        canvas = Image.new("RGBA", (NOTO_GLYPH_WIDTH, NOTO_GLYPH_WIDTH))
+        left, top, right, bottom = font.getbbox(emoji)
+        corner = ((NOTO_GLYPH_WIDTH - right - left) // 2, (NOTO_GLYPH_WIDTH - bottom - top) // 2)
+        ImageDraw.Draw(canvas).text(corner, emoji, font=font, embedded_color=True)
+        return _square(canvas) if canvas.getbbox() else None
+
+    return draw
+
+
+def _square(picture: Image.Image) -> Image.Image:
+    side = max(picture.size)
+    canvas = Image.new("RGBA", (side, side))
+    canvas.paste(picture, ((side - picture.width) // 2, (side - picture.height) // 2))
+    return canvas.resize((PICTURE_SIZE, PICTURE_SIZE), Image.Resampling.LANCZOS)
+
+
+def _encode(picture: Image.Image) -> bytes:
+    buffer = io.BytesIO()
+    picture.save(buffer, "WEBP", lossless=True, quality=100, method=6)
+    return buffer.getvalue()
+
+
+def _write_json(path: Path, rows: list[dict]) -> None:
+    path.write_text("[\n" + ",\n".join(json.dumps(row, ensure_ascii=False) for row in rows) + "\n]\n")
+
+
+def _write_zip(path: Path, files: dict[str, bytes]) -> None:
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
+        for name, content in sorted(files.items()):
+            archive.writestr(zipfile.ZipInfo(f"{name}.webp", (1980, 1, 1, 0, 0, 0)), content)
