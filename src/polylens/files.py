@@ -1,0 +1,118 @@
+"""Writing and recognising files: whole or not at all, and by content rather than by name."""
+
+import hashlib
+import os
+import secrets
+import tempfile
+import unicodedata
+from pathlib import Path
+
+from polylens.errors import UserError
+
+HASH_BLOCK = 1 << 20
+WEIGHT_SUFFIXES = (".safetensors", ".bin", ".pt", ".pth")
+NORMAL_FORMS = ("NFC", "NFD", "NFKC", "NFKD")
+
+
+def write_atomic(path: str | Path, content: bytes | str) -> None:
+    """Write `content` (text as UTF-8, line ends as they are) so that readers see the old file or the new one.
+
+    Missing parent folders are made. Raises `UserError` when the folder cannot be written.
+    """
+    path = Path(path)
+    if os.path.isdir(path):
+        raise UserError(f"'{path}' is a folder, and a file was to be written there: give a file name.")
+    make_writable_folder(path.parent)
+    data = content.encode("utf-8") if isinstance(content, str) else content
+    # A plain open, unlike tempfile's, gives the file the permissions that the user's umask asks for.
+    temporary = path.parent / f".{secrets.token_hex(8)}.tmp"
+    try:
+        with open(temporary, "xb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        raise UserError(f"'{path}' cannot be written: {_reason(error)}.") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def make_writable_folder(folder: str | Path) -> Path:
+    """Make `folder` and its parents if needed, and prove that files can be written in it.
+
+    Raises `UserError` where they cannot.
+    """
+    folder = Path(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except (FileExistsError, NotADirectoryError) as error:
+        raise UserError(f"'{folder}' cannot be a folder, a file is in its way: choose another.") from error
+    except OSError as error:
+        raise UserError(f"The folder '{folder}' cannot be written to: {_reason(error)}.") from error
+    return folder
+
+
+def sha256_file(path: str | Path) -> str:
+    """SHA-256 of a file's bytes, in hexadecimal. Raises `UserError` when it cannot be read."""
+    digest = hashlib.sha256()
+    try:
+        with open(path, "rb") as file:
+            while block := file.read(HASH_BLOCK):
+                digest.update(block)
+    except OSError as error:
+        raise UserError(f"'{path}' cannot be read: {_reason(error)}.") from error
+    return digest.hexdigest()
+
+
+def sha256_folder(path: str | Path) -> str:
+    """SHA-256 of a model folder's content: names and bytes of its weights, JSON and vocabulary files.
+
+    The order on disk, times, hidden files and notes (`*.md`) do not matter. Raises `UserError` for a folder
+    without any weights.
+    """
+    folder = Path(path)
+    if not folder.is_dir():
+        raise UserError(f"'{folder}' is not a folder: give a folder that holds a model.")
+    files = {file.relative_to(folder).as_posix(): file for file in folder.rglob("*") if file.is_file()}
+    files = {name: file for name, file in files.items() if "/." not in f"/{name}" and file.suffix != ".md"}
+    if not any(file.suffix in WEIGHT_SUFFIXES for file in files.values()):
+        raise UserError(f"'{folder}' holds no weights ({', '.join(WEIGHT_SUFFIXES)}): is it a model folder?")
+    digest = hashlib.sha256()
+    for name in sorted(files):
+        digest.update(f"{sha256_file(files[name])}  {name}\n".encode())
+    return digest.hexdigest()
+
+
+def find_file(folder: str | Path, name: str) -> Path | None:
+    """The file called `name` in `folder`, up to Unicode normalisation; None when there is none.
+
+    `name` may hold folders ("ta/ta-0.jpg"); an absolute name stands for itself.
+    """
+    folder = Path(folder)
+    for spelling in dict.fromkeys([name, *(unicodedata.normalize(form, name) for form in NORMAL_FORMS)]):
+        if os.path.exists(folder / spelling):
+            return folder / spelling
+    return None if name.isascii() else _find_by_listing(folder, Path(name).parts)
+
+
+def _find_by_listing(folder: Path, parts: tuple[str, ...]) -> Path | None:
+    if not parts:
+        return folder
+    wanted = unicodedata.normalize("NFKC", parts[0])
+    try:
+        names = sorted(os.listdir(folder))
+    except OSError:
+        return None
+    for name in names:
+        if unicodedata.normalize("NFKC", name) == wanted:
+            found = _find_by_listing(folder / name, parts[1:])
+            if found is not None:
+                return found
+    return None
+
+
+def _reason(error: OSError) -> str:
+    return (error.strerror or str(error)).lower()
