@@ -245,7 +245,7 @@ def _square(picture: Image.Image) -> Image.Image:
 
 def _encode(picture: Image.Image) -> bytes:
     buffer = io.BytesIO()
-    picture.save(buffer, "WEBP", lossless=True, quality=100, method=6)
+    picture.save(buffer, "WEBP", lossless=True, quality=80, method=4)
     return buffer.getvalue()
 
 

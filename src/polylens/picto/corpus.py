@@ -1,0 +1,141 @@
+"""The text that Picto's language models learn from: names and keywords only, never a picture.
+
+A document gives one concept: a source (a name or some keywords, in an unnamed language), then its names in other
+languages, each announced by its language and ended by </s>:
+
+    gato German: Katze</s> Swahili: paka</s> ...
+
+The source language is never asked for again. So the model learns to translate a concept, not to copy a text, and
+visual tokens that later stand in the source's place must carry the concept, whatever language they were tuned with.
+"""
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from transformers import PreTrainedTokenizerFast
+
+from polylens.languages import language
+from polylens.picto.world import concepts
+
+MAX_KEYWORDS = 5
+
+
+def prompt(code: str) -> str:
+    """What asks for a name, e.g. 'German:'."""
+    return f"{language(code).name}:"
+
+
+def keyword_prompt(code: str) -> str:
+    return f"{language(code).name} keywords:"
+
+
+def texts(languages: Sequence[str]) -> list[str]:
+    """Every name, keyword and prompt, as the tokenizer is trained on them."""
+    rows = []
+    for code in languages:
+        for concept in concepts():
+            name = concept.name(code)
+            if name:
+                rows += [name, ", ".join(concept.keywords(code))]
+        rows += [prompt(code), keyword_prompt(code)] * 20
+    return rows
+
+
+@dataclass(frozen=True)
+class Document:
+    """Token ids and, for each, whether it is a target (prompts are not)."""
+
+    ids: list[int]
+    targets: list[bool]
+
+
+class Corpus:
+    """Draws documents. The names are tokenized once; `lines` is the mean number of names per document."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerFast, languages: Sequence[str]):
+        self.languages = list(languages)
+        self.eos = tokenizer.eos_token_id
+        self.comma = tokenizer.convert_tokens_to_ids(",")
+
+        def encode(rows: list[str]) -> list[list[int]]:
+            return tokenizer(rows, add_special_tokens=False)["input_ids"]
+
+        self.prompts = dict(zip(self.languages, encode([prompt(c) for c in self.languages]), strict=True))
+        self.keyword_prompts = dict(
+            zip(self.languages, encode([keyword_prompt(c) for c in self.languages]), strict=True)
+        )
+        self.names: list[dict[str, list[int]]] = [{} for _ in concepts()]
+        self.keywords: list[dict[str, list[list[int]]]] = [{} for _ in concepts()]
+        for code in self.languages:
+            known = [(i, c) for i, c in enumerate(concepts()) if c.name(code)]
+            for (i, _), ids in zip(known, encode([c.name(code) or "" for _, c in known]), strict=True):
+                self.names[i][code] = ids
+            for i, concept in known:
+                name = concept.name(code)
+                words = [word for word in concept.keywords(code) if word != name]
+                if words:
+                    self.keywords[i][code] = encode(words)
+
+    def document(self, rng: random.Random, lines: float, english_share: float) -> Document:
+        """One concept: a source, then names (now and then keywords) in other languages."""
+        index = rng.randrange(len(self.names))
+        names, keywords = self.names[index], self.keywords[index]
+        source = "en" if rng.random() < english_share else rng.choice(list(names))
+        alone = len(names) == 1
+        from_keywords = source in keywords and (alone or rng.random() < 0.25)
+        if from_keywords:
+            ids = self._list(rng, keywords[source], rng.randint(2, MAX_KEYWORDS))
+        else:
+            ids = list(names[source])
+        targets = [False] * len(ids)
+        asked = [code for code in names if code != source or from_keywords]
+        count = min(len(asked), 1 + int(rng.expovariate(1 / max(lines - 1, 1e-6))))
+        for code in rng.sample(asked, count):
+            if code in keywords and code != source and rng.random() < 0.1:
+                asked_ids, answer = self.keyword_prompts[code], self._list(rng, keywords[code], MAX_KEYWORDS)
+            else:
+                asked_ids, answer = self.prompts[code], names[code]
+            ids += [*asked_ids, *answer, self.eos]
+            targets += [False] * len(asked_ids) + [True] * (len(answer) + 1)
+        return Document(ids, targets)
+
+    def _list(self, rng: random.Random, words: list[list[int]], most: int) -> list[int]:
+        """At most `most` of the words in random order, joined by commas."""
+        ids: list[int] = []
+        for word in rng.sample(words, min(len(words), most)):
+            ids += [self.comma, *word] if ids else word
+        return ids
+
+
+@dataclass(frozen=True)
+class PackedRows:
+    """Documents in rows of one length, none cut but the last of a row. All (B, T) int64.
+
+    `labels` are -100 where no target, not shifted; `documents` numbers the documents of a row from 0, padding -1.
+    """
+
+    ids: np.ndarray
+    labels: np.ndarray
+    positions: np.ndarray
+    documents: np.ndarray
+
+
+def pack(draw, rows: int, length: int) -> PackedRows:
+    """Fill `rows` rows of `length` tokens with documents from `draw()`, cutting the last document of each row."""
+    shape = (rows, length)
+    ids, labels = np.zeros(shape, np.int64), np.full(shape, -100, np.int64)
+    positions, documents = np.zeros(shape, np.int64), np.zeros(shape, np.int64)
+    for row in range(rows):
+        start = number = 0
+        while start < length:
+            document = draw()
+            size = min(len(document.ids), length - start)
+            piece = slice(start, start + size)
+            ids[row, piece] = document.ids[:size]
+            labels[row, piece] = np.where(document.targets[:size], document.ids[:size], -100)
+            positions[row, piece] = np.arange(size)
+            documents[row, piece] = number
+            start, number = start + size, number + 1
+    return PackedRows(ids, labels, positions, documents)

@@ -1,0 +1,248 @@
+"""Pretrains Picto's tiny language models on text alone: a decoder (Llama) and an encoder-decoder (T5).
+
+Hidden matrices learn by Muon, the rest by AdamW. The learning rate warms up, stays, and falls linearly to zero in
+the last part. Early documents are long (many languages of one concept help each other), later ones short, which is
+what the model is asked for.
+"""
+
+import json
+import os
+import random
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from torch.nn.functional import cross_entropy
+from transformers import (
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedModel,
+    PreTrainedTokenizerFast,
+    T5Config,
+    T5ForConditionalGeneration,
+)
+
+from polylens.picto.corpus import Corpus, pack
+
+
+@dataclass(frozen=True)
+class Pretraining:
+    """Settings of one run. A step sees `rows` x `length` tokens (decoder) or `rows` documents (encoder-decoder)."""
+
+    languages: tuple[str, ...]
+    steps: int
+    rows: int = 32
+    length: int = 128
+    muon_rate: float = 0.02
+    adam_rate: float = 2e-3
+    weight_decay: float = 0.01
+    warmup: float = 0.02
+    decay: float = 0.4
+    first_lines: float = 12.0
+    last_lines: float = 2.0
+    english_share: float = 0.3
+    source_noise: float = 0.1
+    seed: int = 0
+
+
+def new_decoder(tokenizer: PreTrainedTokenizerFast, width: int = 256, layers: int = 6) -> LlamaForCausalLM:
+    config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=width,
+        intermediate_size=3 * width,
+        num_hidden_layers=layers,
+        num_attention_heads=width // 64,
+        max_position_embeddings=512,
+        tie_word_embeddings=True,
+        pad_token_id=tokenizer.pad_token_id,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+    )
+    return LlamaForCausalLM(config)
+
+
+def new_encoder_decoder(tokenizer: PreTrainedTokenizerFast, width: int = 256) -> T5ForConditionalGeneration:
+    config = T5Config(
+        vocab_size=len(tokenizer),
+        d_model=width,
+        d_kv=64,
+        d_ff=3 * width,
+        num_layers=3,
+        num_decoder_layers=4,
+        num_heads=width // 64,
+        feed_forward_proj="gated-silu",
+        dropout_rate=0.0,
+        tie_word_embeddings=True,
+        pad_token_id=tokenizer.pad_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        decoder_start_token_id=tokenizer.pad_token_id,
+    )
+    return T5ForConditionalGeneration(config)
+
+
+def pretrain(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerFast,
+    settings: Pretraining,
+    out: Path,
+    *,
+    evaluate_every: int = 1000,
+    report: Callable[[str], None] = print,
+) -> None:
+    """Train `model`, writing a resumable state to `out/state.pt` and a log to `out/log.jsonl`; resumes if they are there."""
+    out.mkdir(parents=True, exist_ok=True)
+    corpus = Corpus(tokenizer, settings.languages)
+    optimizers = _optimizers(model, settings)
+    state_file, step = out / "state.pt", 0
+    if state_file.exists():
+        state = torch.load(state_file, weights_only=True)
+        model.load_state_dict(state["model"])
+        for optimizer, saved in zip(optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(saved)
+        step = state["step"]
+        report(f"resumed at step {step}")
+    # On CPUs eager attention trains faster than SDPA at this length: SDPA's backward pass is the slow part.
+    model.set_attn_implementation("eager")
+    loss_of = _encoder_decoder_loss if model.config.is_encoder_decoder else _decoder_loss
+    model.train()
+    started, seen, running = time.monotonic(), step, 0.0
+    while step < settings.steps:
+        rng = random.Random(f"{settings.seed}/{step}")
+        progress = step / settings.steps
+        for optimizer, rate in zip(optimizers, (settings.muon_rate, settings.adam_rate), strict=True):
+            for group in optimizer.param_groups:
+                group["lr"] = rate * _schedule(progress, settings)
+        lines = settings.first_lines + (settings.last_lines - settings.first_lines) * min(1.0, progress / 0.8)
+        torch.manual_seed(rng.getrandbits(31))
+        with torch.autocast("cpu", torch.bfloat16):
+            loss = loss_of(model, corpus, rng, lines, settings)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        for optimizer in optimizers:
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+        running += loss.item()
+        step += 1
+        if step % 100 == 0 or step == settings.steps:
+            row = {
+                "step": step,
+                "loss": round(running / min(100, step - seen), 4),
+                "seconds": round(time.monotonic() - started, 1),
+            }
+            running, seen = 0.0, step
+            if step % evaluate_every == 0 or step == settings.steps:
+                row["exact_from_english"] = translation_accuracy(model, tokenizer, settings.languages, sample=100)
+                model.train()
+                state = {
+                    "model": model.state_dict(),
+                    "optimizers": [optimizer.state_dict() for optimizer in optimizers],
+                    "step": step,
+                }
+                torch.save(state, out / "state.tmp")
+                os.replace(out / "state.tmp", state_file)
+            report(json.dumps(row))
+            with (out / "log.jsonl").open("a") as log:
+                log.write(json.dumps(row) + "\n")
+    (out / "settings.json").write_text(json.dumps(asdict(settings), indent=1))
+
+
+def translation_accuracy(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, languages: Sequence[str], sample: int
+) -> dict[str, float]:
+    """Share of English names whose name in each other language the model writes exactly, greedily, mean as 'mean'."""
+    from polylens.picto.corpus import prompt
+    from polylens.picto.world import concepts
+
+    picked = random.Random(0).sample([c for c in concepts() if c.scored], sample)
+    model.eval()
+    scores = {}
+    for code in languages:
+        if code == "en":
+            continue
+        pairs = [(f"{c.name('en')} {prompt(code)}", c.name(code)) for c in picked if c.name(code)]
+        side = "right" if model.config.is_encoder_decoder else "left"
+        batch = tokenizer(
+            [text for text, _ in pairs],
+            return_tensors="pt",
+            padding=True,
+            padding_side=side,
+            add_special_tokens=False,
+            return_token_type_ids=False,
+        )
+        with torch.no_grad():
+            ids = model.generate(**batch, max_new_tokens=24, do_sample=False)
+        if not model.config.is_encoder_decoder:
+            ids = ids[:, batch["input_ids"].shape[1] :]
+        said = tokenizer.batch_decode(ids, skip_special_tokens=True)
+        same = [a.strip().casefold() == b.casefold() for a, (_, b) in zip(said, pairs, strict=True)]
+        scores[code] = round(sum(same) / len(same), 3)
+    scores["mean"] = round(sum(scores.values()) / len(scores), 4)
+    return scores
+
+
+def _schedule(progress: float, settings: Pretraining) -> float:
+    return min(1.0, progress / settings.warmup + 1e-3, (1 - progress) / settings.decay)
+
+
+def _optimizers(model: PreTrainedModel, settings: Pretraining) -> list[torch.optim.Optimizer]:
+    hidden, rest = [], []
+    for name, parameter in model.named_parameters():
+        matrix = parameter.ndim == 2 and "embed" not in name and "shared" not in name and "bias" not in name
+        (hidden if matrix else rest).append(parameter)
+    return [
+        torch.optim.Muon(hidden, weight_decay=settings.weight_decay),
+        torch.optim.AdamW(rest, betas=(0.9, 0.98), weight_decay=0.0),
+    ]
+
+
+def _noisy(embeddings: torch.Tensor, source: torch.Tensor, share: float) -> torch.Tensor:
+    """Adds noise to source embeddings, so that sources near to words are understood as well as words."""
+    scale = share * embeddings.detach().std() * torch.rand(())
+    return embeddings + source[..., None] * scale * torch.randn_like(embeddings)
+
+
+def _decoder_loss(
+    model: PreTrainedModel, corpus: Corpus, rng: random.Random, lines: float, settings: Pretraining
+) -> torch.Tensor:
+    rows = pack(
+        lambda: corpus.document(rng, lines, settings.english_share), settings.rows, settings.length
+    )
+    ids, labels = torch.from_numpy(rows.ids), torch.from_numpy(rows.labels)
+    documents, positions = torch.from_numpy(rows.documents), torch.from_numpy(rows.positions)
+    same = documents[:, :, None] == documents[:, None, :]
+    mask = (same & torch.ones(ids.shape[1], ids.shape[1], dtype=torch.bool).tril())[:, None]
+    embeddings = _noisy(model.get_input_embeddings()(ids), labels < 0, settings.source_noise)
+    states = model.model(
+        inputs_embeds=embeddings, attention_mask=mask, position_ids=positions, use_cache=False
+    ).last_hidden_state
+    wanted = (labels[:, 1:] >= 0) & same.diagonal(1, 1, 2)
+    return cross_entropy(model.lm_head(states[:, :-1][wanted]).float(), labels[:, 1:][wanted])
+
+
+def _encoder_decoder_loss(
+    model: PreTrainedModel, corpus: Corpus, rng: random.Random, lines: float, settings: Pretraining
+) -> torch.Tensor:
+    """The encoder reads source and first prompt; the decoder writes the names, prompted for the later ones."""
+    documents = [corpus.document(rng, lines, settings.english_share) for _ in range(settings.rows)]
+    sources, answers = [], []
+    for document in documents:
+        first = document.targets.index(True)
+        sources.append(torch.tensor(document.ids[:first]))
+        ids, targets = torch.tensor(document.ids[first:]), torch.tensor(document.targets[first:])
+        answers.append(torch.stack([ids, torch.where(targets, ids, -100)])[:, : settings.length].T)
+    pad = torch.nn.utils.rnn.pad_sequence
+    source_ids = pad(sources, batch_first=True)
+    mask = pad([torch.ones_like(source) for source in sources], batch_first=True)
+    answer = pad(answers, batch_first=True, padding_value=-100)
+    inputs = torch.cat([torch.zeros_like(answer[:, :1, 0]), answer[:, :-1, 0].clamp(min=0)], 1)
+    embeddings = _noisy(model.get_input_embeddings()(source_ids), mask.bool(), settings.source_noise)
+    encoded = model.encoder(inputs_embeds=embeddings, attention_mask=mask).last_hidden_state
+    states = model.decoder(
+        input_ids=inputs, encoder_hidden_states=encoded, encoder_attention_mask=mask, use_cache=False
+    ).last_hidden_state
+    labels = answer[:, :, 1]
+    wanted = labels >= 0
+    logits = model.lm_head(states[wanted] * model.config.d_model**-0.5)
+    return cross_entropy(logits.float(), labels[wanted])

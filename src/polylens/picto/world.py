@@ -1,0 +1,64 @@
+"""Reads Picto's packaged data: concepts, their names and keywords per language, their pictures per style."""
+
+import json
+import lzma
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from polylens.data.images import ArchivePicture
+
+PACKAGED = Path(__file__).parent / "packaged"
+TRAINING_STYLES = ("noto", "openmoji")
+TEST_STYLE = "twemoji"
+LINE_STYLE = "openmoji-line"
+LANGUAGES = tuple(
+    "en de fr es pt ru uk pl tr fi hu el ar fa he hi bn ta th vi id zh ja ko sw am ka hy yo zu".split()
+)
+
+
+@dataclass(frozen=True)
+class Concept:
+    """One pictogram. `split` is 'train', 'heldout' (of image training), or 'validation-STYLE' (that style withheld)."""
+
+    id: str
+    emoji: str
+    group: str
+    subgroup: str
+    scored: bool
+    split: str
+
+    def name(self, language: str) -> str | None:
+        """The name people gave it in `language`, None where they gave none."""
+        entry = annotations()[language].get(self.id)
+        return entry[0] if entry else None
+
+    def keywords(self, language: str) -> list[str]:
+        entry = annotations()[language].get(self.id)
+        return entry[1] if entry else []
+
+    def picture(self, style: str) -> ArchivePicture:
+        """The 64 x 64 drawing in one of the styles 'noto', 'openmoji', 'openmoji-line', 'twemoji'."""
+        return ArchivePicture(PACKAGED / f"{style}.zip", f"{self.id}.webp")
+
+    def trained_styles(self) -> tuple[str, ...]:
+        """The styles in which image training may show this concept."""
+        if self.split == "heldout":
+            return ()
+        return tuple(style for style in TRAINING_STYLES if self.split != f"validation-{style}")
+
+    def validation_style(self) -> str | None:
+        """The training style withheld from image training, None unless this is a validation concept."""
+        return self.split.removeprefix("validation-") if self.split.startswith("validation-") else None
+
+
+@cache
+def concepts() -> tuple[Concept, ...]:
+    return tuple(Concept(**row) for row in json.loads((PACKAGED / "concepts.json").read_text(encoding="utf-8")))
+
+
+@cache
+def annotations() -> dict[str, dict[str, tuple[str, list[str]]]]:
+    """{language: {concept id: (name, keywords)}} for every packaged language."""
+    text = lzma.decompress((PACKAGED / "annotations.json.xz").read_bytes()).decode()
+    return json.loads(text)
