@@ -42,7 +42,7 @@ bench: $(READY) ## run every benchmark: speed and memory against peers, both sid
 	done
 
 docs: $(READY) ## build the site into site/, without a network; a warning is an error
-	$(BIN)/mkdocs build --strict $(ARGS)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict $(ARGS)
 
 lock: $(READY) ## bring requirements.lock up to pyproject.toml (newest versions: ARGS=--upgrade)
 	$(BIN)/uv pip compile pyproject.toml --all-extras --universal --generate-hashes --python-version 3.11 \

@@ -1,4 +1,4 @@
-"""MkDocs hook: one reference page for every module of the package, so that none is forgotten and none is stale."""
+"""MkDocs hook: one reference page for every module of the package, so that none is forgotten or stale."""
 
 import ast
 from pathlib import Path
