@@ -1,4 +1,4 @@
-"""The installation fits together, and what is committed may be shipped: lock, licences, size, no stray paths."""
+"""The installation fits together; what is committed may be shipped: lock, licences, size, no stray paths."""
 
 import fnmatch
 import re
