@@ -2,9 +2,9 @@
 
     python tools/build_languages.py languages_mblip.json cldr-localenames-full.tgz cldr-core.tgz
 
-The two archives are `npm pack cldr-localenames-full@48.2.0` and `npm pack cldr-core@48.2.0` (Unicode licence):
-names in English and in the language itself, and the usual script. Families and the NLLB codes of languages
-that mBLIP lacks are written here by hand.
+The two archives are `npm pack cldr-localenames-full@48.2.0` and `npm pack cldr-core@48.2.0` (Unicode
+licence): names in English and in the language itself, and the usual script. Families and the NLLB codes of
+languages that mBLIP lacks are written here by hand.
 """
 
 import json

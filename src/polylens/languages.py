@@ -1,4 +1,4 @@
-"""The one table of languages. Codes are BCP 47 (he, no, fil; zh is Hans); `language` takes other spellings."""
+"""The one table of languages. Codes are BCP 47 (he, no, fil; zh is Hans); `language` reads other ones too."""
 
 import json
 from collections.abc import Iterable
