@@ -1,0 +1,299 @@
+"""Recipes: everything that decides a training run, typed, in one YAML file.
+
+A recipe is a path if it exists, else the name of a packaged recipe. Keys it does not know are refused, naming
+the nearest known one; any value can be changed by a dotted override such as `stages.0.steps=200`.
+"""
+
+import difflib
+from collections.abc import Iterable, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self, get_args, get_origin
+
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import PydanticCustomError
+
+from polylens.errors import UserError
+from polylens.models.vlm import ModelConfig
+
+Share = Annotated[float, Field(gt=0, lt=1)]
+
+
+class Section(BaseModel):
+    """A part of a recipe: frozen once read, and strict about its keys."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Lora(Section):
+    """Low-rank adapters on all linear layers below a pattern."""
+
+    rank: int = Field(8, ge=1)
+    alpha: float = Field(16, gt=0)
+    dropout: float = Field(0.05, ge=0, lt=1)
+
+
+class Row(Section):
+    """What happens to the parameters of one pattern: `frozen`, a learning rate, or adapters with theirs.
+
+    Written in YAML as `frozen`, as a number, or as `{lora: {rank: 8}, learning_rate: 2e-4}`.
+    """
+
+    learning_rate: float | None = Field(None, gt=0)
+    lora: Lora | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_short_form(cls, value: Any) -> Any:
+        if value == "frozen":
+            return {}
+        if isinstance(value, float | int | str):
+            return {"learning_rate": value}
+        return value
+
+    @model_validator(mode="after")
+    def _adapters_learn(self) -> Self:
+        if self.lora and self.learning_rate is None:
+            raise PydanticCustomError("lora", "adapters need a learning_rate beside 'lora'")
+        return self
+
+
+class Stage(Section):
+    """One stage of training: what trains, on how much, how fast.
+
+    `table` maps patterns of parameter names (`projector.*`) to rows; of several that match, the last decides,
+    and what none matches is frozen. The learning rate rises over `warmup_steps` and falls as a cosine to 0.
+    `micro_batch` only bounds memory: the loss and gradients are those of the whole batch.
+    """
+
+    name: str
+    table: dict[str, Row] = Field(min_length=1)
+    batch_size: int = Field(ge=1)
+    micro_batch: int | None = Field(None, ge=1)
+    steps: int | None = Field(None, ge=1)
+    epochs: float | None = Field(None, gt=0)
+    warmup_steps: int = Field(0, ge=0)
+    weight_decay: float = Field(0.1, ge=0)
+    clip: float = Field(1.0, gt=0)
+    tasks: list[str] | None = None
+
+    @model_validator(mode="after")
+    def _one_length(self) -> Self:
+        if (self.steps is None) == (self.epochs is None):
+            raise PydanticCustomError("length", "give either 'steps' or 'epochs'")
+        return self
+
+
+class Checkpoints(Section):
+    """How often the whole state is kept, and how many of the last ones (the best is always kept)."""
+
+    every: int = Field(500, ge=1)
+    keep: int = Field(2, ge=1)
+
+
+class Validation(Section):
+    """Measured on withheld samples every so many steps and at the end of a stage.
+
+    The first of `metrics` decides which checkpoint is the best (`loss` falls, every other metric rises);
+    training stops after `patience` validations without a better one. `languages` and `samples` bound what is
+    measured; `split` names the part of the source to measure on, needed where `data.split` is a name.
+    """
+
+    every: int = Field(ge=1)
+    metrics: list[str] = Field(["loss"], min_length=1)
+    languages: list[str] | None = None
+    samples: int | None = Field(None, ge=1)
+    patience: int | None = Field(None, ge=1)
+    split: str | None = None
+
+
+def _off(value: Any) -> Any:
+    return "off" if value is False else value  # YAML reads a bare `off` as false.
+
+
+class Augmentation(Section):
+    """Random changes of the training pictures.
+
+    `crop` bounds the share of the area that a random resized crop keeps, `flip` mirrors half of the pictures.
+    `views` says how many views of each picture are computed once and cached, the first of them plain; with
+    `off` nothing is cached, and every epoch sees new views.
+    """
+
+    crop: tuple[float, float] | None = None
+    flip: bool = False
+    views: Annotated[int | Literal["off"], BeforeValidator(_off)] = 1
+
+    @model_validator(mode="after")
+    def _agrees(self) -> Self:
+        if self.crop and not 0 < self.crop[0] <= self.crop[1] <= 1:
+            raise PydanticCustomError("crop", "'crop' must be two rising shares in (0, 1]")
+        if self.views != "off" and self.views < 1:
+            raise PydanticCustomError("views", "'views' must be at least 1, or off")
+        changes = bool(self.crop or self.flip)
+        if changes and self.views == 1:
+            raise PydanticCustomError(
+                "views", "one view is the plain picture alone: give 2 or more views, or off"
+            )
+        if not changes and self.views not in (1, "off"):
+            raise PydanticCustomError(
+                "views", "several views need 'crop' or 'flip', or they would all be equal"
+            )
+        return self
+
+
+class Data(Section):
+    """Where samples come from: a source registered by an entry point, or `captions`, one's own folder.
+
+    `split` is the name of a part that the source knows, or the share of the pictures that trains (split by
+    the hash of the image bytes, the rest validates).
+    """
+
+    source: str
+    path: Path | None = None
+    languages: list[str] | None = None
+    tasks: list[str] | None = None
+    split: str | Share | None = None
+    options: dict[str, Any] = {}
+
+    @model_validator(mode="after")
+    def _captions_have_a_folder(self) -> Self:
+        if self.source == "captions" and (self.path is None or isinstance(self.split, str)):
+            raise PydanticCustomError(
+                "captions", "the source 'captions' needs a 'path', and its 'split' is a share between 0 and 1"
+            )
+        return self
+
+
+def nearest(key: str, known: Iterable[str]) -> str:
+    """The known key that looks most like `key`."""
+    return difflib.get_close_matches(key, list(known), n=1, cutoff=0.0)[0]
+
+
+class Model(ModelConfig):
+    """The model to train: `start` names an existing one; otherwise it is put together from parts."""
+
+    start: str | None = None
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> Self:
+        if self.start and self.model_fields_set != {"start"}:
+            raise PydanticCustomError("start", "give either 'start' or parts, not both")
+        return self
+
+
+class Recipe(Section):
+    """One training run. `out` defaults to `runs/NAME`."""
+
+    name: str
+    seed: int = Field(0, ge=0)
+    precision: Literal["float32", "bfloat16"] = "float32"
+    model: Model
+    data: Data
+    augmentation: Augmentation = Augmentation()
+    stages: list[Stage] = Field(min_length=1)
+    validation: Validation | None = None
+    checkpoints: Checkpoints = Checkpoints()
+    out: Path | None = None
+
+
+def load_recipe(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
+    """Read a recipe from a file or by its packaged name, change it by `a.b=c` overrides, and check all of it.
+
+    Raises `UserError` for a recipe that does not exist, a file that is not YAML, and any key or value that is
+    off.
+    """
+    path = Path(name_or_path)
+    if not path.is_file():
+        packaged = {Path(entry.name).stem: entry for entry in _packaged() if entry.name.endswith(".yaml")}
+        if str(name_or_path) not in packaged:
+            hint = (
+                f"; the nearest packaged name is '{nearest(str(name_or_path), packaged)}'" if packaged else ""
+            )
+            raise UserError(f"'{name_or_path}' is neither a recipe file nor a packaged recipe{hint}.")
+        text = packaged[str(name_or_path)].read_text(encoding="utf-8")
+    else:
+        try:
+            text = path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise UserError(f"The recipe '{path}' cannot be read: {error}.") from error
+    tree = _parse_yaml(text, f"The recipe '{name_or_path}'")
+    if not isinstance(tree, dict):
+        raise UserError(f"The recipe '{name_or_path}' must be a mapping of sections.")
+    for override in overrides:
+        _override(tree, override)
+    _refuse_unknown_keys(Recipe, tree, f"The recipe '{name_or_path}'")
+    try:
+        return Recipe.model_validate(tree)
+    except ValidationError as error:
+        raise UserError(f"The recipe '{name_or_path}' is off: {_first_mistake(error)}.") from error
+
+
+def recipe_names() -> list[str]:
+    """The names of the packaged recipes."""
+    return sorted(Path(entry.name).stem for entry in _packaged() if entry.name.endswith(".yaml"))
+
+
+def _packaged() -> list[Any]:
+    return list((resources.files("polylens") / "recipes").iterdir())
+
+
+def _parse_yaml(text: str, what: str) -> Any:
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise UserError(f"{what} is not YAML: {' '.join(str(error).split())}.") from error
+
+
+def _override(tree: dict[str, Any], override: str) -> None:
+    """Set one value in place; sections that are not there are made, list items must be."""
+    path, equals, text = override.partition("=")
+    if not equals or not path.strip("."):
+        raise UserError(f"The override '{override}' must look like 'section.key=value'.")
+    node: Any = tree
+    rest = path.split(".")
+    while rest:
+        if isinstance(node, list):
+            if not rest[0].isdigit() or int(rest[0]) >= len(node):
+                raise UserError(f"The override '{override}': '{rest[0]}' must be a number below {len(node)}.")
+            key: Any = int(rest.pop(0))
+        elif isinstance(node, dict):
+            # Keys may hold dots themselves (`projector.*`): the longest one that is there counts.
+            size = next((n for n in range(len(rest), 0, -1) if ".".join(rest[:n]) in node), 1)
+            key, rest = ".".join(rest[:size]), rest[size:]
+        else:
+            raise UserError(f"The override '{override}': there is no section above '{'.'.join(rest)}'.")
+        if not rest:
+            node[key] = _parse_yaml(text, f"The value of the override '{override}'")
+        elif isinstance(node, dict):
+            node = node[key] = {} if node.get(key) is None else node[key]
+        else:
+            node = node[key]
+
+
+def _refuse_unknown_keys(annotation: Any, tree: Any, what: str, place: str = "") -> None:
+    """Compare the keys of a tree with the fields of the sections that its place may hold."""
+    inner = get_args(annotation)
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel) and isinstance(tree, dict):
+        for key, value in tree.items():
+            if key not in annotation.model_fields:
+                known = nearest(str(key), annotation.model_fields)
+                raise UserError(f"{what} has an unknown key '{place}{key}': did you mean '{place}{known}'?")
+            _refuse_unknown_keys(annotation.model_fields[key].annotation, value, what, f"{place}{key}.")
+    elif get_origin(annotation) is list and isinstance(tree, list):
+        for number, value in enumerate(tree):
+            _refuse_unknown_keys(inner[0], value, what, f"{place}{number}.")
+    elif get_origin(annotation) is dict and isinstance(tree, dict):
+        for key, value in tree.items():
+            _refuse_unknown_keys(inner[1], value, what, f"{place}{key}.")
+    elif get_origin(annotation) not in (list, dict):
+        for choice in inner:
+            _refuse_unknown_keys(choice, tree, what, place)
+
+
+def _first_mistake(error: ValidationError) -> str:
+    mistake = error.errors()[0]
+    place = ".".join(str(part) for part in mistake["loc"])
+    message = mistake["msg"][0].lower() + mistake["msg"][1:]
+    given = "" if isinstance(mistake["input"], dict | list) else f" (given: {mistake['input']!r})"
+    return f"{place}: {message}{given}" if place else f"{message}{given}"

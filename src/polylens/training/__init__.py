@@ -1,0 +1,1 @@
+"""Training: stages as tables, one loop for every task, exact resume."""

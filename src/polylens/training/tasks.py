@@ -1,0 +1,177 @@
+"""What a model is trained for: the batch contract and the loss, apart from the loop that all share."""
+
+import os
+import zlib
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, Protocol, Self
+
+import torch
+from PIL.Image import Image
+from rich.console import Console
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
+
+from polylens.data.collate import IGNORED, Batch
+from polylens.data.sample import Picture, Sample
+from polylens.models.vlm import VisionLanguageModel
+from polylens.recipe import Augmentation
+from polylens.training.augment import augment
+from polylens.training.cache import FeatureCache, default_root, hash_weights
+from polylens.training.log import progress_bar
+from polylens.training.stages import Plan
+
+FILL_BATCH = 64
+
+
+class TrainingBatch(Protocol):
+    """What the loop asks of a batch."""
+
+    num_targets: int
+    sample_ids: list[str]
+
+    def to(self, device: torch.device) -> Self: ...
+
+
+class Task:
+    """A model and how to train it. Samples are anything with `id` and `language`."""
+
+    model: nn.Module
+
+    def prepare(self, plan: Plan, samples: Sequence[Any], held_out: Sequence[Any]) -> None:
+        """Called when a stage begins, with its parts frozen and all weights in place: the moment to
+        precompute.
+        """
+
+    def collate(self, samples: Sequence[Any], epochs: Sequence[int] | None = None) -> Any:
+        """A `TrainingBatch`. `epochs` are those that the samples are drawn for, None when nothing may be
+        random.
+        """
+        raise NotImplementedError
+
+    def loss(self, batch: Any, num_targets: int) -> Tensor:
+        """The loss summed over the batch's targets, divided by `num_targets`, those of all micro-batches."""
+        raise NotImplementedError
+
+
+class VisionLanguageTask(Task):
+    """Answers to pictures and prompts, by a `VisionLanguageModel`.
+
+    Whatever lies below the stage's frozen boundary is computed once and cached under `cache`, unless the
+    augmentation's `views` are off. Texts are tokenized once.
+    """
+
+    def __init__(
+        self,
+        model: VisionLanguageModel,
+        augmentation: Augmentation | None = None,
+        max_length: int | None = None,
+        cache: Path | None = None,
+        console: Console | None = None,
+    ):
+        self.model: VisionLanguageModel = model
+        self.augmentation = augmentation or Augmentation()
+        self.console = console or Console(quiet=True)
+        self._cache_root = cache or default_root()
+        self._collator = model.collator(max_length, with_pictures=False)
+        self._rows: dict[int, tuple[Sample, Batch]] = {}
+        self._features: FeatureCache | None = None
+        self._level: Any = "patches"
+        self._pool = ThreadPoolExecutor(os.cpu_count())
+
+    def prepare(self, plan: Plan, samples: Sequence[Sample], held_out: Sequence[Sample]) -> None:
+        self._features = None
+        if plan.boundary not in ("patches", "queries") or self.augmentation.views == "off":
+            return
+        model, self._level = self.model, plan.boundary
+        modules = [model.vision] if plan.boundary == "patches" else [model.vision, model.resampler]
+        bfloat16 = torch.is_autocast_enabled(model.device.type)
+        origin = {
+            "level": plan.boundary,
+            "weights": hash_weights(modules),
+            "vision": model.config.vision.model_dump(mode="json", exclude={"path"}),
+            "processor": repr(model.processor),
+            "precision": "bfloat16" if bfloat16 else "float32",
+            "augmentation": self.augmentation.model_dump(mode="json", exclude={"views"}),
+        }
+        features = FeatureCache(self._cache_root, origin)
+        views = range(self.augmentation.views)
+        wanted = {_key(p, view): (p, view) for s in samples for p in s.images for view in views}
+        wanted |= {_key(p, 0): (p, 0) for s in held_out for p in s.images}
+        missing = [key for key in wanted if key not in features]
+
+        @torch.no_grad()
+        def compute(keys: Sequence[str]) -> Tensor:
+            pixels = self._pixels([wanted[key] for key in keys])
+            states = model.encode(pixels.to(model.device))
+            states = states if plan.boundary == "patches" else model.resampler(states)
+            return states.to(torch.bfloat16 if bfloat16 else torch.float32)
+
+        if missing:
+            with progress_bar(self.console) as progress:
+                bar = progress.add_task(f"caching {plan.boundary}", total=len(missing))
+                features.fill(missing, compute, FILL_BATCH, lambda count: progress.advance(bar, count))
+        self._features = features
+
+    def collate(self, samples: Sequence[Sample], epochs: Sequence[int] | None = None) -> Batch:
+        batch = self._merge([self._row(sample) for sample in samples])
+        views = [0] * len(samples) if epochs is None else map(self._view, samples, epochs)
+        wanted = [(p, view) for sample, view in zip(samples, views, strict=True) for p in sample.images]
+        if not wanted:
+            return batch
+        if self._features is not None:
+            batch.visual = self._features.get([_key(picture, view) for picture, view in wanted])
+            batch.visual_level = self._level
+        else:
+            batch.pixel_values = self._pixels(wanted)
+        return batch
+
+    def loss(self, batch: Batch, num_targets: int) -> Tensor:
+        return self.model.loss(batch, num_targets)
+
+    def _view(self, sample: Sample, epoch: int) -> int:
+        """Every epoch the next view; samples begin with different ones."""
+        views = self.augmentation.views
+        if views == "off":
+            return epoch + 1 if self.augmentation.crop or self.augmentation.flip else 0
+        return (epoch + zlib.crc32(sample.id.encode())) % views
+
+    def _pixels(self, wanted: Iterable[tuple[Picture, int]]) -> Tensor:
+        """(N, 3, H, W) of pictures in their views."""
+
+        def load(pair: tuple[Picture, int]) -> Image:
+            picture, view = pair
+            return (
+                augment(picture.load(), f"{picture.key}#{view}", self.augmentation)
+                if view
+                else picture.load()
+            )
+
+        return self.model.processor(list(self._pool.map(load, wanted)))
+
+    def _row(self, sample: Sample) -> Batch:
+        """The sample alone as a batch, from memory after the first time."""
+        if id(sample) not in self._rows:
+            # The sample is kept beside its row, so that its id() is not given to another one.
+            self._rows[id(sample)] = (sample, self._collator([sample]))
+        return self._rows[id(sample)][1]
+
+    def _merge(self, rows: Sequence[Batch]) -> Batch:
+        def pad(name: str, value: int) -> Tensor:
+            return pad_sequence(
+                [getattr(row, name)[0] for row in rows], batch_first=True, padding_value=value
+            )
+
+        return Batch(
+            input_ids=pad("input_ids", self._collator.pad_id),
+            attention_mask=pad("attention_mask", 0),
+            image_mask=pad("image_mask", 0),
+            labels=pad("labels", IGNORED),
+            sample_ids=[name for row in rows for name in row.sample_ids],
+            num_targets=sum(row.num_targets for row in rows),
+        )
+
+
+def _key(picture: Picture, view: int) -> str:
+    return f"{picture.key}#{view}"
