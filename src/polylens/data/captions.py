@@ -1,0 +1,187 @@
+"""Own data: a folder with `captions.jsonl` and its images. One line is one image:
+
+    {"image": "dog.jpg", "captions": {"de": ["Ein Hund.", "Ein brauner Hund."], "en": ["A dog."]}, "year": 2}
+
+`image` is a path in the folder, in its `images` folder, or anywhere when absolute. Other fields are kept.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from polylens.data.images import FilePicture, StoredPicture
+from polylens.data.prompts import caption_prompt
+from polylens.data.sample import Picture, Sample, Turn
+from polylens.errors import UserError
+from polylens.files import find_file
+from polylens.languages import language
+
+FILE_NAME = "captions.jsonl"
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+
+
+def read_captions(folder: str | Path, languages: Iterable[str] | None = None) -> list[Sample]:
+    """One sample per caption, in the file's order; only those in `languages` (any spelling) if given.
+
+    Captions stay as they are written, also in their Unicode normalisation. Raises `UserError`, with the line,
+    for what is not as described above, an image that is missing or in two lines, and when nothing is left.
+    """
+    path = Path(folder) / FILE_NAME
+    wanted = None if languages is None else {language(code).code for code in languages}
+    samples: list[Sample] = []
+    found: set[str] = set()
+    lines: dict[Path, int] = {}
+    for number, row in _rows(path):
+        where = f"{path}, line {number}"
+        picture = _picture(row, path.parent, where)
+        first = lines.setdefault(picture.path, number)
+        if first != number:
+            raise UserError(
+                f"{where}: the image '{row['image']}' is also in line {first}: put its captions together."
+            )
+        for code, texts in _captions(row, where).items():
+            found.add(code)
+            if wanted is None or code in wanted:
+                extra = {key: value for key, value in row.items() if key not in ("image", "captions")}
+                samples += [
+                    Sample(
+                        id=f"{row['image']}:{code}:{i}",
+                        images=(picture,),
+                        turns=(Turn(caption_prompt(code), text),),
+                        language=code,
+                        task="caption",
+                        source=path.parent.resolve().name,
+                        extra=extra,
+                    )
+                    for i, text in enumerate(texts)
+                ]
+    if not samples:
+        there = f"it has {', '.join(sorted(found))}" if found else "the file is empty"
+        asked = f" in {', '.join(sorted(wanted))}" if wanted is not None else ""
+        raise UserError(f"{path} has no captions{asked}: {there}.")
+    return samples
+
+
+def with_references(samples: Iterable[Sample]) -> list[tuple[Sample, list[str]]]:
+    """Items to score: the first sample of every image and language, with the answers of all of them."""
+    grouped: dict[tuple[Any, ...], tuple[Sample, list[str]]] = {}
+    for sample in samples:
+        key = (tuple(picture.key for picture in sample.images), sample.language)
+        grouped.setdefault(key, (sample, []))[1].append(sample.turns[-1].answer)
+    return list(grouped.values())
+
+
+def split_by_image(samples: Sequence[Sample], share: float) -> tuple[list[Sample], list[Sample]]:
+    """Split into about `share` for training and the rest for testing, by SHA-256 of the images' bytes.
+
+    An image falls on the same side whatever its name, captions and the rest of the data; low hashes train.
+    Raises `UserError` for a share outside 0 to 1, and for a sample without an image.
+    """
+    if not 0 <= share <= 1:
+        raise UserError(f"The share to train on is {share}: it must be from 0 to 1.")
+    places: dict[tuple[str, ...], float] = {}
+    parts: tuple[list[Sample], list[Sample]] = ([], [])
+    for sample in samples:
+        if not sample.images:
+            raise UserError(f"Sample '{sample.id}' has no image to split by: leave it out of the split.")
+        key = tuple(picture.key for picture in sample.images)
+        if key not in places:
+            places[key] = _place(sample.images)
+        parts[places[key] >= share].append(sample)
+    return parts
+
+
+def _place(pictures: Sequence[Picture]) -> float:
+    """A number in [0, 1) from the images' content."""
+    digest = hashlib.sha256()
+    for picture in pictures:
+        # A picture that is made rather than stored has its pixels for bytes.
+        digest.update(picture.read() if isinstance(picture, StoredPicture) else picture.load().tobytes())
+    # 53 bits fill a float exactly, so the place is below 1.
+    return (int.from_bytes(digest.digest()[:8]) >> 11) / 2**53
+
+
+def _rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    if not path.is_file():
+        raise UserError(
+            f"There is no {FILE_NAME} in '{path.parent}': write one, or give the folder that holds it."
+        )
+    data = path.read_bytes().removeprefix(BYTE_ORDER_MARK)
+    # Only \n ends a line: str.splitlines would also break at U+2028 and others that captions may hold.
+    for number, line in enumerate(data.split(b"\n"), start=1):
+        if not line.strip():
+            continue
+        where = f"{path}, line {number}"
+        try:
+            row = json.loads(line.decode("utf-8"), object_pairs_hook=_without_repeats)
+        except UnicodeDecodeError as error:
+            raise UserError(
+                f"{where}: not UTF-8 ({error.reason} at byte {error.start}): save as UTF-8."
+            ) from error
+        except json.JSONDecodeError as error:
+            raise UserError(f"{where}: not valid JSON ({error.msg} at character {error.pos}).") from error
+        except RecursionError as error:
+            raise UserError(f"{where}: too deeply nested.") from error
+        except ValueError as error:
+            raise UserError(f"{where}: {error}.") from error
+        if not isinstance(row, dict):
+            raise UserError(f'{where}: not a JSON object: write {{"image": ..., "captions": ...}}.')
+        yield number, row
+
+
+def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    row = dict(pairs)
+    if len(row) < len(pairs):
+        names = [name for name, _ in pairs]
+        repeated = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"the field '{repeated}' is there twice")
+    return row
+
+
+def _picture(row: dict[str, Any], folder: Path, where: str) -> FilePicture:
+    name = row.get("image")
+    if not isinstance(name, str) or not name.strip():
+        raise UserError(f'{where}: no image: write "image": "name.jpg".')
+    path = find_file(folder, name) or find_file(folder / "images", name)
+    if path is None:
+        raise UserError(f"{where}: the image '{name}' is neither in '{folder}' nor in its folder 'images'.")
+    if not path.is_file():
+        raise UserError(f"{where}: the image '{name}' is not a file.")
+    return FilePicture(path)
+
+
+def _captions(row: dict[str, Any], where: str) -> dict[str, list[str]]:
+    captions = row.get("captions")
+    if not isinstance(captions, dict) or not captions:
+        raise UserError(f'{where}: no captions: write "captions": {{"de": ["Ein Hund."]}}.')
+    by_language: dict[str, list[str]] = {}
+    for spelling, texts in captions.items():
+        try:
+            code = language(spelling).code
+        except UserError as error:
+            raise UserError(f"{where}: {error}") from error
+        if code in by_language:
+            raise UserError(
+                f"{where}: '{spelling}' is a second spelling of '{code}': put its captions together."
+            )
+        if not isinstance(texts, list) or not texts:
+            raise UserError(f"{where}: the captions in '{spelling}' are no list: write [\"...\"].")
+        for i, text in enumerate(texts, start=1):
+            _check_caption(text, f"{where}: caption {i} in '{spelling}'")
+        by_language[code] = texts
+    return by_language
+
+
+def _check_caption(text: Any, where: str) -> None:
+    if not isinstance(text, str):
+        raise UserError(f"{where} is {json.dumps(text)[:40]}: write a text in quotes.")
+    if not text.strip():
+        raise UserError(f"{where} is empty: write it or take it out.")
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise UserError(
+            f"{where} holds half a surrogate pair at character {error.start}: write it anew."
+        ) from error

@@ -1,0 +1,69 @@
+import random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from polylens.data.prompts import DEFAULT, MBLIP, Templates, caption_prompt
+from polylens.errors import UserError
+from polylens.languages import LANGUAGES
+
+
+def test_mblips_protocol():
+    assert caption_prompt("de") == MBLIP.prompt("caption", "de") == "Caption in German: "
+    assert MBLIP.prompt("caption", "he") == "Caption in former Hebrew: "
+    assert MBLIP.prompt("vqa", "en", question="Who?") == "Question: Who? Short answer in English:"
+    assert MBLIP.prompt("vqa", "fr", question="Qui ?") == "Question: Qui ? Short answer in French:"
+    assert MBLIP.prompt("entailment", "en", hypothesis="It rains.") == (
+        'Is it guaranteed true that "It rains."? Yes, no, or maybe? Answer in English:'
+    )
+    assert MBLIP.prompt("reasoning", "zh", statement="右图") == (
+        'Based on the two images, is it correct to say "右图"? Yes or no? Answer in English:'
+    )
+    assert MBLIP.prompt("pope", "en", question="Is there a dog?") == "Is there a dog?"
+    assert MBLIP.prompt("chair", "en") == "Caption in English:"
+    assert (
+        MBLIP.prompt("chair_detail", "en") == "Describe the image in English with as much detail as possible."
+    )
+
+
+@given(st.sampled_from(sorted(LANGUAGES)))
+def test_every_language_is_named_in_english(code):
+    assert LANGUAGES[code].name in DEFAULT.prompt("caption", code)
+
+
+def test_translated_templates_come_first_and_english_ones_fall_back():
+    german = {"caption": {"de": ["Bildunterschrift auf {own_language}: "]}}
+    templates = Templates("t", {"caption": ["Caption in {language}: "]}, german)
+    assert templates.prompt("caption", "DE") == "Bildunterschrift auf Deutsch: "
+    assert templates.prompt("caption", "sw") == "Caption in Swahili: "
+
+
+def test_templates_are_drawn_repeatably():
+    drawn = {DEFAULT.prompt("caption", "de", random.Random(seed)) for seed in range(50)}
+    assert len(drawn) == len(DEFAULT.of("caption", "de")) > 1
+    assert DEFAULT.prompt("caption", "de", random.Random(3)) == DEFAULT.prompt(
+        "caption", "de", random.Random(3)
+    )
+
+
+@given(st.text())
+def test_given_texts_stay_as_they_are(question):
+    assert question in MBLIP.prompt("pope", "en", question=question)
+    assert MBLIP.prompt("vqa", "en", question="{x} {") == "Question: {x} { Short answer in English:"
+
+
+def test_mistakes_are_named():
+    with pytest.raises(UserError, match="have no task 'captions': choose from caption, chair"):
+        MBLIP.prompt("captions", "de")
+    with pytest.raises(UserError, match="needs a value for 'question'"):
+        MBLIP.prompt("vqa", "de")
+    with pytest.raises(UserError, match="Unknown language"):
+        MBLIP.prompt("caption", "dee")
+    for broken in ("{", "{}", "{0}", "{language.name}", "{a b}"):
+        with pytest.raises(UserError, match="has broken braces"):
+            Templates("t", {"caption": [broken]})
+        with pytest.raises(UserError, match="has broken braces"):
+            Templates("t", {"caption": ["ok"]}, {"caption": {"de": [broken]}})
+    with pytest.raises(UserError, match="no template for 'caption'"):
+        Templates("t", {"caption": []})
