@@ -1,0 +1,152 @@
+"""Picto's samples: the twins of captioning, keyword listing, VQA, multiple choice and two-image reasoning.
+
+    caption    German:                                             -> Katze
+    keywords   German keywords:                                    -> Haustier, Katze
+    yesno      German: Ist das: Hund?                              -> nein
+    choice     German: Was ist es: Hund, Katze, Maus oder Kuh?     -> Katze
+    statement  (two pictures) German: Ein Bild zeigt Katze, das andere Hund. Stimmt das?  -> ja
+
+Wrong names are hard: drawn from the same subgroup of Unicode's table where it has another concept.
+"""
+
+import json
+import random
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from polylens.data.sample import Sample, Turn
+from polylens.errors import UserError
+from polylens.languages import language, parse_languages
+from polylens.picto.corpus import keyword_prompt, prompt
+from polylens.picto.world import LANGUAGES, LINE_STYLE, TEST_STYLE, Concept, annotations, concepts
+
+TASKS = ("caption", "keywords", "yesno", "choice", "statement")
+SPLITS = ("train", "validation", "test", "heldout")
+
+
+def samples(
+    *,
+    languages: Sequence[str] | None = None,
+    tasks: Sequence[str] | None = None,
+    split: str = "train",
+    lines: bool = False,
+    num_concepts: int | None = None,
+    seed: int = 0,
+) -> list[Sample]:
+    """Samples of one split, by language and task; `num_concepts` draws a fixed number of concepts.
+
+    'train': the trained drawings of every concept in image training (`lines` adds OpenMoji's line drawings);
+    'validation': those concepts whose Noto or OpenMoji drawing is withheld from training, in that drawing;
+    'test': Twemoji drawings of scored concepts in image training; 'heldout': of scored ones outside of it.
+    Raises `UserError` for a split, task or language that Picto does not have.
+    """
+    if split not in SPLITS:
+        raise UserError(f"Picto has no split '{split}': choose one of {', '.join(SPLITS)}.")
+    wrong = next((task for task in tasks or () if task not in TASKS), None)
+    if wrong is not None:
+        raise UserError(f"Picto has no task '{wrong}': choose from {', '.join(TASKS)}.")
+    codes = parse_languages(languages, list(annotations())) if languages else list(LANGUAGES)
+    drawn = pictures(split, lines=lines, num_concepts=num_concepts, seed=seed)
+    return [
+        sample
+        for code in codes
+        for task in tasks or ("caption",)
+        for concept, style in drawn
+        if (sample := _sample(concept, style, code, task, seed)) is not None
+    ]
+
+
+def pictures(
+    split: str, *, lines: bool = False, num_concepts: int | None = None, seed: int = 0
+) -> list[tuple[Concept, str]]:
+    """The concepts of a split with the style each is drawn in; see `samples`."""
+    if split == "train":
+        chosen = [c for c in concepts() if c.trained_styles()]
+    elif split == "validation":
+        chosen = [c for c in concepts() if c.validation_style() and c.scored]
+    else:
+        chosen = [c for c in concepts() if c.scored and bool(c.trained_styles()) == (split == "test")]
+    if num_concepts is not None and num_concepts < len(chosen):
+        kept = set(random.Random(f"{seed}/concepts").sample(range(len(chosen)), num_concepts))
+        chosen = [concept for i, concept in enumerate(chosen) if i in kept]
+    return [(concept, style) for concept in chosen for style in _styles(concept, split, lines)]
+
+
+def _styles(concept: Concept, split: str, lines: bool) -> tuple[str, ...]:
+    if split == "validation":
+        return (concept.validation_style() or "",)
+    if split != "train":
+        return (TEST_STYLE,)
+    styles = concept.trained_styles()
+    return (*styles, LINE_STYLE) if lines and "openmoji" in styles else styles
+
+
+def hard_negatives(concept: Concept, code: str, rng: random.Random, count: int) -> list[Concept]:
+    """`count` concepts with another name in that language, of the same subgroup first, then of the same group."""
+    near, far = [], []
+    for other in concepts():
+        if other.group == concept.group and other.name(code) not in (None, concept.name(code)):
+            (near if other.subgroup == concept.subgroup else far).append(other)
+    rng.shuffle(near)
+    rng.shuffle(far)
+    return (near + far)[:count]
+
+
+def _sample(concept: Concept, style: str, code: str, task: str, seed: int) -> Sample | None:
+    name = concept.name(code)
+    if name is None:
+        return None
+    rng = random.Random(f"{seed}/{concept.id}/{style}/{code}/{task}")
+    shown = [concept]
+    if task == "caption":
+        turn = Turn(prompt(code), name)
+    elif task == "keywords":
+        words = concept.keywords(code)
+        if not words:
+            return None
+        turn = Turn(keyword_prompt(code), ", ".join(words))
+    else:
+        words_of = _questions(code)
+        yes = rng.random() < 0.5
+        others = hard_negatives(concept, code, rng, 3)
+        if len(others) < 3:
+            return None
+        if task == "yesno":
+            asked = name if yes else others[0].name(code)
+            turn = _question(code, words_of["is"].format(name=asked), words_of["yes" if yes else "no"])
+        elif task == "choice":
+            names = [name, *(other.name(code) or "" for other in others)]
+            rng.shuffle(names)
+            filled = words_of["which"].format(**dict(zip("abcd", names, strict=True)))
+            turn = _question(code, filled, name)
+        else:
+            shown.append(others[0])
+            said = others[0] if yes else others[1]
+            filled = words_of["both"].format(a=name, b=said.name(code))
+            turn = _question(code, filled, words_of["yes" if yes else "no"])
+    return Sample(
+        id=f"{concept.id}/{style}/{code}/{task}",
+        images=tuple(each.picture(style) for each in shown),
+        turns=(turn,),
+        language=code,
+        task=task,
+        source="picto",
+        extra={"concept": concept.id, "group": concept.group, "style": style},
+    )
+
+
+def _question(code: str, text: str, answer: str) -> Turn:
+    return Turn(f"{language(code).name}: {text}", answer)
+
+
+def _questions(code: str) -> dict[str, str]:
+    """The question templates of a language; where it has none, the English ones (the prompt names the language)."""
+    table = _question_table()
+    return table.get(code, table["en"])
+
+
+@cache
+def _question_table() -> dict[str, Any]:
+    return json.loads((Path(__file__).parent / "questions.json").read_text(encoding="utf-8"))
