@@ -1,0 +1,288 @@
+"""From samples to one batch of tokens, masks and pictures.
+
+    Sample(images=(a, b), turns=(Turn("German:", "Katze"),))
+
+    decoder          input_ids   [a a a a][b b b b] German : Katze </s>      labels  .  . ... .  .  Katze </s>
+    encoder-decoder  input_ids   [a a a a][b b b b] German : </s>            labels  Katze </s>
+
+Every picture takes `num_image_tokens` places, in the order of the sample. Shapes: B samples, N pictures of
+the whole batch, T tokens, A answer tokens.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any, Literal
+
+import torch
+from PIL.Image import Image
+from pydantic import BaseModel, ConfigDict
+from transformers import PreTrainedTokenizerBase
+
+from polylens.data.sample import Sample
+from polylens.errors import UserError
+
+IGNORED = -100
+IMAGE_MARK = "\ue000"  # a private-use character stands for a picture while a chat template is filled
+
+Side = Literal["left", "right"]
+
+
+class Layout(BaseModel):
+    """How prompts, answers and pictures are put in a row.
+
+    `plain`: pictures, prompt, answer, as BLIP-2 does; `chat`: the tokenizer's chat template, pictures at
+    the start of the first question. `bos` says whether a begin-of-sequence token stands before the first
+    text token or before the pictures. Of the plain layout, `answer_prefix` is put before every answer (" "
+    where words begin with a space), `turn_separator` between turns. `train_turns` says which answers of a
+    conversation a decoder is trained on.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    kind: Literal["plain", "chat"] = "plain"
+    bos: Literal["text", "first"] = "text"
+    answer_prefix: str = ""
+    turn_separator: str = "\n"
+    train_turns: Literal["all", "last"] = "all"
+
+
+@dataclass
+class Batch:
+    """What a `VisionLanguageModel` reads.
+
+    The pictures of the batch come as `pixel_values` (N, 3, H, W), or as `visual`, computed before at
+    `visual_level`: "patches" (N, P, V), "queries" (N, Q, D) out of the resampler, or "tokens" (N, Q, L) as
+    wide as the language model. `image_mask` (B, T) is True where a visual token goes, row by row in picture
+    order. `labels` hold -100 where there is no target; a decoder's (B, T) are aligned with `input_ids` (not
+    shifted), an encoder-decoder's are (B, A).
+    """
+
+    input_ids: torch.Tensor
+    attention_mask: torch.Tensor
+    image_mask: torch.Tensor
+    labels: torch.Tensor | None
+    sample_ids: list[str]
+    num_targets: int
+    pixel_values: torch.Tensor | None = None
+    visual: torch.Tensor | None = None
+    visual_level: Literal["patches", "queries", "tokens"] = "patches"
+
+    def to(self, device: torch.device | str) -> "Batch":
+        """The same batch with its tensors on `device`."""
+        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        return replace(self, **{k: v.to(device) for k, v in values.items() if isinstance(v, torch.Tensor)})
+
+
+@dataclass
+class _Row:
+    ids: list[int]
+    image: list[bool]
+    labels: list[int]
+
+    def add(self, ids: Sequence[int], image: bool = False, target: bool = False) -> None:
+        self.ids += ids
+        self.image += [image] * len(ids)
+        self.labels += ids if target else [IGNORED] * len(ids)
+
+
+@dataclass(frozen=True)
+class Collator:
+    """Turns samples into a `Batch`; with a `processor`, loads and normalises their pictures as well.
+
+    `max_length` limits the text tokens of a row (pictures not counted): a longer training row loses its
+    end, and an encoder's prompt keeps its closing tokens. Prompts to be answered are never cut.
+    """
+
+    tokenizer: PreTrainedTokenizerBase
+    num_image_tokens: int
+    layout: Layout
+    is_encoder_decoder: bool
+    max_length: int | None = None
+    processor: Callable[[list[Image]], torch.Tensor] | None = None
+
+    @property
+    def pad_id(self) -> int:
+        ids = (self.tokenizer.pad_token_id, self.tokenizer.eos_token_id, 0)
+        return next(i for i in ids if i is not None)
+
+    def __call__(
+        self, samples: Sequence[Sample], answers: bool = True, padding_side: Side | None = None
+    ) -> Batch:
+        """A batch to train on, padded on the right; with `answers=False` one to answer the last turn of,
+        which pads decoders on the left.
+
+        Raises `UserError` for a sample without a target token, and for one with nothing to answer.
+        """
+        rows = [self._row(sample, answers) for sample in samples]
+        left = (padding_side or ("right" if answers or self.is_encoder_decoder else "left")) == "left"
+        input_ids = pad_rows([row.ids for row in rows], self.pad_id, left)
+        mask = pad_rows([[1] * len(row.ids) for row in rows], 0, left)
+        image_mask = pad_rows([row.image for row in rows], 0, left).bool()
+        labels = None
+        if answers:
+            labels = pad_rows([row.labels for row in rows], IGNORED, left and not self.is_encoder_decoder)
+        pictures = [picture for sample in samples for picture in sample.images]
+        pixel_values = None
+        if self.processor is not None and pictures:
+            pixel_values = self.processor([picture.load() for picture in pictures])
+        return Batch(
+            input_ids=input_ids,
+            attention_mask=mask,
+            image_mask=image_mask,
+            labels=labels,
+            sample_ids=[sample.id for sample in samples],
+            num_targets=0 if labels is None else int((labels != IGNORED).sum()),
+            pixel_values=pixel_values,
+        )
+
+    def answer_ids(self, answer: str) -> list[int]:
+        """The target tokens of an answer, end of sequence included."""
+        if self.layout.kind == "chat":
+            question = [{"role": "user", "content": "?"}]
+            return self._chat_answer(question, self._render(question, True), answer)[0]
+        ids = self._encode(self.layout.answer_prefix + answer)
+        eos = self.tokenizer.eos_token_id
+        return ids if eos is None else [*ids, eos]
+
+    def _row(self, sample: Sample, answers: bool) -> _Row:
+        if not sample.turns:
+            raise UserError(
+                f"Sample '{sample.id}' of {sample.source} has no turn: give a prompt (it may be empty)."
+            )
+        row = _Row([], [], [])
+        if self.layout.kind == "chat":
+            self._fill_chat(row, sample, answers)
+        elif self.is_encoder_decoder:
+            self._fill_encoder(row, sample, answers)
+        else:
+            self._fill_decoder(row, sample, answers)
+        if answers and not self.is_encoder_decoder:
+            self._cut(row)
+        if not row.ids:
+            raise UserError(
+                f"Sample '{sample.id}' of {sample.source} has no image and an empty prompt: give one."
+            )
+        if answers and all(label == IGNORED for label in row.labels):
+            limit = f" within max_length={self.max_length}" if self.max_length else ""
+            raise UserError(
+                f"Sample '{sample.id}' of {sample.source} has no target token{limit}: its turns are "
+                f"{sample.turns}; give it an answer, or raise the limit."
+            )
+        return row
+
+    def _fill_decoder(self, row: _Row, sample: Sample, answers: bool) -> None:
+        bos = self.tokenizer.bos_token_id
+        if self.layout.bos == "first" and bos is not None:
+            row.add([bos])
+        self._add_images(row, sample)
+        last = len(sample.turns) - 1
+        for i, turn in enumerate(sample.turns):
+            if i == 0:
+                row.add(self._first_text(turn.prompt))
+            else:
+                row.add(self._encode(self.layout.turn_separator + turn.prompt))
+            if i < last or answers:
+                trained = turn.answer != "" and (i == last or self.layout.train_turns == "all")
+                row.add(self.answer_ids(turn.answer), target=trained)
+        # Nothing precedes the first token, so nothing can predict it.
+        row.labels[:1] = [IGNORED] * len(row.labels[:1])
+
+    def _fill_encoder(self, row: _Row, sample: Sample, answers: bool) -> None:
+        self._add_images(row, sample)
+        *earlier, turn = sample.turns
+        said = [t.prompt + self.layout.answer_prefix + t.answer + self.layout.turn_separator for t in earlier]
+        ids = self.tokenizer("".join(said) + turn.prompt, add_special_tokens=True).input_ids
+        row.add(self._cut_prompt(ids) if answers else ids)
+        row.labels = self.answer_ids(turn.answer)[: self.max_length] if answers and turn.answer else []
+
+    def _fill_chat(self, row: _Row, sample: Sample, answers: bool) -> None:
+        messages: list[dict[str, str]] = []
+        done = ""
+        last = len(sample.turns) - 1
+        targets: list[int] = []
+        for i, turn in enumerate(sample.turns):
+            marks = IMAGE_MARK * len(sample.images) if i == 0 else ""
+            messages.append({"role": "user", "content": marks + turn.prompt})
+            before = self._render(messages, add_generation_prompt=True)
+            for j, text in enumerate(self._after(before, done).split(IMAGE_MARK)):
+                if j:
+                    row.add([self.pad_id] * self.num_image_tokens, image=True)
+                row.add(self._encode(text))
+            if i == last and not answers:
+                break
+            ids, said = self._chat_answer(messages, before, turn.answer)
+            messages.append({"role": "assistant", "content": turn.answer})
+            done = before + said
+            if i == last and self.is_encoder_decoder:
+                targets = ids[: self.max_length] if turn.answer else []
+            else:
+                trained = turn.answer != "" and (i == last or self.layout.train_turns == "all")
+                row.add(ids, target=trained)
+        if self.is_encoder_decoder:
+            row.labels = targets
+
+    def _chat_answer(self, messages: list[dict[str, str]], before: str, answer: str) -> tuple[list[int], str]:
+        """The target tokens of an answer in a chat, and the text they stand for: up to the end token."""
+        said = self._after(self._render([*messages, {"role": "assistant", "content": answer}], False), before)
+        eos = self.tokenizer.eos_token
+        if eos is not None and eos in said:
+            said = said[: said.index(eos) + len(eos)]
+            return self._encode(said), said
+        ids = self._encode(said)
+        return (ids if eos is None else [*ids, self.tokenizer.eos_token_id]), said
+
+    def _render(self, messages: list[dict[str, str]], add_generation_prompt: bool) -> str:
+        if self.tokenizer.chat_template is None:
+            raise UserError(
+                "The layout is 'chat', but the tokenizer has no chat template: use layout 'plain'."
+            )
+        filled: Any = self.tokenizer.apply_chat_template(
+            messages, tokenize=False, add_generation_prompt=add_generation_prompt
+        )
+        return filled
+
+    def _after(self, text: str, start: str) -> str:
+        if not text.startswith(start):
+            raise UserError(
+                "The tokenizer's chat template rewrites earlier turns: use layout 'plain', or one turn."
+            )
+        return text[len(start) :]
+
+    def _encode(self, text: str) -> list[int]:
+        return self.tokenizer(text, add_special_tokens=False).input_ids
+
+    def _first_text(self, prompt: str) -> list[int]:
+        """A decoder's first prompt, with the special tokens that its tokenizer puts in front, none behind."""
+        ids = self.tokenizer(prompt, add_special_tokens=True).input_ids
+        if self.layout.bos == "first" and ids[:1] == [self.tokenizer.bos_token_id]:
+            ids = ids[1:]
+        plain = self._encode(prompt)
+        extra = len(ids) - len(plain)
+        # A tokenizer that closes every text would end the sequence before the answer.
+        for front in range(extra + 1):
+            if ids[front : front + len(plain)] == plain:
+                return ids[: front + len(plain)]
+        return ids
+
+    def _add_images(self, row: _Row, sample: Sample) -> None:
+        row.add([self.pad_id] * (self.num_image_tokens * len(sample.images)), image=True)
+
+    def _cut_prompt(self, ids: list[int]) -> list[int]:
+        if self.max_length is None or len(ids) <= self.max_length:
+            return ids
+        return [*ids[: self.max_length - 1], ids[-1]]
+
+    def _cut(self, row: _Row) -> None:
+        if self.max_length is not None:
+            length = self.max_length + sum(row.image)
+            row.ids, row.image, row.labels = row.ids[:length], row.image[:length], row.labels[:length]
+
+
+def pad_rows(rows: Sequence[Sequence[int]], value: int, left: bool) -> torch.Tensor:
+    length = max((len(row) for row in rows), default=0)
+    padded = torch.full((len(rows), length), value, dtype=torch.long)
+    for i, row in enumerate(rows):
+        if row:
+            where = slice(length - len(row), length) if left else slice(0, len(row))
+            padded[i, where] = torch.tensor(row, dtype=torch.long)
+    return padded

@@ -1,0 +1,1 @@
+"""Models: image encoders, resamplers, any language model, and what joins them (`vlm.py`)."""

@@ -1,0 +1,121 @@
+"""Likelihood of many candidate answers: the prompt is read once, its cache is shared among the candidates.
+
+Shapes: S samples read together, T tokens of the longest prompt, R candidate rows, A tokens fed, K vocabulary.
+"""
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch.nn import functional as F
+
+from polylens.data.collate import Batch, Side, pad_rows
+from polylens.data.sample import Sample
+
+if TYPE_CHECKING:
+    from polylens.models.vlm import VisionLanguageModel, Visual
+
+ROWS = 512
+
+
+@dataclass
+class _Prompt:
+    """S prompts, read: what the first answer token is drawn from, and all that later tokens look back at."""
+
+    first: torch.Tensor  # (S, K) log-probabilities
+    mask: torch.Tensor  # (S, T)
+    cache: Any
+    encoded: torch.Tensor | None  # (S, T, L) for encoder-decoders
+
+
+def score_candidates(
+    model: "VisionLanguageModel",
+    samples: Sequence[Sample],
+    candidates: Sequence[Sequence[str]],
+    visual: "Visual",
+    batch_size: int,
+    padding_side: Side | None,
+) -> list[list[float]]:
+    """Summed log-probabilities of every sample's candidates; see `VisionLanguageModel.score`."""
+    collator = model.collator(with_pictures=False)
+    ids = {text: collator.answer_ids(text) for texts in candidates for text in texts}
+    scores: list[list[float]] = []
+    first = 0
+    for start in range(0, len(samples), batch_size):
+        chunk = samples[start : start + batch_size]
+        batch = model.visual_batch(chunk, visual, first, padding_side)
+        first += sum(len(sample.images) for sample in chunk)
+        answers = [[ids[text] for text in texts] for texts in candidates[start : start + batch_size]]
+        scores += _score_chunk(model, _read(model, batch), answers)
+    return scores
+
+
+def _read(model: "VisionLanguageModel", batch: Batch) -> _Prompt:
+    """Run the prompts once."""
+    embeds = model.embed(batch)
+    mask = batch.attention_mask
+    if not model.is_encoder_decoder:
+        # With padding on the right, the prompt ends before the last column.
+        last = F.one_hot(
+            (mask * torch.arange(mask.shape[1], device=mask.device)).argmax(1), mask.shape[1]
+        ).bool()
+        with model.logits_at(last):
+            output = model.lm(
+                inputs_embeds=embeds, attention_mask=mask, use_cache=True, **model.positions(mask)
+            )
+        return _Prompt(output.logits.float().log_softmax(-1), mask, output.past_key_values, None)
+    encoded = model.lm.get_encoder()(inputs_embeds=embeds, attention_mask=mask).last_hidden_state
+    start = torch.full((len(mask), 1), model.decoder_start, device=mask.device)
+    output = model.lm(
+        encoder_outputs=(encoded,), attention_mask=mask, decoder_input_ids=start, use_cache=True
+    )
+    return _Prompt(output.logits[:, -1].float().log_softmax(-1), mask, output.past_key_values, encoded)
+
+
+def _score_chunk(
+    model: "VisionLanguageModel", prompt: _Prompt, answers: Sequence[Sequence[list[int]]]
+) -> list[list[float]]:
+    """Candidates of like length go through the language model together: little is spent on padding."""
+    places = [(s, c) for s, ids in enumerate(answers) for c in range(len(ids))]
+    places.sort(key=lambda place: len(answers[place[0]][place[1]]))
+    scores = [[0.0] * len(ids) for ids in answers]
+    for start in range(0, len(places), ROWS):
+        rows = places[start : start + ROWS]
+        found = _score_rows(model, prompt, [s for s, _ in rows], [answers[s][c] for s, c in rows])
+        for (s, c), score in zip(rows, found.tolist(), strict=True):
+            scores[s][c] = score
+    return scores
+
+
+def _score_rows(
+    model: "VisionLanguageModel", prompt: _Prompt, which: Sequence[int], answers: Sequence[list[int]]
+) -> torch.Tensor:
+    """(R,) scores of `answers`, each after the prompt of its sample in `which`."""
+    device = prompt.mask.device
+    samples = torch.tensor(which, device=device)
+    targets = pad_rows(answers, 0, left=False).to(device)
+    valid = pad_rows([[1] * len(ids) for ids in answers], 0, left=False).to(device)
+    scores = prompt.first[samples].gather(1, targets[:, :1])[:, 0]
+    if targets.shape[1] == 1:
+        return scores
+    # The last token of an answer is only predicted, never read.
+    fed, rows = targets[:, :-1], valid[:, 1:].bool()
+    cache = copy.deepcopy(prompt.cache)
+    cache.batch_select_indices(samples)
+    inputs: dict[str, Any] = {"past_key_values": cache, "use_cache": True}
+    if prompt.encoded is None:
+        mask = torch.cat([prompt.mask[samples], valid[:, :-1]], 1)
+        inputs |= {"input_ids": fed, "attention_mask": mask, **model.positions(mask, last=fed.shape[1])}
+    else:
+        inputs |= {
+            "decoder_input_ids": fed,
+            "attention_mask": prompt.mask[samples],
+            "encoder_outputs": (prompt.encoded[samples],),
+        }
+    with model.logits_at(rows):
+        logits = model.lm(**inputs).logits.float()
+    later = torch.zeros(rows.shape, device=device)
+    later[rows] = -F.cross_entropy(logits, targets[:, 1:][rows], reduction="none")
+    return scores + later.sum(1)

@@ -1,0 +1,358 @@
+"""The composition: image encoder -> resampler -> projector -> any language model of transformers.
+
+Shapes: N pictures, P patches, V encoder width, Q visual tokens per picture, D resampler width, L language
+model width, B samples, T tokens.
+"""
+
+import contextlib
+import inspect
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+from torch import nn
+from torch.nn import functional as F
+from transformers import (
+    GenerationConfig,
+    LogitsProcessorList,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    RepetitionPenaltyLogitsProcessor,
+)
+
+from polylens.data.collate import IGNORED, Batch, Collator, Layout, Side
+from polylens.data.images import ImageProcessor
+from polylens.data.sample import Picture, Sample
+from polylens.errors import UserError
+from polylens.models.resamplers import Resampler, ResamplerConfig
+from polylens.models.scoring import score_candidates
+from polylens.models.vision import VisionConfig, VisionTower
+
+Visual = Mapping[str, torch.Tensor] | torch.Tensor
+
+
+class LanguageModelConfig(BaseModel):
+    """Where the language model and its tokenizer come from: a folder, a packaged name or a hub id."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    path: str | None = None
+
+
+class ModelConfig(BaseModel):
+    """What a `VisionLanguageModel` is made of."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    vision: VisionConfig = Field(default_factory=VisionConfig)
+    resampler: ResamplerConfig = Field(default_factory=ResamplerConfig)
+    language_model: LanguageModelConfig = Field(default_factory=LanguageModelConfig)
+    layout: Layout = Field(default_factory=Layout)
+
+
+class VisionLanguageModel(nn.Module):
+    """Pictures and text to text, over a decoder or an encoder-decoder; the language model's config says
+    which.
+    """
+
+    def __init__(
+        self,
+        vision: VisionTower,
+        resampler: Resampler,
+        projector: nn.Module,
+        language_model: nn.Module,
+        tokenizer: PreTrainedTokenizerBase,
+        processor: ImageProcessor,
+        config: ModelConfig,
+    ) -> None:
+        super().__init__()
+        self.vision = vision
+        self.resampler = resampler
+        self.projector = projector
+        self.language_model = language_model
+        self.tokenizer = tokenizer
+        self.processor = processor
+        self.config = config
+
+    @property
+    def lm(self) -> PreTrainedModel:
+        """The language model itself, without PEFT's wrapping (its adapters act all the same)."""
+        wrapped = getattr(self.language_model, "get_base_model", None)
+        return wrapped() if wrapped is not None else self.language_model
+
+    @property
+    def is_encoder_decoder(self) -> bool:
+        return bool(self.lm.config.is_encoder_decoder)
+
+    @property
+    def device(self) -> torch.device:
+        return self.lm.get_input_embeddings().weight.device
+
+    @property
+    def num_image_tokens(self) -> int:
+        """Q, the places that one picture takes among the text tokens."""
+        return self.resampler.num_tokens
+
+    def collator(self, max_length: int | None = None, with_pictures: bool = True) -> Collator:
+        """The collator of this model's layout; without pictures it leaves loading them to the caller."""
+        return Collator(
+            tokenizer=self.tokenizer,
+            num_image_tokens=self.num_image_tokens,
+            layout=self.config.layout,
+            is_encoder_decoder=self.is_encoder_decoder,
+            max_length=max_length,
+            processor=self.processor if with_pictures else None,
+        )
+
+    def encode(self, pixel_values: torch.Tensor) -> torch.Tensor:
+        """(N, 3, H, W) normalised pixels to (N, P, V) patch states."""
+        return self.vision(pixel_values)
+
+    def visual_tokens(self, patches: torch.Tensor) -> torch.Tensor:
+        """(N, P, V) patch states to (N, Q, L) visual tokens."""
+        return self.project(self.resampler(patches))
+
+    def project(self, queries: torch.Tensor) -> torch.Tensor:
+        """(N, Q, D) out of the resampler to (N, Q, L)."""
+        weight = next(self.projector.parameters(), None)
+        return self.projector(queries if weight is None else queries.to(weight.dtype))
+
+    @torch.no_grad()
+    def encode_pictures(self, pictures: Sequence[Picture], batch_size: int = 32) -> dict[str, torch.Tensor]:
+        """Visual tokens (Q, L) of every distinct picture, by its key; each is loaded and encoded once."""
+        distinct = list({picture.key: picture for picture in pictures}.values())
+        tokens: dict[str, torch.Tensor] = {}
+        with evaluating(self):
+            for chunk in _chunks(distinct, batch_size):
+                pixels = self.processor([picture.load() for picture in chunk]).to(self.device)
+                encoded = self.visual_tokens(self.encode(pixels))
+                tokens.update(zip((picture.key for picture in chunk), encoded, strict=True))
+        return tokens
+
+    def embed(self, batch: Batch) -> torch.Tensor:
+        """(B, T, L) text embeddings with the visual tokens in the places of `batch.image_mask`."""
+        embeds = self.lm.get_input_embeddings()(batch.input_ids)
+        tokens = self._tokens_of(batch)
+        if tokens is None:
+            return embeds
+        return embeds.masked_scatter(batch.image_mask[..., None], tokens.to(embeds.dtype))
+
+    def _tokens_of(self, batch: Batch) -> torch.Tensor | None:
+        if batch.pixel_values is not None:
+            return self.visual_tokens(self.encode(batch.pixel_values))
+        if batch.visual is None:
+            return None
+        steps = {"patches": self.visual_tokens, "queries": self.project, "tokens": lambda tokens: tokens}
+        return steps[batch.visual_level](batch.visual)
+
+    def forward(self, batch: Batch) -> torch.Tensor:
+        """(num_targets, vocabulary) logits, only for the targets of `batch.labels`, row by row."""
+        rows = self._target_rows(batch)
+        inputs = {"inputs_embeds": self.embed(batch), "attention_mask": batch.attention_mask}
+        if self.is_encoder_decoder:
+            inputs["decoder_input_ids"] = self._shift_right(batch.labels)
+        else:
+            inputs |= self.positions(batch.attention_mask)
+        with self.logits_at(rows):
+            return self.lm(**inputs, use_cache=False).logits
+
+    def loss(self, batch: Batch, num_targets: int | None = None) -> torch.Tensor:
+        """Cross-entropy summed over the batch's targets, divided by `num_targets`: the batch's own, unless
+        the trainer gives the count over all micro-batches.
+        """
+        logits = self(batch)
+        labels = batch.labels if self.is_encoder_decoder else batch.labels[:, 1:]
+        targets = labels[labels != IGNORED]
+        return F.cross_entropy(logits.float(), targets, reduction="sum") / (num_targets or batch.num_targets)
+
+    def _target_rows(self, batch: Batch) -> torch.Tensor:
+        """(B, T) or (B, A), True where the state predicts a target."""
+        wanted = batch.labels != IGNORED
+        return wanted if self.is_encoder_decoder else F.pad(wanted[:, 1:], (0, 1))
+
+    def _shift_right(self, labels: torch.Tensor) -> torch.Tensor:
+        shifted = F.pad(labels[:, :-1], (1, 0), value=self.decoder_start)
+        return shifted.masked_fill(shifted == IGNORED, self.decoder_start)
+
+    @property
+    def decoder_start(self) -> int:
+        """The token that an encoder-decoder's answers begin after."""
+        ids = (
+            getattr(self.lm.generation_config, "decoder_start_token_id", None),
+            getattr(self.lm.config, "decoder_start_token_id", None),
+            self.lm.config.pad_token_id,
+            0,
+        )
+        return next(i for i in ids if i is not None)
+
+    def positions(self, attention_mask: torch.Tensor, last: int | None = None) -> dict[str, torch.Tensor]:
+        """Position ids of the (last) tokens, counted over what is attended to, where the language model
+        takes them.
+        """
+        if "position_ids" not in inspect.signature(self.lm.forward).parameters:
+            return {}
+        positions = (attention_mask.cumsum(-1) - 1).clamp(min=0)
+        return {"position_ids": positions if last is None else positions[:, -last:]}
+
+    @contextlib.contextmanager
+    def logits_at(self, rows: torch.Tensor) -> Iterator[None]:
+        """Inside, the language model computes logits only for the states (B, T, L) at `rows` (B, T) bool."""
+        head = self.lm.get_output_embeddings()
+        # A hook, so that whatever the model does around its head (scales, soft caps) is kept.
+        handle = head.register_forward_pre_hook(lambda _, args: (args[0][rows], *args[1:]))
+        try:
+            yield
+        finally:
+            handle.remove()
+
+    def visual_batch(
+        self, samples: Sequence[Sample], visual: Visual, first: int = 0, padding_side: Side | None = None
+    ) -> Batch:
+        """A batch to answer, with visual tokens by picture key, or (N, Q, L) of which `first` is the first
+        to use.
+        """
+        batch = self.collator(with_pictures=False)(samples, answers=False, padding_side=padding_side)
+        pictures = [picture for sample in samples for picture in sample.images]
+        if pictures:
+            if isinstance(visual, torch.Tensor):
+                batch.visual = visual[first : first + len(pictures)]
+            else:
+                batch.visual = torch.stack([visual[picture.key] for picture in pictures])
+            batch.visual_level = "tokens"
+        return batch.to(self.device)
+
+    def check_visual(self, samples: Sequence[Sample], visual: Visual | None, batch_size: int) -> Visual:
+        """The visual tokens of the samples' pictures: those given, checked, or computed once for each
+        picture.
+
+        Raises `UserError` when given tokens do not fit.
+        """
+        if batch_size < 1:
+            raise UserError(f"batch_size is {batch_size}, but must be at least 1.")
+        pictures = [picture for sample in samples for picture in sample.images]
+        if visual is None:
+            return self.encode_pictures(pictures, batch_size)
+        shape = (self.num_image_tokens, self.lm.get_input_embeddings().weight.shape[1])
+        given = [visual] if isinstance(visual, torch.Tensor) else list(visual.values())
+        wrong = next((tuple(tokens.shape) for tokens in given if tuple(tokens.shape[-2:]) != shape), None)
+        if wrong:
+            raise UserError(
+                f"The visual tokens given are {wrong}, but this model's are {shape} for each picture."
+            )
+        if isinstance(visual, torch.Tensor):
+            if visual.ndim != 3 or len(visual) != len(pictures):
+                raise UserError(
+                    f"{len(visual)} pictures' visual tokens are given for {len(pictures)} pictures."
+                )
+        else:
+            missing = next((picture.key for picture in pictures if picture.key not in visual), None)
+            if missing is not None:
+                raise UserError(f"No visual tokens are given for the picture '{missing}': encode it first.")
+        return visual
+
+    @torch.no_grad()
+    def generate(
+        self,
+        samples: Sequence[Sample] | Batch,
+        *,
+        visual: Visual | None = None,
+        batch_size: int = 16,
+        num_beams: int = 1,
+        max_new_tokens: int = 32,
+        length_penalty: float = 1.0,
+        repetition_penalty: float = 1.0,
+        **settings: Any,
+    ) -> list[str]:
+        """The answers to the samples' last turns, in their order, without surrounding white space.
+
+        `visual` stands in for the pictures: visual tokens by picture key (see `encode_pictures`), or one
+        (N, Q, L) for the pictures of all samples in their order. A sample without pictures is answered from
+        text alone. Further `settings` are those of transformers' `GenerationConfig`. Raises `UserError` for
+        settings out of range.
+        """
+        if num_beams < 1 or max_new_tokens < 1:
+            raise UserError(
+                f"num_beams={num_beams} and max_new_tokens={max_new_tokens} must both be at least 1."
+            )
+        if repetition_penalty <= 0:
+            raise UserError(f"repetition_penalty is {repetition_penalty}, but must be above 0 (1 = none).")
+        chosen = {
+            "do_sample": False,
+            "num_beams": num_beams,
+            "max_new_tokens": max_new_tokens,
+            "pad_token_id": self.collator(with_pictures=False).pad_id,
+            "eos_token_id": self.tokenizer.eos_token_id,
+        } | ({"length_penalty": length_penalty} if num_beams > 1 else {})
+        if self.is_encoder_decoder:
+            chosen["decoder_start_token_id"] = self.decoder_start
+        try:
+            generation = GenerationConfig(**(chosen | settings))
+        except ValueError as error:
+            raise UserError(f"These generation settings do not go together: {error}") from error
+        with evaluating(self):
+            if isinstance(samples, Batch):
+                return self._generate_batch(samples, generation, repetition_penalty)
+            given = self.check_visual(samples, visual, batch_size)
+            answers, first = [], 0
+            for chunk in _chunks(samples, batch_size):
+                batch = self.visual_batch(chunk, given, first)
+                first += sum(len(sample.images) for sample in chunk)
+                answers += self._generate_batch(batch, generation, repetition_penalty)
+            return answers
+
+    def _generate_batch(
+        self, batch: Batch, generation: GenerationConfig, repetition_penalty: float
+    ) -> list[str]:
+        # transformers' own setting takes the padding in front of embeddings off the answer (5.23).
+        penalty = (
+            [RepetitionPenaltyLogitsProcessor(float(repetition_penalty))] if repetition_penalty != 1 else []
+        )
+        ids = self.lm.generate(
+            inputs_embeds=self.embed(batch),
+            attention_mask=batch.attention_mask,
+            generation_config=generation,
+            logits_processor=LogitsProcessorList(penalty),
+        )
+        return [text.strip() for text in self.tokenizer.batch_decode(ids, skip_special_tokens=True)]
+
+    @torch.no_grad()
+    def score(
+        self,
+        samples: Sequence[Sample],
+        candidates: Sequence[Sequence[str]],
+        *,
+        visual: Visual | None = None,
+        batch_size: int = 16,
+        padding_side: Side | None = None,
+    ) -> list[list[float]]:
+        """log P(candidate | pictures, prompt) for every sample's candidate answers, summed over tokens, end
+        included.
+
+        The picture is encoded once, the prompt is read once for each sample, and all its candidates go on
+        from there. `visual` as in `generate`. The result does not depend on `batch_size` or the padding.
+        """
+        if len(samples) != len(candidates):
+            raise UserError(
+                f"{len(samples)} samples, but {len(candidates)} lists of candidates: give one for each."
+            )
+        given = self.check_visual(samples, visual, batch_size)
+        with evaluating(self):
+            return score_candidates(self, samples, candidates, given, batch_size, padding_side)
+
+
+@contextlib.contextmanager
+def evaluating(module: nn.Module) -> Iterator[None]:
+    """Evaluation mode inside; afterwards every submodule is in the mode it was in."""
+    training = [child for child in module.modules() if child.training]
+    module.eval()
+    try:
+        yield
+    finally:
+        for child in training:
+            child.training = True
+
+
+def _chunks(items: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:
+    for start in range(0, len(items), size):
+        yield items[start : start + size]
