@@ -21,7 +21,7 @@ ROWS = 512
 
 
 @dataclass
-class _Prompt:
+class Prompts:
     """S prompts, read: what the first answer token is drawn from, and all that later tokens look back at."""
 
     first: torch.Tensor  # (S, K) log-probabilities
@@ -48,11 +48,11 @@ def score_candidates(
         batch = model.visual_batch(chunk, visual, first, padding_side)
         first += sum(len(sample.images) for sample in chunk)
         answers = [[ids[text] for text in texts] for texts in candidates[start : start + batch_size]]
-        scores += _score_chunk(model, _read(model, batch), answers)
+        scores += _score_chunk(model, read_prompts(model, batch), answers)
     return scores
 
 
-def _read(model: "VisionLanguageModel", batch: Batch) -> _Prompt:
+def read_prompts(model: "VisionLanguageModel", batch: Batch) -> Prompts:
     """Run the prompts once."""
     embeds = model.embed(batch)
     mask = batch.attention_mask
@@ -65,17 +65,17 @@ def _read(model: "VisionLanguageModel", batch: Batch) -> _Prompt:
             output = model.lm(
                 inputs_embeds=embeds, attention_mask=mask, use_cache=True, **model.positions(mask)
             )
-        return _Prompt(output.logits.float().log_softmax(-1), mask, output.past_key_values, None)
+        return Prompts(output.logits.float().log_softmax(-1), mask, output.past_key_values, None)
     encoded = model.lm.get_encoder()(inputs_embeds=embeds, attention_mask=mask).last_hidden_state
     start = torch.full((len(mask), 1), model.decoder_start, device=mask.device)
     output = model.lm(
         encoder_outputs=(encoded,), attention_mask=mask, decoder_input_ids=start, use_cache=True
     )
-    return _Prompt(output.logits[:, -1].float().log_softmax(-1), mask, output.past_key_values, encoded)
+    return Prompts(output.logits[:, -1].float().log_softmax(-1), mask, output.past_key_values, encoded)
 
 
 def _score_chunk(
-    model: "VisionLanguageModel", prompt: _Prompt, answers: Sequence[Sequence[list[int]]]
+    model: "VisionLanguageModel", prompt: Prompts, answers: Sequence[Sequence[list[int]]]
 ) -> list[list[float]]:
     """Candidates of like length go through the language model together: little is spent on padding."""
     places = [(s, c) for s, ids in enumerate(answers) for c in range(len(ids))]
@@ -83,14 +83,14 @@ def _score_chunk(
     scores = [[0.0] * len(ids) for ids in answers]
     for start in range(0, len(places), ROWS):
         rows = places[start : start + ROWS]
-        found = _score_rows(model, prompt, [s for s, _ in rows], [answers[s][c] for s, c in rows])
+        found = score_rows(model, prompt, [s for s, _ in rows], [answers[s][c] for s, c in rows])
         for (s, c), score in zip(rows, found.tolist(), strict=True):
             scores[s][c] = score
     return scores
 
 
-def _score_rows(
-    model: "VisionLanguageModel", prompt: _Prompt, which: Sequence[int], answers: Sequence[list[int]]
+def score_rows(
+    model: "VisionLanguageModel", prompt: Prompts, which: Sequence[int], answers: Sequence[list[int]]
 ) -> torch.Tensor:
     """(R,) scores of `answers`, each after the prompt of its sample in `which`."""
     device = prompt.mask.device

@@ -25,6 +25,7 @@ from polylens.data.collate import IGNORED, Batch, Collator, Layout, Side
 from polylens.data.images import ImageProcessor
 from polylens.data.sample import Picture, Sample
 from polylens.errors import UserError
+from polylens.models.choosing import choose_candidates
 from polylens.models.resamplers import Resampler, ResamplerConfig
 from polylens.models.scoring import score_candidates
 from polylens.models.vision import VisionConfig, VisionTower
@@ -339,6 +340,26 @@ class VisionLanguageModel(nn.Module):
         given = self.check_visual(samples, visual, batch_size)
         with evaluating(self):
             return score_candidates(self, samples, candidates, given, batch_size, padding_side)
+
+    @torch.no_grad()
+    def choose(
+        self,
+        samples: Sequence[Sample],
+        candidates: Sequence[Sequence[str]],
+        *,
+        visual: Visual | None = None,
+        batch_size: int = 16,
+    ) -> list[int]:
+        """The index of every sample's likeliest candidate: the argmax of `score` (the first of equals),
+        much faster.
+        """
+        if len(samples) != len(candidates):
+            raise UserError(
+                f"{len(samples)} samples, but {len(candidates)} lists of candidates: give one for each."
+            )
+        given = self.check_visual(samples, visual, batch_size)
+        with evaluating(self):
+            return choose_candidates(self, samples, candidates, given, batch_size)
 
 
 @contextlib.contextmanager

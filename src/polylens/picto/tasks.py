@@ -47,7 +47,7 @@ def samples(
     wrong = next((task for task in tasks or () if task not in TASKS), None)
     if wrong is not None:
         raise UserError(f"Picto has no task '{wrong}': choose from {', '.join(TASKS)}.")
-    codes = parse_languages(languages, list(annotations())) if languages else list(LANGUAGES)
+    codes = parse_languages(",".join(languages), annotations()) if languages else list(LANGUAGES)
     drawn = pictures(split, lines=lines, num_concepts=num_concepts, seed=seed)
     return [
         sample
