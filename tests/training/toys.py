@@ -12,6 +12,7 @@ from polylens.recipe import Stage
 from polylens.training.tasks import Task
 
 LETTERS = 27
+torch.set_num_threads(1)  # More only wait for each other in models this small.
 
 
 @dataclass(frozen=True)

@@ -1,17 +1,21 @@
 """What a run leaves behind and shows: one JSON line per step, TensorBoard, and a progress bar."""
 
 import json
+import os
+import time
 from pathlib import Path
 from typing import Any, Self
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
-from torch.utils.tensorboard import SummaryWriter
+from tensorboard.compat.proto.event_pb2 import Event, SessionLog
+from tensorboard.compat.proto.summary_pb2 import Summary
+from tensorboard.summary.writer.record_writer import RecordWriter
 
-from polylens.files import write_atomic
+from polylens.files import make_writable_folder, write_atomic
 from polylens.training.checkpoint import writing
 
-FLUSH_SECONDS = 20
+FLUSH_SECONDS = 10
 
 
 def progress_bar(console: Console, *columns: str) -> Progress:
@@ -37,9 +41,7 @@ class RunLog:
         write_atomic(self.path, "".join(kept))
         with writing(self.path):
             self._file = open(self.path, "a", encoding="utf-8")  # noqa: SIM115
-            self._board = SummaryWriter(
-                str(folder / "tensorboard"), purge_step=done + 1, max_queue=1000, flush_secs=FLUSH_SECONDS
-            )
+        self._curves = Curves(folder / "tensorboard", done + 1)
 
     def _lines(self) -> list[str]:
         return self.path.read_text(encoding="utf-8").splitlines(keepends=True) if self.path.exists() else []
@@ -49,19 +51,54 @@ class RunLog:
         with writing(self.path):
             self._file.write(json.dumps(line, ensure_ascii=False) + "\n")
             self._file.flush()
-            for name, value in _flatten(line).items():
-                self._board.add_scalar(name, value, line["step"])
+        self._curves.write(line["step"], _flatten(line))
 
     def close(self) -> None:
         with writing(self.path):
             self._file.close()
-            self._board.close()
+        self._curves.close()
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+class Curves:
+    """A TensorBoard file, in which steps from `first` on replace those of older files.
+
+    Its own writer works in a thread, where a full disk ends in a traceback that nobody can catch.
+    """
+
+    def __init__(self, folder: Path, first: int):
+        self.folder = make_writable_folder(folder)
+        name = f"events.out.tfevents.{time.time_ns():020d}.{os.getpid()}"
+        with writing(folder):
+            self._file = open(folder / name, "ab")  # noqa: SIM115
+            self._records = RecordWriter(self._file)
+            self._add(Event(file_version="brain.Event:2"))
+            self._add(Event(step=first, session_log=SessionLog(status=SessionLog.START)))
+            self._flush()
+
+    def write(self, step: int, values: dict[str, float]) -> None:
+        scalars = [Summary.Value(tag=name, simple_value=value) for name, value in values.items()]
+        with writing(self.folder):
+            self._add(Event(step=step, summary=Summary(value=scalars)))
+            if time.monotonic() - self._flushed > FLUSH_SECONDS:
+                self._flush()
+
+    def close(self) -> None:
+        with writing(self.folder):
+            self._file.close()
+
+    def _add(self, event: Event) -> None:
+        event.wall_time = time.time()
+        self._records.write(event.SerializeToString())
+
+    def _flush(self) -> None:
+        self._file.flush()
+        self._flushed = time.monotonic()
 
 
 class StepBar:
