@@ -137,8 +137,11 @@ def pretrain(
             }
             running, seen = 0.0, step
             if step % evaluate_every == 0 or step == settings.steps:
-                row["exact_from_english"] = translation_accuracy(model, tokenizer, settings.languages, sample=100)
-                model.train()
+                if len(settings.languages) > 1:
+                    row["exact_from_english"] = translation_accuracy(
+                        model, tokenizer, settings.languages, sample=100
+                    )
+                    model.train()
             state = {
                 "model": model.state_dict(),
                 "optimizers": [optimizer.state_dict() for optimizer in optimizers],
@@ -221,7 +224,9 @@ def _decoder_loss(
     ids, labels = torch.from_numpy(rows.ids), torch.from_numpy(rows.labels)
     documents, positions = torch.from_numpy(rows.documents), torch.from_numpy(rows.positions)
     same = documents[:, :, None] == documents[:, None, :]
-    mask = (same & torch.ones(ids.shape[1], ids.shape[1], dtype=torch.bool).tril())[:, None]
+    allowed = same & torch.ones(ids.shape[1], ids.shape[1], dtype=torch.bool).tril()
+    # Eager attention adds its mask: a boolean one would hide nothing.
+    mask = torch.zeros(allowed.shape).masked_fill(~allowed, -1e9)[:, None]
     embeddings = _noisy(model.get_input_embeddings()(ids), labels < 0, settings.source_noise)
     states = body(
         inputs_embeds=embeddings, attention_mask=mask, position_ids=positions, use_cache=False
