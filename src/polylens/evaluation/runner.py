@@ -1,0 +1,156 @@
+"""Answers of a model, item by item, kept on disk, and their scores by language.
+
+    samples -> pictures encoded once -> answered in every language -> predictions.jsonl -> scores by language
+
+Predictions are appended as they come, so that a run that was killed goes on where it stopped; they are kept under a
+fingerprint of everything that moves them, so that answers of two settings are never mixed.
+"""
+
+import json
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from polylens.data.sample import Sample
+from polylens.errors import UserError
+from polylens.evaluation.bootstrap import Score
+from polylens.evaluation.names import chrf_score, exact_match_score
+from polylens.files import make_writable_folder
+from polylens.models.vlm import VisionLanguageModel
+
+PICTURES_AT_ONCE = 256
+FILE_NAME = "predictions.jsonl"
+
+
+@dataclass(frozen=True)
+class Generation:
+    """How answers are generated; greedy by default. `batch_size` moves speed and memory, never an answer."""
+
+    num_beams: int = 1
+    max_new_tokens: int = 32
+    length_penalty: float = 1.0
+    repetition_penalty: float = 1.0
+    batch_size: int = 64
+
+
+@dataclass(frozen=True)
+class Item:
+    """One sample to answer and the answers that count as right."""
+
+    sample: Sample
+    references: tuple[str, ...]
+
+
+def answer(
+    model: VisionLanguageModel,
+    items: Sequence[Item],
+    generation: Generation,
+    *,
+    folder: Path | None = None,
+    fingerprint: Mapping[str, Any] | None = None,
+    advance: Callable[[int], None] = lambda count: None,
+) -> list[str]:
+    """The model's answers in the items' order; `advance` hears how many items are done.
+
+    With a `folder`, answers are read from and appended to its `predictions.jsonl`. Raises `UserError` when that file
+    is of another model, data or settings (its `fingerprint`), or cannot be written.
+    """
+    store = _Store(folder, fingerprint or {}) if folder is not None else None
+    said: dict[str, str] = dict(store.done) if store else {}
+    advance(sum(item.sample.id in said for item in items))
+    missing = [item for item in items if item.sample.id not in said]
+    # All languages of a picture lie together, so its visual tokens are computed once and dropped soon.
+    missing.sort(key=lambda item: tuple(picture.key for picture in item.sample.images))
+    settings = {k: v for k, v in asdict(generation).items() if k != "batch_size"}
+    try:
+        for start in range(0, len(missing), PICTURES_AT_ONCE):
+            chunk = missing[start : start + PICTURES_AT_ONCE]
+            # Prompts of one length need no padding.
+            chunk.sort(key=lambda item: (len(item.sample.turns[-1].prompt), item.sample.language))
+            pictures = [picture for item in chunk for picture in item.sample.images]
+            visual = model.encode_pictures(pictures, generation.batch_size)
+            for at in range(0, len(chunk), generation.batch_size):
+                batch = chunk[at : at + generation.batch_size]
+                texts = model.generate(
+                    [item.sample for item in batch], visual=visual, batch_size=generation.batch_size, **settings
+                )
+                said |= {item.sample.id: text for item, text in zip(batch, texts, strict=True)}
+                if store:
+                    store.add(batch, texts)
+                advance(len(batch))
+    finally:
+        if store:
+            store.close()
+    return [said[item.sample.id] for item in items]
+
+
+class _Store:
+    """predictions.jsonl: a header line with the fingerprint, then one line per answered item."""
+
+    def __init__(self, folder: Path, fingerprint: Mapping[str, Any]) -> None:
+        path = make_writable_folder(folder) / FILE_NAME
+        header = json.dumps({"fingerprint": dict(fingerprint)}, ensure_ascii=False, sort_keys=True)
+        self.done: dict[str, str] = {}
+        if path.exists():
+            whole = path.read_bytes()
+            # A kill may leave half a line, which is answered anew.
+            kept = whole[: whole.rfind(b"\n") + 1]
+            lines = kept.decode("utf-8").split("\n")[:-1]
+            if lines and lines[0] != header:
+                raise UserError(f"'{path}' holds answers of other settings: choose another --out, or delete it.")
+            rows = [json.loads(line) for line in lines[1:]]
+            self.done = {row["id"]: row["prediction"] for row in rows}
+            if kept != whole:
+                os.truncate(path, len(kept))
+        self.path = path
+        self.file = path.open("a", encoding="utf-8", newline="\n")
+        if self.file.tell() == 0:
+            self._write([header])
+
+    def add(self, items: Sequence[Item], texts: Sequence[str]) -> None:
+        rows = [
+            {
+                "id": item.sample.id,
+                "language": item.sample.language,
+                "task": item.sample.task,
+                "prediction": text,
+                "references": item.references,
+                **item.sample.extra,
+            }
+            for item, text in zip(items, texts, strict=True)
+        ]
+        self._write([json.dumps(row, ensure_ascii=False) for row in rows])
+
+    def close(self) -> None:
+        self.file.close()
+
+    def _write(self, lines: Sequence[str]) -> None:
+        try:
+            self.file.write("".join(line + "\n" for line in lines))
+            self.file.flush()
+        except OSError as error:
+            raise UserError(f"'{self.path}' cannot be written: {error.strerror}; free some space and go on.") from error
+
+
+def name_scores(said: Sequence[str], references: Sequence[Sequence[str]]) -> dict[str, Score]:
+    """Exact match (0-1) and chrF (0-100) of short answers, each with interval and n."""
+    return {"exact_match": exact_match_score(said, references), "chrf": chrf_score(said, references)}
+
+
+def by_language(items: Sequence[Item]) -> dict[str, list[int]]:
+    """{language: places of its items}, in order of first appearance."""
+    places: dict[str, list[int]] = {}
+    for place, item in enumerate(items):
+        places.setdefault(item.sample.language, []).append(place)
+    return places
+
+
+def as_row(scores: Mapping[str, Score]) -> dict[str, Any]:
+    """Scores as results.json has them: plain values, `n`, and `intervals` beside."""
+    return {
+        **{name: score.value for name, score in scores.items()},
+        "n": next(iter(scores.values())).n,
+        "intervals": {name: [score.low, score.high] for name, score in scores.items()},
+    }
