@@ -34,7 +34,8 @@ class Layout(BaseModel):
     the start of the first question. `bos` says whether a begin-of-sequence token stands before the first
     text token or before the pictures. Of the plain layout, `answer_prefix` is put before every answer (" "
     where words begin with a space), `turn_separator` between turns. `train_turns` says which answers of a
-    conversation a decoder is trained on.
+    conversation a decoder is trained on. `caption_prompt` asks for a caption in a language, by its English
+    name.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -43,6 +44,7 @@ class Layout(BaseModel):
     bos: Literal["text", "first"] = "text"
     answer_prefix: str = ""
     turn_separator: str = "\n"
+    caption_prompt: str = "Caption in {language}: "
     train_turns: Literal["all", "last"] = "all"
 
 

@@ -34,11 +34,15 @@ Visual = Mapping[str, torch.Tensor] | torch.Tensor
 
 
 class LanguageModelConfig(BaseModel):
-    """Where the language model and its tokenizer come from: a folder, a packaged name or a hub id."""
+    """Where the language model and its tokenizer come from: a folder, a packaged name or a hub id.
+
+    `languages` are the codes it knows; None takes those that its model card names, if it has one.
+    """
 
     model_config = ConfigDict(extra="forbid")
 
     path: str | None = None
+    languages: list[str] | None = None
 
 
 class ModelConfig(BaseModel):
@@ -75,6 +79,7 @@ class VisionLanguageModel(nn.Module):
         self.tokenizer = tokenizer
         self.processor = processor
         self.config = config
+        self.fingerprints: dict[str, dict[torch.dtype, int]] = {}
 
     @property
     def lm(self) -> PreTrainedModel:

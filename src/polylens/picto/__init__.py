@@ -1,1 +1,20 @@
 """Picto, the embedded world: pictograms in three drawing styles, named by people in over a hundred languages."""
+
+from pathlib import Path
+
+MODELS = Path(__file__).parent / "packaged" / "models"
+
+
+def decoder_folder() -> Path:
+    """The packaged model: aligned on English names to the decoder language model."""
+    return MODELS / "picto"
+
+
+def encoder_decoder_folder() -> Path:
+    """Its twin with the encoder-decoder language model."""
+    return MODELS / "picto-encdec"
+
+
+def parts_folder() -> Path:
+    """What both are made of, by name: 'picto-parts/vision', 'picto-parts/image-side', 'picto-parts/decoder', ..."""
+    return MODELS

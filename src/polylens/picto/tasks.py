@@ -83,11 +83,18 @@ def _styles(concept: Concept, split: str, lines: bool) -> tuple[str, ...]:
     return (*styles, LINE_STYLE) if lines and "openmoji" in styles else styles
 
 
+def naming(concept: Concept, style: str, code: str) -> Sample:
+    """The captioning sample of one picture; the concept must have a name in that language."""
+    sample = _sample(concept, style, code, "caption", 0)
+    assert sample is not None
+    return sample
+
+
 def hard_negatives(concept: Concept, code: str, rng: random.Random, count: int) -> list[Concept]:
     """`count` concepts with another name in that language, of the same subgroup first, then of the same group."""
     near, far = [], []
-    for other in concepts():
-        if other.group == concept.group and other.name(code) not in (None, concept.name(code)):
+    for other in _group(concept.group):
+        if other.name(code) not in (None, concept.name(code)):
             (near if other.subgroup == concept.subgroup else far).append(other)
     rng.shuffle(near)
     rng.shuffle(far)
@@ -135,6 +142,11 @@ def _sample(concept: Concept, style: str, code: str, task: str, seed: int) -> Sa
         source="picto",
         extra={"concept": concept.id, "group": concept.group, "style": style},
     )
+
+
+@cache
+def _group(name: str) -> list[Concept]:
+    return [concept for concept in concepts() if concept.group == name]
 
 
 def _question(code: str, text: str, answer: str) -> Turn:

@@ -1,0 +1,222 @@
+"""The main job: align on English names only, then measure every language on a drawing style that no one trained on.
+
+    picto.yaml -> train (English) -> describe Twemoji in every language -> controls, yardsticks -> results.json, report
+
+`full` adds two runs of the same budget: each of three languages trained on its own names, and all languages mixed.
+"""
+
+import json
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+
+from polylens import __version__
+from polylens.evaluation.report import Example, print_table, write_report
+from polylens.files import make_writable_folder, write_atomic
+from polylens.models.checkpoint import load_model
+from polylens.models.vlm import VisionLanguageModel
+from polylens.picto import measure
+from polylens.picto.tasks import pictures
+from polylens.recipe import Recipe, load_recipe
+from polylens.training.run import new_model, train
+from polylens.training.log import progress_bar
+
+NUM_PICTURES = 500
+NUM_CONTROLS = 100
+NUM_EXAMPLES = 12
+NATIVE = ("de", "zh", "sw")
+RECIPES = {"picto": "picto", "picto-encdec": "picto-encdec"}
+NEXT_STEPS = [
+    "Caption a pictogram of your own: `polylens caption my.png --lang de,sw,zh`.",
+    "Change the recipe and train again: `polylens train picto stages.1.steps=2000 seed=1`.",
+    "See what native and mixed training add at equal budget: `polylens demo --full`.",
+]
+
+
+@dataclass
+class Clock:
+    """Seconds by phase."""
+
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        start = time.monotonic()
+        try:
+            yield
+        finally:
+            self.seconds[name] = round(self.seconds.get(name, 0.0) + time.monotonic() - start, 1)
+
+
+@dataclass
+class Demo:
+    """One demo run; everything it writes lies in `out`."""
+
+    out: Path
+    console: Console
+    model: str = "picto"
+    clock: Clock = field(default_factory=Clock)
+
+    def run(self, *, full: bool = False, seeds: Sequence[int] = (0,), num_pictures: int | None = NUM_PICTURES) -> dict[str, Any]:
+        """Align, measure, and write results.json, report.html and PNGs. Returns the results.
+
+        Raises `UserError` when `out` cannot be written.
+        """
+        make_writable_folder(self.out)
+        drawn = pictures("test", num_concepts=num_pictures)
+        recipe = self._recipe(0)
+        runs = [self._one_seed(seed, drawn) for seed in seeds]
+        results = {
+            "title": "English-only alignment, measured in every language",
+            "model": self.model,
+            "polylens_version": __version__,
+            "date": datetime.now(UTC).isoformat(timespec="seconds"),
+            **average([results for results, _ in runs]),
+        }
+        if full:
+            results["baselines"] = {
+                "native": self._native(drawn, seeds[0]),
+                "mix": self._mix(drawn, seeds[0]),
+            }
+        results |= {
+            "n": len(drawn),
+            "seeds": list(seeds),
+            "seconds": self.clock.seconds,
+            "settings": {
+                "recipe": json.loads(recipe.model_dump_json()),
+                "style": "twemoji",
+                "pictures": len(drawn),
+                "control_pictures": NUM_CONTROLS,
+                "candidates": measure.NUM_CANDIDATES,
+                "generation": {"num_beams": 1, "max_new_tokens": measure.MAX_NEW_TOKENS},
+                "torch": torch.__version__,
+                "threads": torch.get_num_threads(),
+            },
+            "next_steps": NEXT_STEPS,
+        }
+        with self.clock.phase("report"):
+            write_report(results, self._examples(runs[0][1]), self.out)
+        write_atomic(self.out / "results.json", json.dumps(results, ensure_ascii=False, indent=1))
+        print_table(results, self.console)
+        return results
+
+    def _recipe(self, seed: int, languages: Sequence[str] = (measure.PIVOT,)) -> Recipe:
+        return load_recipe(
+            RECIPES[self.model], [f"seed={seed}", f"data.languages=[{', '.join(languages)}]"]
+        )
+
+    def _align(self, recipe: Recipe, name: str) -> VisionLanguageModel:
+        with self.clock.phase("alignment"):
+            return load_model(train(recipe, out=self.out / "runs" / name, report=self.console))
+
+    def _one_seed(self, seed: int, drawn: Sequence[measure.Drawn]) -> tuple[dict[str, Any], measure.Answers]:
+        recipe = self._recipe(seed)
+        self.console.rule(f"1  Align on English names (seed {seed})")
+        model = self._align(recipe, f"english-{seed}")
+        languages = model.config.language_model.languages or [measure.PIVOT]
+        self.console.rule(f"2  Measure {len(languages)} languages on {len(drawn)} unseen drawings")
+        shown = drawn[:: max(1, len(drawn) // NUM_CONTROLS)]
+        heldout = pictures("heldout")
+        with self.clock.phase("measurement"), self._progress("answers", 2 * len(drawn) * len(languages)) as advance:
+            answers = measure.describe(model, drawn, languages, advance=advance)
+        with self.clock.phase("held-out concepts"), self._progress("held out", 2 * len(heldout) * len(languages)) as advance:
+            unseen = measure.describe(model, heldout, languages, advance=advance)
+        rows = measure.language_rows(answers)
+        results = {"languages": rows, **measure.summary(rows), "heldout_concepts": measure.language_rows(unseen)}
+        self.console.rule("3  Controls and yardsticks")
+        with self.clock.phase("yardsticks"), self._progress("yardsticks", 2 * len(drawn) * (len(languages) - 1)) as advance:
+            names = [concept.name(measure.PIVOT) or "" for concept, _ in drawn]
+            ceiling = measure.from_text(model, drawn, names, languages, advance=advance)
+            translated = measure.from_text(model, drawn, answers.said[measure.PIVOT], languages, advance=advance)
+        results["text_ceiling"] = _exact_by_language(ceiling, drawn)
+        results["translate_test"] = _exact_by_language(translated, drawn)
+        with self.clock.phase("controls"), self._progress("controls", 4 * len(shown) * len(languages)) as advance:
+            blind = measure.without_pictures(model, shown, languages, advance=advance)
+            others = [each for each in pictures("test") if each not in set(drawn)][: len(shown)] or shown[::-1]
+            swapped = measure.describe(model, others, languages, choose=False, advance=advance)
+            torch.manual_seed(seed)
+            before = measure.describe(new_model(recipe), shown, languages, advance=advance)
+        results["controls"] = {
+            "no_image": measure.mean_exact(blind.said, shown),
+            "other_image": measure.mean_exact(swapped.said, others),
+            "before_alignment": measure.mean_exact(before.said, shown),
+        }
+        results["choice_controls"] = {
+            "no_image": measure.mean_choice(blind),
+            "before_alignment": measure.mean_choice(before),
+        }
+        return results, answers
+
+    def _native(self, drawn: Sequence[measure.Drawn], seed: int) -> dict[str, Any]:
+        """Each of three languages trained on its own names, with the budget of the English run."""
+        rows = {}
+        for code in NATIVE:
+            self.console.rule(f"Native baseline: {code}")
+            model = self._align(self._recipe(seed, [code]), f"native-{code}")
+            with self.clock.phase("baselines"):
+                rows |= measure.language_rows(measure.describe(model, drawn, [code]))
+        return rows
+
+    def _mix(self, drawn: Sequence[measure.Drawn], seed: int) -> dict[str, Any]:
+        """All languages mixed, as mBLIP does, with the budget of the English run."""
+        self.console.rule("Mixed baseline: all languages")
+        start = new_model(self._recipe(seed))
+        languages = start.config.language_model.languages or [measure.PIVOT]
+        model = self._align(self._recipe(seed, languages), "mix")
+        with self.clock.phase("baselines"):
+            return measure.language_rows(measure.describe(model, drawn, languages))
+
+    def _examples(self, answers: measure.Answers) -> list[Example]:
+        step = max(1, len(answers.drawn) // NUM_EXAMPLES)
+        examples: list[Example] = []
+        for at in range(0, len(answers.drawn), step)[:NUM_EXAMPLES]:
+            concept, style = answers.drawn[at]
+            examples.append(
+                {
+                    "picture": concept.picture(style).load(),
+                    "title": concept.name(measure.PIVOT) or "",
+                    "answers": {
+                        code: {
+                            "said": said[at],
+                            "wanted": concept.name(code) or "",
+                            "right": bool(measure.exact([said[at]], [answers.drawn[at]], code)[0]),
+                        }
+                        for code, said in answers.said.items()
+                    },
+                }
+            )
+        return examples
+
+    @contextmanager
+    def _progress(self, what: str, total: int) -> Iterator[measure.Advance]:
+        with progress_bar(self.console) as bar:
+            task = bar.add_task(what, total=total)
+            yield lambda count: bar.advance(task, count)
+
+
+def _exact_by_language(said: Mapping[str, Sequence[str]], drawn: Sequence[measure.Drawn]) -> dict[str, float]:
+    return {code: sum(measure.exact(texts, drawn, code)) / len(drawn) for code, texts in said.items()}
+
+
+def average(trees: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Numbers averaged over runs, place by place; what is no number is the first run's."""
+    first = trees[0]
+    averaged: dict[str, Any] = {}
+    for key, value in first.items():
+        values = [tree.get(key) for tree in trees]
+        if isinstance(value, Mapping):
+            averaged[key] = average([v for v in values if isinstance(v, Mapping)])
+        elif isinstance(value, list) and value and all(isinstance(v, list) for v in values):
+            averaged[key] = [sum(column) / len(values) for column in zip(*values, strict=True)]  # type: ignore[arg-type]
+        elif isinstance(value, float) and all(isinstance(v, int | float) for v in values):
+            averaged[key] = sum(values) / len(values)  # type: ignore[arg-type]
+        else:
+            averaged[key] = value
+    return averaged
