@@ -5,13 +5,22 @@ the nearest known one; any value can be changed by a dotted override such as `st
 """
 
 import difflib
+import re
 from collections.abc import Iterable, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args, get_origin
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_serializer,
+    model_validator,
+)
 from pydantic_core import PydanticCustomError
 
 from polylens.errors import UserError
@@ -51,6 +60,12 @@ class Row(Section):
         if isinstance(value, float | int | str):
             return {"learning_rate": value}
         return value
+
+    @model_serializer
+    def _to_short_form(self) -> Any:
+        if self.lora is None:
+            return "frozen" if self.learning_rate is None else self.learning_rate
+        return {"lora": self.lora.model_dump(), "learning_rate": self.learning_rate}
 
     @model_validator(mode="after")
     def _adapters_learn(self) -> Self:
@@ -96,8 +111,9 @@ class Validation(Section):
     """Measured on withheld samples every so many steps and at the end of a stage.
 
     The first of `metrics` decides which checkpoint is the best (`loss` falls, every other metric rises);
-    training stops after `patience` validations without a better one. `languages` and `samples` bound what is
-    measured; `split` names the part of the source to measure on, needed where `data.split` is a name.
+    training stops after `patience` validations without a better one. `languages` bounds what is measured,
+    `samples` how many of each language; `split` names the part of the source to measure on, needed where
+    `data.split` is a name.
     """
 
     every: int = Field(ge=1)
@@ -146,7 +162,8 @@ class Data(Section):
     """Where samples come from: a source registered by an entry point, or `captions`, one's own folder.
 
     `split` is the name of a part that the source knows, or the share of the pictures that trains (split by
-    the hash of the image bytes, the rest validates).
+    the hash of the image bytes, the rest validates). `options` are passed on to the source. `max_length`
+    limits the text tokens of a sample.
     """
 
     source: str
@@ -155,13 +172,17 @@ class Data(Section):
     tasks: list[str] | None = None
     split: str | Share | None = None
     options: dict[str, Any] = {}
+    max_length: int | None = Field(None, ge=1)
 
     @model_validator(mode="after")
-    def _captions_have_a_folder(self) -> Self:
-        if self.source == "captions" and (self.path is None or isinstance(self.split, str)):
-            raise PydanticCustomError(
-                "captions", "the source 'captions' needs a 'path', and its 'split' is a share between 0 and 1"
-            )
+    def _captions_are_a_folder(self) -> Self:
+        if self.source == "captions":
+            if self.path is None or isinstance(self.split, str):
+                raise PydanticCustomError(
+                    "captions", "the source 'captions' needs a 'path', and its 'split' is a share from 0 to 1"
+                )
+            if self.tasks or self.options:
+                raise PydanticCustomError("captions", "the source 'captions' has no 'tasks' and no 'options'")
         return self
 
 
@@ -195,6 +216,17 @@ class Recipe(Section):
     validation: Validation | None = None
     checkpoints: Checkpoints = Checkpoints()
     out: Path | None = None
+
+    @model_validator(mode="after")
+    def _validation_has_samples(self) -> Self:
+        shared = isinstance(self.data.split, float)
+        if self.validation and shared == bool(self.validation.split):
+            raise PydanticCustomError(
+                "validation",
+                "validation.split names the part of the source to validate on; leave it out if (and only if) "
+                "data.split is a share, whose rest validates",
+            )
+        return self
 
 
 def load_recipe(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
@@ -248,26 +280,26 @@ def _parse_yaml(text: str, what: str) -> Any:
 def _override(tree: dict[str, Any], override: str) -> None:
     """Set one value in place; sections that are not there are made, list items must be."""
     path, equals, text = override.partition("=")
-    if not equals or not path.strip("."):
-        raise UserError(f"The override '{override}' must look like 'section.key=value'.")
     node: Any = tree
-    rest = path.split(".")
+    rest = [quoted or bare for quoted, bare in re.findall(r'"([^"]+)"|([^."]+)', path)]
+    if not equals or not rest:
+        raise UserError(f"The override '{override}' must look like 'section.key=value'.")
     while rest:
         if isinstance(node, list):
             if not rest[0].isdigit() or int(rest[0]) >= len(node):
                 raise UserError(f"The override '{override}': '{rest[0]}' must be a number below {len(node)}.")
             key: Any = int(rest.pop(0))
         elif isinstance(node, dict):
-            # Keys may hold dots themselves (`projector.*`): the longest one that is there counts.
+            # Keys may hold dots (`projector.*`): the longest one that is there counts; a new one is quoted.
             size = next((n for n in range(len(rest), 0, -1) if ".".join(rest[:n]) in node), 1)
             key, rest = ".".join(rest[:size]), rest[size:]
         else:
             raise UserError(f"The override '{override}': there is no section above '{'.'.join(rest)}'.")
         if not rest:
             node[key] = _parse_yaml(text, f"The value of the override '{override}'")
-        elif isinstance(node, dict):
-            node = node[key] = {} if node.get(key) is None else node[key]
         else:
+            if isinstance(node, dict) and node.get(key) is None:
+                node[key] = {}
             node = node[key]
 
 

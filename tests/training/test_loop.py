@@ -219,7 +219,6 @@ def test_a_stage_may_be_of_some_tasks_only(tmp_path):
 def test_precision_bfloat16_trains(tmp_path):
     task = Spelling(dtype=torch.float32)
     trainer(tmp_path, [stage(steps=40, table={"head.*": 0.05})], task, precision="bfloat16").run()
-    assert task.model.embedding.weight.dtype is torch.bfloat16
     assert task.model.head.weight.dtype is torch.float32
     assert log(tmp_path)[-1]["loss"] < log(tmp_path)[0]["loss"]
 

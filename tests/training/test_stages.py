@@ -1,11 +1,10 @@
 import pytest
-import torch
 from rich.console import Console
 from tests.training.toys import Speller, stage
 from torch import nn
 
 from polylens.errors import UserError
-from polylens.training.stages import apply_stage, check_patterns, halve_frozen, set_modes
+from polylens.training.stages import apply_stage, check_patterns, never_trained, set_modes
 
 
 class Eye(nn.Module):
@@ -95,8 +94,6 @@ def test_frozen_parts_are_in_evaluation_mode():
     assert model.vision[1].training
 
 
-def test_halving_spares_norms_biases_and_what_any_stage_trains():
-    model = Speller(dtype=torch.float32)
-    halve_frozen(model, [stage(table={"norm.*": 0.1}), stage(table={"*": "frozen", "head.*": 0.1})])
-    halved = {name for name, p in model.named_parameters() if p.dtype is torch.bfloat16}
-    assert halved == {"embedding.weight"}
+def test_what_no_stage_trains():
+    stages = [stage(table={"norm.*": 0.1}), stage(table={"*": "frozen", "head.weight": 0.1})]
+    assert set(never_trained(Speller(), stages)) == {"embedding.weight", "head.bias"}

@@ -36,7 +36,7 @@ from polylens.training.optimizer import (
     schedule,
     set_learning_rates,
 )
-from polylens.training.stages import Plan, apply_stage, check_patterns, halve_frozen, set_modes
+from polylens.training.stages import Plan, apply_stage, check_patterns, set_modes
 from polylens.training.tasks import Task, TrainingBatch
 
 Validate = Callable[[nn.Module, int], dict[str, float]]
@@ -48,7 +48,8 @@ class Trainer:
 
     `held_out` samples give the validation loss (also per language), `validate(model, step)` further scores.
     `settings` is whatever else must be the same for a run to be resumed (a recipe). With `resume=False` the
-    run in `out` is begun anew.
+    run in `out` is begun anew. With `precision` "bfloat16" the model computes in it wherever autocast finds
+    that safe.
     """
 
     task: Task
@@ -82,8 +83,6 @@ class Trainer:
         self._folder = self._open_folder()
         checkpoint = self._folder.last() if self.resume else None
         check_patterns(self._model, self.stages)
-        if self.precision == "bfloat16":
-            halve_frozen(self._model, self.stages)
         state = checkpoint.state if checkpoint else State()
         with RunLog(self.out, state.done) as self._log:
             for index in range(len(self.stages)):

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-import torch
 from rich.table import Table
 from torch import nn
 
@@ -97,16 +96,14 @@ def check_patterns(model: nn.Module, stages: Sequence[Stage]) -> None:
                 _check_pattern(model, pattern)
 
 
-def halve_frozen(model: nn.Module, stages: Sequence[Stage]) -> None:
-    """Keep matrices that no stage trains in bfloat16; norms, biases and all that trains stay in float32."""
+def never_trained(model: nn.Module, stages: Sequence[Stage]) -> dict[str, nn.Parameter]:
+    """The parameters, by name, that are frozen in every stage (those that only get adapters are)."""
     trained = set()
     for stage in stages:
         for identity, pattern in _deciding_rows(model, stage).items():
             if stage.table[pattern].learning_rate is not None and not stage.table[pattern].lora:
                 trained.add(identity)
-    for parameter in model.parameters():
-        if id(parameter) not in trained and parameter.ndim > 1:
-            parameter.data = parameter.data.to(torch.bfloat16)
+    return {name: parameter for name, parameter in model.named_parameters() if id(parameter) not in trained}
 
 
 def _check_pattern(model: nn.Module, pattern: str) -> None:

@@ -1,0 +1,174 @@
+"""From a recipe to a model folder."""
+
+import inspect
+import json
+from collections.abc import Callable, Sequence
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from rich.console import Console
+from torch import nn
+
+from polylens.data.captions import read_captions, split_by_image
+from polylens.data.sample import Sample
+from polylens.errors import UserError
+from polylens.files import make_writable_folder, write_atomic
+from polylens.models.build import build_model
+from polylens.models.checkpoint import load_model, save_model
+from polylens.models.vlm import ModelConfig, VisionLanguageModel
+from polylens.recipe import Recipe, Stage, load_recipe, nearest
+from polylens.training.data import Order
+from polylens.training.loop import Trainer
+from polylens.training.stages import never_trained
+from polylens.training.tasks import VisionLanguageTask
+
+SOURCES = "polylens.sources"
+
+Evaluate = Callable[[VisionLanguageModel, Sequence[Sample], Sequence[str]], dict[str, float]]
+
+
+def train(
+    recipe: Recipe | str | Path,
+    *,
+    resume: bool = True,
+    out: Path | str | None = None,
+    report: Console | None = None,
+    evaluate: Evaluate | None = None,
+) -> Path:
+    """Train what a recipe says and return the folder of the model, `OUT/model`.
+
+    Beside it, OUT holds `recipe.yaml`, `results.json`, `log.jsonl`, `tensorboard/` and `checkpoints/`. With
+    `resume`, a run that was stopped goes on from its last checkpoint. `report` is where progress is shown.
+    `evaluate(model, samples, metrics)` gives the scores of a validation beyond the loss, {"chrf": ..,
+    "chrf/de": ..}.
+
+    Raises `UserError` for whatever the user can mend; see `Trainer.run`.
+    """
+    recipe = recipe if isinstance(recipe, Recipe) else load_recipe(recipe)
+    console = report or Console(quiet=True)
+    folder = make_writable_folder(Path(out or recipe.out or Path("runs") / recipe.name))
+    settings = recipe.model_dump(mode="json")
+    samples, held_out = read_samples(recipe)
+    console.print(
+        f"{len(samples)} samples to train on, {len(held_out)} to validate on, from {recipe.data.source}"
+    )
+    model = new_model(recipe)
+    task = VisionLanguageTask(model, recipe.augmentation, recipe.data.max_length, console=console)
+    write_atomic(folder / "recipe.yaml", yaml.safe_dump(settings, sort_keys=False, allow_unicode=True))
+    results = Trainer(
+        task,
+        recipe.stages,
+        samples,
+        folder,
+        seed=recipe.seed,
+        precision=recipe.precision,
+        held_out=held_out,
+        validation=recipe.validation,
+        validate=_validate(recipe, held_out, evaluate),
+        checkpoints=recipe.checkpoints,
+        settings={key: settings[key] for key in ("model", "data", "augmentation", "validation")},
+        resume=resume,
+        console=console,
+    ).run()
+    write_atomic(folder / "results.json", json.dumps(results, indent=1, ensure_ascii=False))
+    save_model(model, folder / "model", {"recipe": settings, "results": results})
+    return folder / "model"
+
+
+def new_model(recipe: Recipe) -> VisionLanguageModel:
+    """The model a recipe starts from; new parts get random weights from its seed."""
+    torch.manual_seed(recipe.seed)
+    if recipe.model.start:
+        model = load_model(recipe.model.start)
+    else:
+        model = build_model(ModelConfig.model_validate(recipe.model.model_dump(exclude={"start"})))
+    if recipe.precision == "bfloat16":
+        _halve_frozen(model, recipe.stages)
+    return model
+
+
+def _halve_frozen(model: VisionLanguageModel, stages: Sequence[Stage]) -> None:
+    """Keep the matrices that no stage trains, and that stand in a part's own folder, in bfloat16."""
+    for name, parameter in never_trained(model, stages).items():
+        if parameter.ndim > 1 and model.fingerprints.get(name) == fingerprint(parameter):
+            parameter.data = parameter.data.to(torch.bfloat16)
+            # To the checkpoint it is still the folder's tensor.
+            model.fingerprints[name] = fingerprint(parameter)
+
+
+def read_samples(recipe: Recipe) -> tuple[list[Sample], list[Sample]]:
+    """(samples to train on, samples to validate on).
+
+    Raises `UserError` for a source that is not there, options that it does not know, and an empty set.
+    """
+    data, validation = recipe.data, recipe.validation
+    if isinstance(data.split, float):
+        samples, rest = split_by_image(_read(recipe, None, data.languages), data.split)
+    else:
+        samples = _read(recipe, data.split, data.languages)
+        rest = []
+        if validation and validation.split:
+            rest = _read(recipe, validation.split, validation.languages or data.languages)
+    if not samples:
+        raise UserError(
+            f"The source '{data.source}' has no samples to train on: widen data.languages or data.split."
+        )
+    if not validation:
+        return samples, []
+    held_out = _bounded(rest, validation.languages, validation.samples, recipe.seed)
+    if not held_out:
+        raise UserError("There are no samples to validate on: widen validation.languages or the split.")
+    return samples, held_out
+
+
+def _read(recipe: Recipe, split: str | None, languages: list[str] | None) -> list[Sample]:
+    data = recipe.data
+    if data.source == "captions":
+        assert data.path is not None
+        return read_captions(data.path, languages)
+    sources = {point.name: point for point in entry_points(group=SOURCES)}
+    if data.source not in sources:
+        known = ["captions", *sources]
+        raise UserError(
+            f"There is no source '{data.source}': the nearest is '{nearest(data.source, known)}', "
+            f"all are {', '.join(known)}."
+        )
+    source = sources[data.source].load()
+    given = {"path": data.path, "languages": languages, "tasks": data.tasks, "split": split}
+    options = {key: value for key, value in given.items() if value is not None} | data.options
+    try:
+        inspect.signature(source).bind(**options)
+    except TypeError as error:
+        raise UserError(f"The source '{data.source}' cannot be read: {error}; see data.options.") from error
+    return list(source(**options))
+
+
+def _bounded(
+    samples: list[Sample], languages: list[str] | None, count: int | None, seed: int
+) -> list[Sample]:
+    """At most `count` samples of each language, drawn by the seed, in their order."""
+    drawn = []
+    for code in dict.fromkeys(sample.language for sample in samples):
+        if languages is None or code in languages:
+            mine = [sample for sample in samples if sample.language == code]
+            size = min(count or len(mine), len(mine))
+            drawn += [mine[number] for number, _ in sorted(Order(len(mine), size, seed).batch(0))]
+    return drawn
+
+
+def _validate(
+    recipe: Recipe, held_out: Sequence[Sample], evaluate: Evaluate | None
+) -> Callable[[nn.Module, int], dict[str, float]] | None:
+    metrics = [name for name in recipe.validation.metrics if name != "loss"] if recipe.validation else []
+    if not metrics:
+        return None
+    if evaluate is None:
+        raise UserError(f"The metrics {metrics} of validation.metrics need an evaluation: keep only 'loss'.")
+
+    def validate(model: Any, step: int) -> dict[str, float]:
+        return evaluate(model, held_out, metrics)
+
+    return validate

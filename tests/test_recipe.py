@@ -1,0 +1,143 @@
+import pytest
+import yaml
+
+from polylens.errors import UserError
+from polylens.recipe import Recipe, load_recipe, recipe_names
+
+TEXT = """
+name: demo
+model:
+  vision: {path: eye}
+  resampler: {kind: perceiver, num_tokens: 4}
+  language_model: {path: tongue}
+data:
+  source: picto
+  languages: [en]
+  split: train
+augmentation: {crop: [0.5, 1], flip: true, views: 3}
+stages:
+  - name: warm-up
+    table: {"projector.*": 5e-3}
+    batch_size: 128
+    steps: 100
+  - name: instructions
+    table:
+      resampler.*: 1e-5
+      projector.*: 1e-5
+      language_model.*: {lora: {rank: 8}, learning_rate: 2e-4}
+    batch_size: 128
+    micro_batch: 16
+    epochs: 2
+    warmup_steps: 1000
+validation: {every: 50, metrics: [chrf, loss], patience: 3, split: validation}
+"""
+
+
+@pytest.fixture
+def path(tmp_path):
+    (tmp_path / "demo.yaml").write_text(TEXT)
+    return tmp_path / "demo.yaml"
+
+
+def test_reading(path):
+    recipe = load_recipe(path)
+    assert recipe.model.resampler.num_tokens == 4
+    assert recipe.model.vision.path == "eye"
+    first, second = recipe.stages
+    assert first.table["projector.*"].learning_rate == 5e-3
+    assert second.table["language_model.*"].lora.rank == 8
+    assert second.table["language_model.*"].learning_rate == 2e-4
+    assert recipe.augmentation.views == 3
+
+
+def test_a_recipe_written_is_the_recipe_read(path, tmp_path):
+    recipe = load_recipe(path)
+    written = recipe.model_dump(mode="json")
+    assert written["stages"][0]["table"] == {"projector.*": 0.005}
+    (tmp_path / "again.yaml").write_text(yaml.safe_dump(written))
+    again = load_recipe(tmp_path / "again.yaml")
+    assert again.model_dump() == recipe.model_dump()
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("sead=1", "'sead': did you mean 'seed'"),
+        ("stages.0.batchsize=1", r"'stages\.0\.batchsize': did you mean 'stages\.0\.batch_size'"),
+        ("stages.1.table.language_model.*.lora.rnk=1", r"lora\.rnk': did you mean '.*lora\.rank'"),
+        ("model.resampler.num_token=4", r"did you mean 'model\.resampler\.num_tokens'"),
+        ("validation.patients=2", r"did you mean 'validation\.patience'"),
+        ("augmentation.veiws=2", r"did you mean 'augmentation\.views'"),
+        ("data.languages.0.x=2", "no section above 'x'"),
+        ("stages.2.steps=2", "'2' must be a number below 2"),
+        ("stages", "must look like"),
+        ("seed=[", "is not YAML"),
+        ("seed=-1", "seed: input should be greater"),
+        ("stages.0.steps=0", r"stages\.0\.steps: .*\(given: 0\)"),
+        ("stages.0.epochs=1", "either 'steps' or 'epochs'"),
+        ("stages.0.table={a: warm}", r"stages\.0\.table\.a\.learning_rate: .*given: 'warm'"),
+        ("stages.0.table={a: {lora: {}}}", "adapters need a learning_rate"),
+        ("augmentation.views=1", "one view is the plain picture"),
+        ("augmentation.crop=[0.9, 0.1]", "two rising shares"),
+        ("augmentation={views: 2}", "several views need"),
+        ("model.start=picto", "either 'start' or parts"),
+        ("data.split=0.9", "only if.* data.split is a share"),
+        ("validation.split=null", "validation.split names the part"),
+        ("data.source=captions", "needs a 'path'"),
+        ("precision=float16", "precision: input should be 'float32' or 'bfloat16'"),
+    ],
+)
+def test_what_is_off_is_named(path, override, message):
+    with pytest.raises(UserError, match=message):
+        load_recipe(path, [override])
+
+
+def test_overrides(path):
+    recipe = load_recipe(
+        path,
+        [
+            "seed=7",
+            "stages.0.table.projector.*=1e-3",
+            'stages.0.table."resampler.*"=frozen',
+            "stages.1.table.language_model.*.lora.rank=4",
+            "model.resampler.kind=mlp",
+            "augmentation={crop: null, views: off}",
+            "data.options.lines=true",
+            "checkpoints.every=10",
+            "out=some where",
+        ],
+    )
+    assert recipe.seed == 7
+    assert recipe.stages[0].table["projector.*"].learning_rate == 1e-3
+    assert recipe.stages[0].table["resampler.*"].learning_rate is None
+    assert recipe.stages[1].table["language_model.*"].lora.rank == 4
+    assert recipe.model.resampler.kind == "mlp"
+    assert recipe.augmentation.views == "off"
+    assert recipe.data.options == {"lines": True}
+    assert recipe.checkpoints.every == 10
+    assert str(recipe.out) == "some where"
+
+
+def test_start_stands_alone(path):
+    assert load_recipe(path, ["model={start: picto}"]).model.start == "picto"
+
+
+def test_names(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match="'demmo' is neither a recipe file nor a packaged recipe"):
+        load_recipe("demmo")
+    for name in recipe_names():
+        assert isinstance(load_recipe(name), Recipe)
+
+
+@pytest.mark.parametrize(("text", "message"), [("- a", "mapping of sections"), ("a: [", "is not YAML")])
+def test_files_that_are_no_recipes(tmp_path, text, message):
+    (tmp_path / "r.yaml").write_text(text)
+    with pytest.raises(UserError, match=message):
+        load_recipe(tmp_path / "r.yaml")
+
+
+def test_bytes_that_are_no_text(tmp_path):
+    (tmp_path / "r.yaml").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(UserError, match="cannot be read"):
+        load_recipe(tmp_path / "r.yaml")
