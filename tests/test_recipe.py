@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import pytest
 import yaml
 
@@ -141,3 +143,34 @@ def test_bytes_that_are_no_text(tmp_path):
     (tmp_path / "r.yaml").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(UserError, match="cannot be read"):
         load_recipe(tmp_path / "r.yaml")
+
+
+def test_a_path_alone_turns_to_own_captions(path):
+    recipe = load_recipe(path, ["data.path=own"])
+    assert recipe.data.model_dump() == {
+        "source": "captions",
+        "path": Path("own"),
+        "languages": None,
+        "tasks": None,
+        "split": 0.9,
+        "options": {},
+        "max_length": None,
+    }
+    assert recipe.validation.split is None
+    assert recipe.validation.metrics == ["chrf", "loss"]
+
+
+def test_own_captions_keep_the_limit_and_what_else_is_given(path):
+    path.write_text(TEXT.replace("split: train", "split: train\n  max_length: 40\n  tasks: [name]"))
+    path.write_text(path.read_text().replace("steps: 100\n", "steps: 100\n    tasks: [name]\n"))
+    recipe = load_recipe(path, ["data.split=0.5", "data.path=own", "data.languages=[de]"])
+    assert (recipe.data.split, recipe.data.languages, recipe.data.max_length) == (0.5, ["de"], 40)
+    assert recipe.data.tasks is None
+    assert recipe.stages[0].tasks is None
+
+
+def test_a_path_beside_a_source_is_that_source_s(path):
+    recipe = load_recipe(path, ["data.source=other", "data.path=own"])
+    assert (recipe.data.source, recipe.data.split) == ("other", "train")
+    path.write_text(TEXT.replace("source: picto", "source: other\n  path: there"))
+    assert load_recipe(path, ["data.path=own"]).data.source == "other"

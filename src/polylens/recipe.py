@@ -26,6 +26,7 @@ from pydantic_core import PydanticCustomError
 from polylens.errors import UserError
 from polylens.models.vlm import ModelConfig
 
+OWN_SPLIT = 0.9
 Share = Annotated[float, Field(gt=0, lt=1)]
 
 
@@ -232,8 +233,9 @@ class Recipe(Section):
 def load_recipe(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     """Read a recipe from a file or by its packaged name, change it by `a.b=c` overrides, and check all of it.
 
-    Raises `UserError` for a recipe that does not exist, a file that is not YAML, and any key or value that is
-    off.
+    `data.path=FOLDER` alone turns a recipe whose data has no path to one's own captions in that folder: see
+    `_own_captions`. Raises `UserError` for a recipe that does not exist, a file that is not YAML, and any key
+    or value that is off.
     """
     path = Path(name_or_path)
     if not path.is_file():
@@ -252,6 +254,7 @@ def load_recipe(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Reci
     tree = _parse_yaml(text, f"The recipe '{name_or_path}'")
     if not isinstance(tree, dict):
         raise UserError(f"The recipe '{name_or_path}' must be a mapping of sections.")
+    _own_captions(tree, overrides)
     for override in overrides:
         _override(tree, override)
     _refuse_unknown_keys(Recipe, tree, f"The recipe '{name_or_path}'")
@@ -275,6 +278,28 @@ def _parse_yaml(text: str, what: str) -> Any:
         return yaml.safe_load(text)
     except yaml.YAMLError as error:
         raise UserError(f"{what} is not YAML: {' '.join(str(error).split())}.") from error
+
+
+def _own_captions(tree: dict[str, Any], overrides: Sequence[str]) -> None:
+    """Make room for one's own captions where `data.path` is given, but no source, to a recipe without a path.
+
+    Of its data only `max_length`, the model's limit, stays: `split` becomes 0.9, languages are all there are,
+    the rest validates, and stages take every task. Any of that can be overridden beside the path.
+    """
+    keys = {override.partition("=")[0] for override in overrides}
+    data = tree.get("data")
+    if "data.path" not in keys or {"data", "data.source"} & keys:
+        return
+    if not isinstance(data, dict) or "path" in data:
+        return
+    limit = {"max_length": data["max_length"]} if "max_length" in data else {}
+    tree["data"] = {"source": "captions", "split": OWN_SPLIT, **limit}
+    for key in ("split", "languages"):
+        if isinstance(tree.get("validation"), dict):
+            tree["validation"].pop(key, None)
+    for stage in tree.get("stages") or []:
+        if isinstance(stage, dict):
+            stage.pop("tasks", None)
 
 
 def _override(tree: dict[str, Any], override: str) -> None:

@@ -7,7 +7,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +22,14 @@ FILE_NAME = "captions.jsonl"
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
-def read_captions(folder: str | Path, languages: Iterable[str] | None = None) -> list[Sample]:
+def read_captions(
+    folder: str | Path,
+    languages: Iterable[str] | None = None,
+    prompt: Callable[[str], str] = caption_prompt,
+) -> list[Sample]:
     """One sample per caption, in the file's order; only those in `languages` (any spelling) if given.
 
+    `prompt` gives the question for a language's code; `Layout.ask_caption` asks as a model is used to.
     Captions stay as they are written, also in their Unicode normalisation. Raises `UserError`, with the line,
     for what is not as described above, an image that is missing or in two lines, and when nothing is left.
     """
@@ -49,7 +54,7 @@ def read_captions(folder: str | Path, languages: Iterable[str] | None = None) ->
                     Sample(
                         id=f"{row['image']}:{code}:{i}",
                         images=(picture,),
-                        turns=(Turn(caption_prompt(code), text),),
+                        turns=(Turn(prompt(code), text),),
                         language=code,
                         task="caption",
                         source=path.parent.resolve().name,
@@ -65,10 +70,11 @@ def read_captions(folder: str | Path, languages: Iterable[str] | None = None) ->
 
 
 def with_references(samples: Iterable[Sample]) -> list[tuple[Sample, list[str]]]:
-    """Items to score: the first sample of every image and language, with the answers of all of them."""
+    """Items to score: the first sample of every image, language and question, with the answers of all."""
     grouped: dict[tuple[Any, ...], tuple[Sample, list[str]]] = {}
     for sample in samples:
-        key = (tuple(picture.key for picture in sample.images), sample.language)
+        pictures, prompts = (p.key for p in sample.images), (turn.prompt for turn in sample.turns)
+        key = (tuple(pictures), sample.language, tuple(prompts))
         grouped.setdefault(key, (sample, []))[1].append(sample.turns[-1].answer)
     return list(grouped.values())
 

@@ -18,6 +18,7 @@ from PIL.Image import Image
 from pydantic import BaseModel, ConfigDict
 from transformers import PreTrainedTokenizerBase
 
+from polylens.data.prompts import Templates
 from polylens.data.sample import Sample
 from polylens.errors import UserError
 
@@ -46,6 +47,14 @@ class Layout(BaseModel):
     turn_separator: str = "\n"
     caption_prompt: str = "Caption in {language}: "
     train_turns: Literal["all", "last"] = "all"
+
+    def ask_caption(self, code: str) -> str:
+        """The prompt for a caption in the language `code`.
+
+        Raises `UserError` for an unknown language, and for a `caption_prompt` with other or broken fields.
+        """
+        prompts = Templates(name="layout.caption_prompt", english={"caption": (self.caption_prompt,)})
+        return prompts.prompt("caption", code)
 
 
 @dataclass
