@@ -2,8 +2,8 @@
 
 One step: draw a batch, collate its micro-batches, add up their gradients (all divided by the targets of the
 whole batch), stop if anything is not finite, clip, update, log; now and then validate and keep a checkpoint.
-Data order and random numbers are functions of (seed, stage, step): a run that was killed goes on exactly as
-if it had not been.
+Data order and random numbers are functions of (seed, stage, step): a run that was killed goes on, with the
+same number of threads, exactly as if it had not been.
 """
 
 import hashlib

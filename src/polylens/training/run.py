@@ -13,11 +13,12 @@ from rich.console import Console
 from torch import nn
 
 from polylens.data.captions import read_captions, split_by_image
+from polylens.data.prompts import caption_prompt
 from polylens.data.sample import Sample
 from polylens.errors import UserError
 from polylens.files import make_writable_folder, write_atomic
-from polylens.models.build import build_model
-from polylens.models.checkpoint import load_model, save_model
+from polylens.models.build import build_model, fingerprint, part_state
+from polylens.models.checkpoint import PARTS, load_model, save_model
 from polylens.models.vlm import ModelConfig, VisionLanguageModel
 from polylens.recipe import Recipe, Stage, load_recipe, nearest
 from polylens.training.data import Order
@@ -51,11 +52,11 @@ def train(
     console = report or Console(quiet=True)
     folder = make_writable_folder(Path(out or recipe.out or Path("runs") / recipe.name))
     settings = recipe.model_dump(mode="json")
-    samples, held_out = read_samples(recipe)
+    model = new_model(recipe)
+    samples, held_out = read_samples(recipe, model.config.layout.ask_caption)
     console.print(
         f"{len(samples)} samples to train on, {len(held_out)} to validate on, from {recipe.data.source}"
     )
-    model = new_model(recipe)
     task = VisionLanguageTask(model, recipe.augmentation, recipe.data.max_length, console=console)
     write_atomic(folder / "recipe.yaml", yaml.safe_dump(settings, sort_keys=False, allow_unicode=True))
     results = Trainer(
@@ -91,27 +92,33 @@ def new_model(recipe: Recipe) -> VisionLanguageModel:
 
 
 def _halve_frozen(model: VisionLanguageModel, stages: Sequence[Stage]) -> None:
-    """Keep the matrices that no stage trains, and that stand in a part's own folder, in bfloat16."""
-    for name, parameter in never_trained(model, stages).items():
-        if parameter.ndim > 1 and model.fingerprints.get(name) == fingerprint(parameter):
+    """Keep the matrices that no stage trains in bfloat16, if a part's own folder holds them exactly."""
+    in_folders = {
+        tensor.data_ptr()
+        for part in PARTS
+        for name, tensor in part_state(model, part).items()
+        if model.fingerprints.get(f"{part}.{name}", {}).get(tensor.dtype) == fingerprint(tensor)
+    }
+    for parameter in never_trained(model, stages).values():
+        if parameter.ndim > 1 and parameter.data_ptr() in in_folders:
             parameter.data = parameter.data.to(torch.bfloat16)
-            # To the checkpoint it is still the folder's tensor.
-            model.fingerprints[name] = fingerprint(parameter)
 
 
-def read_samples(recipe: Recipe) -> tuple[list[Sample], list[Sample]]:
-    """(samples to train on, samples to validate on).
+def read_samples(
+    recipe: Recipe, prompt: Callable[[str], str] = caption_prompt
+) -> tuple[list[Sample], list[Sample]]:
+    """(samples to train on, samples to validate on); `prompt` asks for the captions of one's own folder.
 
     Raises `UserError` for a source that is not there, options that it does not know, and an empty set.
     """
     data, validation = recipe.data, recipe.validation
     if isinstance(data.split, float):
-        samples, rest = split_by_image(_read(recipe, None, data.languages), data.split)
+        samples, rest = split_by_image(_read(recipe, None, data.languages, prompt), data.split)
     else:
-        samples = _read(recipe, data.split, data.languages)
+        samples = _read(recipe, data.split, data.languages, prompt)
         rest = []
         if validation and validation.split:
-            rest = _read(recipe, validation.split, validation.languages or data.languages)
+            rest = _read(recipe, validation.split, validation.languages or data.languages, prompt)
     if not samples:
         raise UserError(
             f"The source '{data.source}' has no samples to train on: widen data.languages or data.split."
@@ -124,11 +131,13 @@ def read_samples(recipe: Recipe) -> tuple[list[Sample], list[Sample]]:
     return samples, held_out
 
 
-def _read(recipe: Recipe, split: str | None, languages: list[str] | None) -> list[Sample]:
+def _read(
+    recipe: Recipe, split: str | None, languages: list[str] | None, prompt: Callable[[str], str]
+) -> list[Sample]:
     data = recipe.data
     if data.source == "captions":
         assert data.path is not None
-        return read_captions(data.path, languages)
+        return read_captions(data.path, languages, prompt)
     sources = {point.name: point for point in entry_points(group=SOURCES)}
     if data.source not in sources:
         known = ["captions", *sources]
