@@ -6,7 +6,7 @@ Whatever is a function of sums over items fits: a mean is sum / count, corpus ch
 (Efron and Tibshirani, An Introduction to the Bootstrap, 1993, ch. 13 and 16.)
 """
 
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -53,15 +53,27 @@ def bootstrap(
     seed: int = 0,
     resamples: int = RESAMPLES,
 ) -> Score:
-    """The score of all items and its interval: `statistics` (n, K); `score` maps sums (R, K) to scores (R,).
+    """`bootstrap_all` for one score."""
+    return bootstrap_all(statistics, {"score": score}, seed=seed, resamples=resamples)["score"]
+
+
+def bootstrap_all(
+    statistics: ArrayLike,
+    scores: Mapping[str, Callable[[Floats], Floats]],
+    *,
+    seed: int = 0,
+    resamples: int = RESAMPLES,
+) -> dict[str, Score]:
+    """Each score of all items with its interval: `statistics` (n, K); a score maps sums (R, K) to (R,).
 
     Raises `UserError` when there are no items.
     """
     statistics_NK = _statistics(statistics)
-    value = float(score(statistics_NK.sum(0, keepdims=True))[0])
-    drawn_R = score(_resampled_sums(statistics_NK, seed, resamples))
-    low, high = _interval(drawn_R)
-    return Score(value, low, high, len(statistics_NK))
+    seen_1K, drawn_RK = statistics_NK.sum(0, keepdims=True), _resampled_sums(statistics_NK, seed, resamples)
+    return {
+        name: Score(float(score(seen_1K)[0]), *_interval(score(drawn_RK)), len(statistics_NK))
+        for name, score in scores.items()
+    }
 
 
 def bootstrap_mean(
