@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from tests.models.tiny_models import LANGUAGE_MODELS, VISION, sample, save_language_model, save_vision
 from transformers import AutoModelForSeq2SeqLM
 
 from polylens.errors import UserError
@@ -11,7 +12,6 @@ from polylens.models.build import build_model, load_language_model
 from polylens.models.registry import resolve_model
 from polylens.models.vision import VisionConfig, load_vision
 from polylens.models.vlm import ModelConfig
-from tests.models.tiny_models import LANGUAGE_MODELS, VISION, sample, save_language_model, save_vision
 
 
 @pytest.mark.parametrize("lm", ["llama", "mt5"])
@@ -68,7 +68,7 @@ def test_an_untied_head_stays_apart(tmp_path: Path) -> None:
 
 
 def test_missing_parts_are_named(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="vision.path"):
+    with pytest.raises(UserError, match=r"vision\.path"):
         build_model(ModelConfig())
     with pytest.raises(UserError, match="nowhere"):
         resolve_model(tmp_path / "nowhere")

@@ -1,7 +1,8 @@
 """A new model from parts that exist: an image encoder, a language model, and a fresh (or taken) resampler."""
 
+from pathlib import Path
+
 import torch
-from PIL import Image
 from torch import nn
 from transformers import (
     AutoConfig,
@@ -14,8 +15,9 @@ from transformers import (
 
 from polylens.data.images import ImageProcessor
 from polylens.errors import UserError
+from polylens.models.blip2_parts import is_blip2, read_language_model, read_qformer
 from polylens.models.registry import resolve_model
-from polylens.models.resamplers import new_resampler
+from polylens.models.resamplers import Resampler, new_resampler
 from polylens.models.vision import VisionTower, load_vision
 from polylens.models.vlm import ModelConfig, VisionLanguageModel
 
@@ -26,12 +28,16 @@ def compose(
     language_model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     processor: ImageProcessor,
+    resampler: Resampler | None = None,
 ) -> VisionLanguageModel:
-    """Join loaded parts by a new resampler and projector of random weights (from torch's seed)."""
+    """Join loaded parts by a new resampler (unless one is given) and a new projector, random from torch's
+    seed.
+    """
     lm_width = language_model.get_input_embeddings().weight.shape[1]
-    height, width = processor([Image.new("RGB", (8, 8))]).shape[-2:]
-    num_patches = vision.num_patches(height, width) if config.resampler.kind == "mlp" else 0
-    resampler = new_resampler(config.resampler, vision.width, num_patches, lm_width)
+    if resampler is None:
+        grid = config.resampler.kind == "mlp"
+        num_patches = vision.num_patches(processor.height, processor.width) if grid else 0
+        resampler = new_resampler(config.resampler, vision.width, num_patches, lm_width)
     return VisionLanguageModel(
         vision,
         resampler,
@@ -52,7 +58,26 @@ def build_model(config: ModelConfig, dtype: torch.dtype = torch.float32) -> Visi
     vision = load_vision(config.vision, dtype)
     processor = ImageProcessor.from_folder(resolve_model(config.vision.path))
     language_model, tokenizer = load_language_model(config.language_model.path, dtype)
-    return compose(config, vision, language_model, tokenizer, processor).to(dtype)
+    resampler = None
+    if config.resampler.path is not None:
+        resampler = read_qformer(_blip2_folder(config.resampler.path), dtype)
+        if resampler.model.config.encoder_hidden_size != vision.width:
+            raise UserError(
+                f"The Q-Former of '{config.resampler.path}' reads states of width "
+                f"{resampler.model.config.encoder_hidden_size}, and the vision part gives {vision.width}: "
+                "take both from one folder."
+            )
+        config.resampler = config.resampler.model_copy(update={"num_tokens": resampler.num_tokens})
+    model = compose(config, vision, language_model, tokenizer, processor, resampler).to(dtype)
+    remember_parts(model)
+    return model
+
+
+def _blip2_folder(path: str) -> Path:
+    folder = resolve_model(path)
+    if not is_blip2(folder):
+        raise UserError(f"resampler.path '{path}' is no BLIP-2 folder: leave it out for a new resampler.")
+    return folder
 
 
 def new_projector(config: ModelConfig, width: int, lm_width: int) -> nn.Module:
@@ -74,10 +99,13 @@ def load_language_model(
         )
     source = resolve_model(path)
     try:
-        config = AutoConfig.from_pretrained(source)
-        kind = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
-        model = kind.from_pretrained(source, dtype=dtype)
         tokenizer = AutoTokenizer.from_pretrained(source)
+        if is_blip2(source):
+            model = read_language_model(source, dtype)
+        else:
+            config = AutoConfig.from_pretrained(source)
+            kind = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
+            model = kind.from_pretrained(source, dtype=dtype)
     except (OSError, ValueError, TypeError) as error:
         raise UserError(f"No language model can be loaded from '{path}': {error}") from error
     if tokenizer.eos_token_id is None:
@@ -107,4 +135,27 @@ def keep_untied(model: PreTrainedModel) -> None:
     }
     model.all_tied_weights_keys = {
         target: source for target, source in model.all_tied_weights_keys.items() if target != f"{name}.weight"
+    }
+
+
+def part_state(model: VisionLanguageModel, part: str) -> dict[str, torch.Tensor]:
+    """The tensors of the part "vision" or "language_model", under the names of its own class, adapters left
+    out.
+    """
+    inner = model.vision.model if part == "vision" else model.lm
+    state = inner.state_dict()
+    return {n.replace(".base_layer.", "."): t for n, t in state.items() if ".lora_" not in n}
+
+
+def fingerprint(tensor: torch.Tensor) -> int:
+    """A number that changes with the tensor's values."""
+    return int(torch.hash_tensor(tensor.detach()).item())
+
+
+def remember_parts(model: VisionLanguageModel) -> None:
+    """Note the parts' weights, fresh from their folders, so that saving finds what has changed."""
+    model.fingerprints = {
+        f"{part}.{name}": {dtype: fingerprint(tensor.to(dtype)) for dtype in {tensor.dtype, torch.bfloat16}}
+        for part in ("vision", "language_model")
+        for name, tensor in part_state(model, part).items()
     }

@@ -12,6 +12,7 @@ from torch import nn
 from transformers import AutoConfig, AutoModel, PreTrainedModel
 
 from polylens.errors import UserError
+from polylens.models.blip2_parts import is_blip2, read_vision
 from polylens.models.registry import resolve_model
 
 
@@ -84,6 +85,8 @@ def load_vision(config: VisionConfig, dtype: torch.dtype = torch.float32) -> Vis
             "The vision part has no path: set vision.path to a model folder, a packaged name or a hub id."
         )
     source = resolve_model(config.path)
+    if is_blip2(source):
+        return VisionTower(read_vision(source, dtype), config.layer, config.class_token)
     try:
         model_config = AutoConfig.from_pretrained(source)
         try:

@@ -13,19 +13,14 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import nn
 from torch.nn import functional as F
-from transformers import (
-    GenerationConfig,
-    LogitsProcessorList,
-    PreTrainedModel,
-    PreTrainedTokenizerBase,
-    RepetitionPenaltyLogitsProcessor,
-)
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from polylens.data.collate import IGNORED, Batch, Collator, Layout, Side
 from polylens.data.images import ImageProcessor
 from polylens.data.sample import Picture, Sample
 from polylens.errors import UserError
 from polylens.models.choosing import choose_candidates
+from polylens.models.generation import generate_answers
 from polylens.models.resamplers import Resampler, ResamplerConfig
 from polylens.models.scoring import score_candidates
 from polylens.models.vision import VisionConfig, VisionTower
@@ -277,49 +272,13 @@ class VisionLanguageModel(nn.Module):
         text alone. Further `settings` are those of transformers' `GenerationConfig`. Raises `UserError` for
         settings out of range.
         """
-        if num_beams < 1 or max_new_tokens < 1:
-            raise UserError(
-                f"num_beams={num_beams} and max_new_tokens={max_new_tokens} must both be at least 1."
-            )
-        if repetition_penalty <= 0:
-            raise UserError(f"repetition_penalty is {repetition_penalty}, but must be above 0 (1 = none).")
-        chosen = {
-            "do_sample": False,
+        settings |= {
             "num_beams": num_beams,
             "max_new_tokens": max_new_tokens,
-            "pad_token_id": self.collator(with_pictures=False).pad_id,
-            "eos_token_id": self.tokenizer.eos_token_id,
-        } | ({"length_penalty": length_penalty} if num_beams > 1 else {})
-        if self.is_encoder_decoder:
-            chosen["decoder_start_token_id"] = self.decoder_start
-        try:
-            generation = GenerationConfig(**(chosen | settings))
-        except ValueError as error:
-            raise UserError(f"These generation settings do not go together: {error}") from error
+            "length_penalty": length_penalty,
+        }
         with evaluating(self):
-            if isinstance(samples, Batch):
-                return self._generate_batch(samples, generation, repetition_penalty)
-            given = self.check_visual(samples, visual, batch_size)
-            answers, first = [], 0
-            for chunk in _chunks(samples, batch_size):
-                batch = self.visual_batch(chunk, given, first)
-                first += sum(len(sample.images) for sample in chunk)
-                answers += self._generate_batch(batch, generation, repetition_penalty)
-            return answers
-
-    def _generate_batch(
-        self, batch: Batch, generation: GenerationConfig, repetition_penalty: float
-    ) -> list[str]:
-        # transformers' own setting takes the padding in front of embeddings off the answer (5.23).
-        penalty = (
-            [RepetitionPenaltyLogitsProcessor(float(repetition_penalty))] if repetition_penalty != 1 else []
-        )
-        ids = self.lm.generate(
-            inputs_embeds=self.embed(batch),
-            attention_mask=batch.attention_mask,
-            generation_config=generation,
-            logits_processor=LogitsProcessorList(penalty),
-        )
+            ids = generate_answers(self, samples, visual, batch_size, repetition_penalty, settings)
         return [text.strip() for text in self.tokenizer.batch_decode(ids, skip_special_tokens=True)]
 
     @torch.no_grad()

@@ -1,0 +1,135 @@
+"""The parts of a BLIP-2 folder, each read on its own: only the shards that hold it are opened.
+
+Any `Blip2ForConditionalGeneration` folder will do: `.bin` or `.safetensors`, in one file or in shards,
+saved by transformers 4.27 or later, with or without an image token.
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+from zipfile import is_zipfile
+
+import torch
+from safetensors import safe_open
+from transformers import (
+    MODEL_FOR_CAUSAL_LM_MAPPING,
+    MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING,
+    Blip2Config,
+    Blip2QFormerModel,
+    Blip2VisionModel,
+    PreTrainedModel,
+)
+
+from polylens.errors import UserError
+from polylens.models.resamplers import QFormer
+
+MODEL_TYPE = "blip-2"
+INDEXED = ("model.safetensors", "pytorch_model.bin")
+
+
+def is_blip2(folder: Path) -> bool:
+    """Whether the folder's config says that it is a BLIP-2 model."""
+    try:
+        return (
+            json.loads((folder / "config.json").read_text(encoding="utf-8")).get("model_type") == MODEL_TYPE
+        )
+    except (OSError, ValueError, AttributeError):
+        return False
+
+
+def read_config(folder: Path) -> Blip2Config:
+    """The folder's config. Raises `UserError` when it cannot be read."""
+    try:
+        return Blip2Config.from_pretrained(folder)
+    except (OSError, ValueError, TypeError) as error:
+        raise UserError(f"'{folder / 'config.json'}' is no config of a BLIP-2 model: {error}") from error
+
+
+def read_vision(folder: Path, dtype: torch.dtype = torch.float32) -> Blip2VisionModel:
+    """The image encoder."""
+    tensors = read_tensors(folder, "vision_model.")
+    return _filled(Blip2VisionModel, read_config(folder).vision_config, tensors, folder, dtype)
+
+
+def read_qformer(folder: Path, dtype: torch.dtype = torch.float32) -> QFormer:
+    """The Q-Former with its queries."""
+    config = read_config(folder)
+    queries = read_tensors(folder, "query_tokens").get("")
+    if queries is None:
+        raise UserError(f"'{folder}' has no query_tokens: is it a whole BLIP-2 model?")
+    qformer = QFormer(config.qformer_config, queries.shape[1])
+    tensors = read_tensors(folder, "qformer.")
+    qformer.model = _filled(Blip2QFormerModel, config.qformer_config, tensors, folder, dtype)
+    qformer.query_tokens.data = queries.to(dtype)
+    return qformer
+
+
+def read_projector(folder: Path, dtype: torch.dtype = torch.float32) -> torch.nn.Linear:
+    """The projection from the Q-Former's width to the language model's."""
+    tensors = read_tensors(folder, "language_projection.")
+    if set(tensors) != {"weight", "bias"}:
+        raise UserError(f"'{folder}' has no language_projection: is it a whole BLIP-2 model?")
+    width, qformer_width = tensors["weight"].shape
+    projector = torch.nn.Linear(qformer_width, width, dtype=dtype)
+    projector.load_state_dict(tensors)
+    return projector
+
+
+def read_language_model(folder: Path, dtype: torch.dtype = torch.float32) -> PreTrainedModel:
+    """The language model, its head as in the folder: apart from the embeddings if it differs from them."""
+    config = read_config(folder).text_config
+    table = (
+        MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING if config.is_encoder_decoder else MODEL_FOR_CAUSAL_LM_MAPPING
+    )
+    return _filled(table[type(config)], config, read_tensors(folder, "language_model."), folder, dtype)
+
+
+def _filled(
+    kind: Any, config: Any, tensors: Mapping[str, torch.Tensor], folder: Path, dtype: torch.dtype
+) -> Any:
+    model, report = kind.from_pretrained(
+        None, config=config, state_dict=dict(tensors), dtype=dtype, output_loading_info=True
+    )
+    lacking = sorted(report["missing_keys"]) + [key for key, *_ in sorted(report["mismatched_keys"])]
+    if lacking:
+        raise UserError(
+            f"'{folder}' lacks '{lacking[0]}' ({len(lacking)} in all) of its {kind.__name__}: fetch it again."
+        )
+    return model
+
+
+def read_tensors(folder: Path, prefix: str) -> dict[str, torch.Tensor]:
+    """All tensors whose names begin with `prefix`, under the rest of their names. Raises `UserError`."""
+    tensors = {}
+    for file, names in _files(folder).items():
+        if names is not None and not any(name.startswith(prefix) for name in names):
+            continue
+        path = folder / file
+        try:
+            if path.suffix == ".safetensors":
+                with safe_open(path, framework="pt") as opened:
+                    wanted = [name for name in opened.keys() if name.startswith(prefix)]  # noqa: SIM118
+                    found = {name: opened.get_tensor(name) for name in wanted}
+            else:
+                found = torch.load(path, map_location="cpu", weights_only=True, mmap=is_zipfile(path))
+        except Exception as error:
+            raise UserError(
+                f"The weights '{path}' are missing or damaged ({error}): load them again."
+            ) from error
+        tensors |= {name.removeprefix(prefix): t for name, t in found.items() if name.startswith(prefix)}
+    return tensors
+
+
+def _files(folder: Path) -> dict[str, list[str] | None]:
+    """The folder's weight files, and the names of the tensors in each where an index says."""
+    for name in INDEXED:
+        index = folder / f"{name}.index.json"
+        if index.is_file():
+            files: dict[str, list[str] | None] = {}
+            for tensor, file in json.loads(index.read_text(encoding="utf-8"))["weight_map"].items():
+                files.setdefault(file, []).append(tensor)  # type: ignore[union-attr]
+            return files
+        if (folder / name).is_file():
+            return {name: None}
+    raise UserError(f"'{folder}' has no weights: neither {' nor '.join(INDEXED)}, nor an index of shards.")

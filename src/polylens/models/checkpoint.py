@@ -1,0 +1,258 @@
+"""Checkpoint folders: what was trained, and by path and content hash the frozen parts that it stands on.
+
+polylens.json              config, parts, provenance model.safetensors          resampler, projector, and
+every tensor of a part that differs from the part's folder adapter/                   LoRA, as PEFT saves it
+(only with LoRA) tokenizer/                 the tokenizer preprocessor_config.json   how pictures are
+prepared vision/, language_model/   parts without a folder of their own, or all parts of a standalone
+checkpoint
+"""
+
+import json
+import os
+import secrets
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import PeftModel
+from pydantic import ValidationError
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from transformers import AutoTokenizer, Blip2QFormerConfig
+
+from polylens import __version__
+from polylens.data.images import ImageProcessor
+from polylens.errors import UserError
+from polylens.files import make_writable_folder, sha256_folder, write_atomic
+from polylens.models.blip2 import load_blip2
+from polylens.models.blip2_parts import is_blip2
+from polylens.models.build import compose, fingerprint, load_language_model, part_state, remember_parts
+from polylens.models.registry import packaged_models, resolve_model
+from polylens.models.resamplers import QFormer
+from polylens.models.vision import load_vision
+from polylens.models.vlm import ModelConfig, VisionLanguageModel
+
+MANIFEST = "polylens.json"
+WEIGHTS = "model.safetensors"
+ADAPTER = "adapter"
+TOKENIZER = "tokenizer"
+FORMAT = 1
+PARTS = ("vision", "language_model")
+
+
+def save_model(
+    model: VisionLanguageModel,
+    folder: str | Path,
+    provenance: Mapping[str, Any] | None = None,
+    standalone: bool = False,
+) -> None:
+    """Write `model` to `folder`, all or nothing; an older checkpoint there is replaced.
+
+    A part that was loaded from a folder is written as that folder's path (relative where it lies beside the
+    checkpoint), its content hash, and the tensors that have changed since; any other part, and with
+    `standalone` every part, becomes a sub-folder. `provenance` is kept as it is. Raises `UserError` when
+    the folder cannot be written, or holds something else.
+    """
+    folder = Path(folder)
+    if (
+        folder.exists()
+        and not (folder / MANIFEST).is_file()
+        and (not folder.is_dir() or any(folder.iterdir()))
+    ):
+        raise UserError(f"'{folder}' exists and is no checkpoint: choose another folder, or empty it.")
+    make_writable_folder(folder.parent)
+    new = folder.parent / f".{folder.name}.{secrets.token_hex(4)}.tmp"
+    new.mkdir()
+    try:
+        _write(model, folder, new, dict(provenance or {}), standalone)
+        _swap(new, folder)
+    finally:
+        shutil.rmtree(new, ignore_errors=True)
+
+
+def _write(
+    model: VisionLanguageModel, folder: Path, new: Path, provenance: dict[str, Any], standalone: bool
+) -> None:
+    config = model.config.model_dump()
+    parts: dict[str, dict[str, str]] = {}
+    tensors = {
+        f"{part}.{name}": tensor
+        for part in ("resampler", "projector")
+        for name, tensor in getattr(model, part).state_dict().items()
+    }
+    for part in PARTS:
+        state = part_state(model, part)
+        source = None if config[part]["path"] is None or standalone else resolve_model(config[part]["path"])
+        if source is None or source.resolve().is_relative_to(folder.resolve()):
+            inner = model.vision.model if part == "vision" else model.lm
+            inner.save_pretrained(new / part, state_dict=state)
+            (model.processor.save if part == "vision" else model.tokenizer.save_pretrained)(new / part)
+            parts[part] = {"path": part, "sha256": sha256_folder(new / part)}
+        else:
+            reference = _reference(config[part]["path"], source, folder)
+            parts[part] = {"path": reference, "sha256": sha256_folder(source)}
+            tensors |= {
+                f"{part}.{name}": tensor
+                for name, tensor in state.items()
+                if model.fingerprints.get(f"{part}.{name}", {}).get(tensor.dtype) != fingerprint(tensor)
+            }
+        config[part]["path"] = parts[part]["path"]
+    if isinstance(model.language_model, PeftModel):
+        for adapter in model.language_model.peft_config.values():
+            adapter.base_model_name_or_path = parts["language_model"]["path"]
+        model.language_model.save_pretrained(new / ADAPTER, save_embedding_layers=False)
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in _unshared(tensors).items()}
+    save_file(tensors, new / WEIGHTS)
+    model.tokenizer.save_pretrained(new / TOKENIZER)
+    model.processor.save(new)
+    resampler = model.resampler
+    manifest = {
+        "format": FORMAT,
+        "polylens": __version__,
+        "config": config,
+        "qformer": _qformer_sizes(resampler) if isinstance(resampler, QFormer) else None,
+        "parts": parts,
+        "tensors": sorted(tensors),
+        "adapter": isinstance(model.language_model, PeftModel),
+        "provenance": provenance,
+    }
+    write_atomic(new / MANIFEST, json.dumps(manifest, indent=2, ensure_ascii=False) + "\n")
+
+
+def _qformer_sizes(qformer: QFormer) -> dict[str, Any]:
+    return {"num_tokens": qformer.num_tokens, "config": qformer.model.config.to_diff_dict()}
+
+
+def _reference(path: str, source: Path, folder: Path) -> str:
+    """How a checkpoint in `folder` names a part: by its name, by a relative path when it lies beside, or
+    whole.
+    """
+    if not Path(path).expanduser().is_dir():
+        return path
+    source, folder = source.resolve(), folder.resolve()
+    return os.path.relpath(source, folder) if source.is_relative_to(folder.parent) else str(source)
+
+
+def _unshared(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """One name for each tensor: tied weights have several."""
+    distinct = {}
+    for name, tensor in tensors.items():
+        distinct.setdefault((tensor.data_ptr(), tensor.shape, tensor.dtype), (name, tensor))
+    return dict(distinct.values())
+
+
+def _swap(new: Path, folder: Path) -> None:
+    old = new.with_suffix(".old")
+    try:
+        if folder.exists():
+            os.rename(folder, old)
+        os.rename(new, folder)
+    except OSError as error:
+        raise UserError(f"The checkpoint '{folder}' cannot be written: {error}.") from error
+    finally:
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def load_model(name_or_path: str | Path, dtype: torch.dtype = torch.float32) -> VisionLanguageModel:
+    """The model of a checkpoint folder, a packaged name, a hub id, or a BLIP-2 folder, ready to be used.
+
+    Raises `UserError` that names the part or tensor which is missing, or whose content is not what the
+    checkpoint was trained on.
+    """
+    folder = resolve_model(name_or_path)
+    if not (folder / MANIFEST).is_file():
+        if is_blip2(folder):
+            return load_blip2(folder, dtype).eval()
+        raise UserError(
+            f"'{name_or_path}' has no {MANIFEST}: it is neither a checkpoint nor a BLIP-2 folder."
+        )
+    manifest, config = _read_manifest(folder)
+    for part in PARTS:
+        path = _find_part(folder, part, manifest["parts"][part], str(name_or_path))
+        setattr(config, part, getattr(config, part).model_copy(update={"path": path}))
+    vision = load_vision(config.vision, dtype)
+    language_model, tokenizer = load_language_model(config.language_model.path, dtype)
+    if (folder / TOKENIZER).is_dir():
+        tokenizer = AutoTokenizer.from_pretrained(folder / TOKENIZER)
+    sizes = manifest.get("qformer")
+    resampler = QFormer(Blip2QFormerConfig(**sizes["config"]), sizes["num_tokens"]) if sizes else None
+    model = compose(config, vision, language_model, tokenizer, ImageProcessor.from_folder(folder), resampler)
+    remember_parts(model)
+    _load_tensors(model, folder, manifest)
+    if manifest["adapter"]:
+        try:
+            adapted = PeftModel.from_pretrained(model.language_model, folder / ADAPTER, is_trainable=True)
+        except (OSError, ValueError, RuntimeError) as error:
+            raise UserError(f"The LoRA adapter of '{folder}' cannot be loaded: {error}") from error
+        model.language_model = adapted
+    model.resampler.to(dtype)
+    model.projector.to(dtype)
+    return model.eval()
+
+
+def read_provenance(folder: str | Path) -> dict[str, Any]:
+    """What was given as `provenance` when the checkpoint was saved."""
+    return _read_manifest(Path(folder))[0]["provenance"]
+
+
+def _read_manifest(folder: Path) -> tuple[dict[str, Any], ModelConfig]:
+    try:
+        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        if manifest["format"] != FORMAT:
+            raise UserError(
+                f"'{folder}' is of format {manifest['format']}, this version reads {FORMAT}: update Polylens."
+            )
+        return manifest, ModelConfig.model_validate(manifest["config"])
+    except (OSError, ValueError, KeyError, TypeError, ValidationError) as error:
+        raise UserError(
+            f"'{folder / MANIFEST}' is damaged ({error!r}): save the checkpoint again."
+        ) from error
+
+
+def _find_part(folder: Path, part: str, entry: dict[str, str], name: str) -> str:
+    """The part's path for this session: checked, and under a packaged model by that model's name."""
+    try:
+        source = resolve_model(entry["path"], relative_to=folder)
+    except UserError as error:
+        raise UserError(
+            f"The {part} part of '{name}' is missing: {entry['path']} (sha256 {entry['sha256'][:12]}...) is "
+            "neither beside the checkpoint nor elsewhere; put it there."
+        ) from error
+    found = sha256_folder(source)
+    if found != entry["sha256"]:
+        raise UserError(
+            f"The {part} part of '{name}', {source}, is not the one that the checkpoint was made with: "
+            f"its sha256 is {found[:12]}..., not {entry['sha256'][:12]}...; restore it."
+        )
+    if name in packaged_models() and source.is_relative_to(folder):
+        return f"{name}/{source.relative_to(folder).as_posix()}"
+    return str(source) if (folder / entry["path"]).is_dir() else entry["path"]
+
+
+def _load_tensors(model: VisionLanguageModel, folder: Path, manifest: dict[str, Any]) -> None:
+    try:
+        tensors = load_file(folder / WEIGHTS)
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"The weights '{folder / WEIGHTS}' are missing or damaged ({error}).") from error
+    lost = sorted(set(manifest["tensors"]) - set(tensors))
+    modules: dict[str, torch.nn.Module] = {
+        "vision": model.vision.model,
+        "resampler": model.resampler,
+        "projector": model.projector,
+        "language_model": model.language_model,
+    }
+    for part, module in modules.items():
+        own = {n.removeprefix(f"{part}."): t for n, t in tensors.items() if n.startswith(f"{part}.")}
+        try:
+            result = module.load_state_dict(own, strict=False)
+        except RuntimeError as error:
+            raise UserError(f"The weights '{folder / WEIGHTS}' do not fit the {part}: {error}") from error
+        lost += [f"{part}.{name}" for name in result.unexpected_keys]
+        if part not in PARTS:
+            lost += [f"{part}.{name}" for name in result.missing_keys]
+    if lost:
+        raise UserError(
+            f"'{folder / WEIGHTS}' does not fit its {MANIFEST}: see '{lost[0]}' ({len(lost)} in all)."
+        )

@@ -1,0 +1,94 @@
+"""Answers by greedy search, beams or sampling, through transformers' own generation.
+
+Shapes: B samples of a batch, T tokens of the longest prompt.
+"""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from transformers import GenerationConfig, LogitsProcessorList, RepetitionPenaltyLogitsProcessor
+
+from polylens.data.collate import Batch
+from polylens.data.sample import Sample
+from polylens.errors import UserError
+
+if TYPE_CHECKING:
+    from polylens.models.vlm import VisionLanguageModel, Visual
+
+
+def generate_answers(
+    model: "VisionLanguageModel",
+    samples: Sequence[Sample] | Batch,
+    visual: "Visual | None",
+    batch_size: int,
+    repetition_penalty: float,
+    settings: dict[str, Any],
+) -> list[list[int]]:
+    """The answers' tokens, the end token included; see `VisionLanguageModel.generate`."""
+    generation = _config(model, settings)
+    if repetition_penalty <= 0:
+        raise UserError(f"repetition_penalty is {repetition_penalty}, but must be above 0 (1 = none).")
+    if isinstance(samples, Batch):
+        return _answer(model, samples, generation, repetition_penalty)
+    given = model.check_visual(samples, visual, batch_size)
+    answers: list[list[int]] = []
+    first = 0
+    for start in range(0, len(samples), batch_size):
+        chunk = samples[start : start + batch_size]
+        answers += _answer(model, model.visual_batch(chunk, given, first), generation, repetition_penalty)
+        first += sum(len(sample.images) for sample in chunk)
+    return answers
+
+
+def _config(model: "VisionLanguageModel", settings: dict[str, Any]) -> GenerationConfig:
+    num_beams, max_new_tokens = settings["num_beams"], settings["max_new_tokens"]
+    if num_beams < 1 or max_new_tokens < 1:
+        raise UserError(f"num_beams={num_beams} and max_new_tokens={max_new_tokens} must both be at least 1.")
+    chosen = {"do_sample": False, "pad_token_id": _pad_id(model), "eos_token_id": _end_ids(model)} | settings
+    if num_beams == 1:
+        del chosen["length_penalty"]
+    if model.is_encoder_decoder:
+        chosen["decoder_start_token_id"] = model.decoder_start
+    try:
+        return GenerationConfig(**chosen)
+    except ValueError as error:
+        raise UserError(f"These generation settings do not go together: {error}") from error
+
+
+def _pad_id(model: "VisionLanguageModel") -> int:
+    return model.collator(with_pictures=False).pad_id
+
+
+def _end_ids(model: "VisionLanguageModel") -> list[int]:
+    """The tokenizer's end token, and those that the language model names besides (BLIP-2 ends OPT at a new
+    line).
+    """
+    named = getattr(model.lm.generation_config, "eos_token_id", None)
+    more = named if isinstance(named, list) else [named]
+    rows = model.lm.get_output_embeddings().weight.shape[0]
+    return sorted({i for i in (model.tokenizer.eos_token_id, *more) if i is not None and i < rows})
+
+
+def _answer(
+    model: "VisionLanguageModel", batch: Batch, generation: GenerationConfig, repetition_penalty: float
+) -> list[list[int]]:
+    # transformers' own setting takes the padding in front of embeddings off the answer (5.23).
+    penalty = [RepetitionPenaltyLogitsProcessor(float(repetition_penalty))] if repetition_penalty != 1 else []
+    rows = model.lm.generate(
+        inputs_embeds=model.embed(batch),
+        attention_mask=batch.attention_mask,
+        generation_config=generation,
+        logits_processor=LogitsProcessorList(penalty),
+    )
+    return [_closed(row, generation.eos_token_id) for row in _answers_only(model, rows).tolist()]
+
+
+def _answers_only(model: "VisionLanguageModel", rows: torch.Tensor) -> torch.Tensor:
+    return rows[:, 1:] if model.is_encoder_decoder else rows
+
+
+def _closed(ids: list[int], ends: list[int]) -> list[int]:
+    """The tokens up to the first end token; what follows is padding."""
+    end = next((i for i, token in enumerate(ids) if token in ends), len(ids))
+    return ids[: end + 1]

@@ -1,0 +1,56 @@
+"""LoRA (arXiv 2106.09685) on the language model's linear layers, by PEFT."""
+
+import fnmatch
+from typing import TYPE_CHECKING
+
+from peft import LoraConfig, PeftModel, get_peft_model
+from torch import nn
+from transformers.pytorch_utils import Conv1D
+
+from polylens.errors import UserError
+
+if TYPE_CHECKING:
+    from polylens.models.vlm import VisionLanguageModel
+
+PREFIX = "language_model."
+
+
+def apply_lora(
+    model: "VisionLanguageModel", pattern: str, *, rank: int = 8, alpha: float = 16, dropout: float = 0.05
+) -> None:
+    """Put adapters beside all linear layers of the language model, its output head excepted, whose weight's
+    name ("language_model.model.layers.0.mlp.up_proj.weight") matches `pattern`; all else of it is frozen.
+
+    A model that carries these very adapters already is left as it is. Raises `UserError` when it carries
+    others, or when the pattern matches no linear layer.
+    """
+    if rank < 1:
+        raise UserError(f"The LoRA rank is {rank}, but must be at least 1.")
+    head = model.lm.get_output_embeddings()
+    names = [
+        name.removesuffix(".base_layer")
+        for name, module in model.lm.named_modules()
+        if isinstance(module, nn.Linear | Conv1D) and module is not head and ".lora_" not in name
+    ]
+    targets = {name for name in names if fnmatch.fnmatchcase(f"{PREFIX}{name}.weight", pattern)}
+    if not targets:
+        raise UserError(
+            f"The LoRA pattern '{pattern}' matches no linear layer of the language model; '{PREFIX}*' does."
+        )
+    wanted = {"r": rank, "lora_alpha": alpha, "lora_dropout": dropout, "target_modules": targets}
+    if isinstance(model.language_model, PeftModel):
+        present = model.language_model.peft_config["default"]
+        if any(getattr(present, key) != value for key, value in wanted.items()):
+            raise UserError(
+                f"The model carries LoRA adapters of rank {present.r}, alpha {present.lora_alpha}: "
+                "use the same settings and pattern, or merge them first."
+            )
+        return
+    wanted["target_modules"] = sorted(targets)
+    model.language_model = get_peft_model(model.language_model, LoraConfig(**wanted))
+
+
+def merge_lora(model: "VisionLanguageModel") -> None:
+    """Add the adapters into the weights that they stand beside, and drop them; no adapters, no change."""
+    if isinstance(model.language_model, PeftModel):
+        model.language_model = model.language_model.merge_and_unload()
