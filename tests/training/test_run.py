@@ -98,7 +98,7 @@ def test_a_killed_run_goes_on_as_if_it_had_not_been(place):
     process = subprocess.Popen(
         [sys.executable, "-c", code, str(place / "tiny.yaml"), str(place / "killed")], env=environment
     )
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 600
     while not (path := place / "killed" / "log.jsonl").exists() or path.read_bytes().count(b"\n") < 16:
         assert process.poll() is None
         assert time.monotonic() < deadline
@@ -201,8 +201,12 @@ def test_an_installed_source(place):
     assert len(ids) == 4
     assert ids == sorted(set(ids) & {f"test{i}" for i in range(5)})
     assert {sample.language for sample in held_out} == {"de"}
-    train(from_numbers(place, "augmentation={}"), out=place / "run")
-    assert len(log(place / "run")) == 26
+    with pytest.raises(UserError, match="'warm-up' trains only what images pass through, but no sample"):
+        train(from_numbers(place, "augmentation={}"), out=place / "run")
+    lora = "{language_model.*: {lora: {rank: 2}, learning_rate: 1e-3}}"
+    stages = f"stages=[{{name: text, table: {lora}, batch_size: 3, steps: 5}}]"
+    train(from_numbers(place, "augmentation={}", stages), out=place / "run")
+    assert len(log(place / "run")) == 5
 
 
 @pytest.mark.usefixtures("numbers")

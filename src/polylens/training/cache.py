@@ -29,7 +29,10 @@ from polylens.training.data import chunks
 
 SHARD_BYTES = 128 << 20
 # NumPy has no bfloat16: its bits are stored.
-STORED = {torch.float32: np.dtype(np.float32), torch.bfloat16: np.dtype(np.int16)}
+STORED: dict[torch.dtype, np.dtype] = {
+    torch.float32: np.dtype(np.float32),
+    torch.bfloat16: np.dtype(np.int16),
+}
 
 
 def default_root() -> Path:

@@ -180,8 +180,9 @@ class Trainer:
                 improved = False
                 if self.validation and (state.step % self.validation.every == 0 or state.step == total):
                     following.exception()  # Tokenizers are not shared between threads.
-                    line["validation"] = self._validate(stage, state.done)
-                    state, improved = self._judge(state, line["validation"])
+                    results = self._validate(stage, state.done)
+                    line["validation"] = results
+                    state, improved = self._judge(state, results)
                 self._log.write(line)
                 bar.update(line)
                 if improved or state.step % self.checkpoints.every == 0:
@@ -198,7 +199,9 @@ class Trainer:
         for batch in batches:
             with self._autocast():
                 loss = self.task.loss(batch.to(self._device), num_targets)
-            loss.backward()
+            # Without pictures, nothing trained may stand between a micro-batch and its loss.
+            if loss.requires_grad:
+                loss.backward()
             losses.append(loss.detach())
         norm = clip_gradients((p for group in optimizer.param_groups for p in group["params"]), clip)
         *parts, gradient_norm = torch.stack([*losses, norm.to(losses[0])]).tolist()

@@ -4,12 +4,14 @@ import fnmatch
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, cast
 
 from rich.table import Table
 from torch import nn
 
 from polylens.errors import UserError
+from polylens.models.lora import apply_lora
+from polylens.models.vlm import VisionLanguageModel
 from polylens.recipe import Row, Stage, nearest
 
 Boundary = Literal["pixels", "patches", "queries"]
@@ -47,9 +49,13 @@ def apply_stage(model: nn.Module, stage: Stage) -> Plan:
     for pattern, row in stage.table.items():
         _check_pattern(model, pattern)
         if row.lora:
-            from polylens.models.lora import apply_lora
-
-            apply_lora(model, pattern, rank=row.lora.rank, alpha=row.lora.alpha, dropout=row.lora.dropout)
+            apply_lora(
+                cast(VisionLanguageModel, model),
+                pattern,
+                rank=row.lora.rank,
+                alpha=row.lora.alpha,
+                dropout=row.lora.dropout,
+            )
     deciding = _deciding_rows(model, stage)
     trained, counts, sizes = {}, Counter[str](), Counter[str]()
     for name, parameter in model.named_parameters():

@@ -15,6 +15,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from polylens.data.collate import IGNORED, Batch
 from polylens.data.sample import Picture, Sample
+from polylens.errors import UserError
 from polylens.models.vlm import VisionLanguageModel
 from polylens.recipe import Augmentation
 from polylens.training.augment import augment
@@ -82,6 +83,12 @@ class VisionLanguageTask(Task):
 
     def prepare(self, plan: Plan, samples: Sequence[Sample], held_out: Sequence[Sample]) -> None:
         self._features = None
+        eyes = ("vision.", "resampler.", "projector.")
+        if all(name.startswith(eyes) for name in plan.rows) and not any(s.images for s in samples):
+            raise UserError(
+                f"Stage '{plan.stage.name}' trains only what images pass through, but no sample has one: "
+                "give samples with images, or train the language model."
+            )
         if plan.boundary not in ("patches", "queries") or self.augmentation.views == "off":
             return
         model, self._level = self.model, plan.boundary

@@ -1,0 +1,124 @@
+"""What a recipe would train on, for people: counts, stages, and samples token by token."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+from transformers import PreTrainedTokenizerBase
+
+from polylens.data.collate import IGNORED
+from polylens.data.sample import Picture, Sample
+from polylens.models.vlm import VisionLanguageModel
+from polylens.recipe import Recipe
+from polylens.training.run import new_model, read_samples
+from polylens.training.stages import apply_stage
+
+WORD_STARTS = "▁Ġ"
+REPLACEMENT = "\ufffd"
+
+
+@dataclass(frozen=True)
+class Token:
+    """One place of a row: a piece of text, or (`picture` > 0) a visual token of that picture of the sample."""
+
+    text: str
+    trained: bool
+    picture: int = 0
+
+
+def show(recipe: Recipe, console: Console, num: int) -> None:
+    """Print counts by language and task, the stages with parameter counts, and the first `num` samples.
+
+    Raises `UserError` for whatever training would refuse before its first step.
+    """
+    model = new_model(recipe)
+    samples, held_out = read_samples(recipe, model.config.layout.ask_caption)
+    for title, part in (("to train on", samples), ("to validate on", held_out)):
+        if part:
+            console.print(counts_table(part, f"{len(part):,} samples {title}"))
+    shown = [(sample, *tokens(model, sample, recipe.data.max_length)) for sample in samples[:num]]
+    for stage in recipe.stages:
+        console.print(apply_stage(model, stage).table)
+    if shown:
+        console.print(Text.assemble(("+trained", "bold green"), "  ", ("only read", "dim")))
+    for sample, read, answered in shown:
+        console.print(_heading(sample))
+        console.print(render(read))
+        if answered:
+            console.print(Text("-> ").append_text(render(answered)))
+
+
+def tokens(
+    model: VisionLanguageModel, sample: Sample, max_length: int | None = None
+) -> tuple[list[Token], list[Token]]:
+    """(what the model reads, what an encoder-decoder is to answer), as training sees the sample."""
+    batch = model.collator(max_length, with_pictures=False)([sample])
+    assert batch.labels is not None
+    ids, images, labels = (row[0].tolist() for row in (batch.input_ids, batch.image_mask, batch.labels))
+    targets = [False] * len(ids) if model.is_encoder_decoder else [label != IGNORED for label in labels]
+    read, seen = [], 0
+    for token, image, trained in zip(ids, images, targets, strict=True):
+        seen += image
+        picture = (seen - 1) // model.num_image_tokens + 1 if image else 0
+        read.append(Token("" if image else _text(model.tokenizer, token), trained, picture))
+    if not model.is_encoder_decoder:
+        return read, []
+    return read, [Token(_text(model.tokenizer, label), True) for label in labels]
+
+
+def render(row: Sequence[Token]) -> Text:
+    """One line: trained tokens bold green with a '+', others dim, each picture as one slot."""
+    line = Text()
+    slots = Counter(token.picture for token in row)
+    for place, token in enumerate(row):
+        if token.picture:
+            if place == 0 or row[place - 1].picture != token.picture:
+                line.append(f"[picture {token.picture}: {slots[token.picture]} tokens] ", style="cyan")
+        elif token.trained:
+            line.append(f"+{token.text}", style="bold green").append(" ")
+        else:
+            line.append(token.text, style="dim").append(" ")
+    line.rstrip()
+    return line
+
+
+def counts_table(samples: Sequence[Sample], title: str) -> Table:
+    """Samples by language (rows) and task (columns)."""
+    counts = Counter((sample.language, sample.task) for sample in samples)
+    tasks = list(dict.fromkeys(sample.task for sample in samples))
+    table = Table(title=title, title_justify="left")
+    table.add_column("language")
+    for heading in [*tasks, "all"]:
+        table.add_column(heading, justify="right")
+    codes = list(dict.fromkeys(sample.language for sample in samples))
+    for code in codes:
+        row = [counts[code, task] for task in tasks]
+        table.add_row(code, *(f"{count:,}" for count in [*row, sum(row)]))
+    if len(codes) > 1:
+        totals = [sum(counts[code, task] for code in codes) for task in tasks]
+        table.add_row("all", *(f"{count:,}" for count in [*totals, sum(totals)]), style="bold")
+    return table
+
+
+def _heading(sample: Sample) -> Text:
+    pictures = [f"{_name(picture)}, {' x '.join(map(str, picture.load().size))}" for picture in sample.images]
+    facts = [f"\n{sample.id}", f"{sample.language} {sample.task}", *(pictures or ["no picture"])]
+    return Text("  ".join(facts), style="bold")
+
+
+def _name(picture: Picture) -> str:
+    """The last part of a stored picture's path, or of the key of any other."""
+    path = getattr(picture, "name", None) or getattr(picture, "path", None) or picture.key
+    return str(path).rpartition("/")[2]
+
+
+def _text(tokenizer: PreTrainedTokenizerBase, token: int) -> str:
+    """The token as text with '▁' for a space before it, or its raw form where it is no whole character."""
+    raw = str(tokenizer.convert_ids_to_tokens(token))
+    text = tokenizer.decode([token])
+    if not text.strip() or REPLACEMENT in text:
+        return raw
+    return ("▁" if raw[:1] in WORD_STARTS else "") + text.strip()
