@@ -81,7 +81,7 @@ def tokenise(text: str, *, complete: bool = False) -> list[str]:
 
 
 class _Tokenizer:
-    """Rules by the kind of the first character. Each captures the token; what else it matches is look-ahead."""
+    """Rules by the kind of first character. Each captures the token; what else it matches is look-ahead."""
 
     def __init__(self, complete: bool) -> None:
         letters, marks, digits, symbols = _character_classes(complete)
@@ -99,7 +99,9 @@ class _Tokenizer:
         # English words that hold an apostrophe, and Romance articles before a noun.
         part = f"(?:[dDoOlL]{any_apostrophe}[{letters}{digits}]{{2,}}|{plain}+)"
         hyphenated = f"({part}(?:[-_\u058a\u2010\u2011]{part})+)"
-        ascii_hyphenated = "([A-Za-z0-9][A-Za-z0-9.,\u00ad]*(?:-[A-Za-z0-9\u00ad]+)+)"
+        ascii_hyphenated = (
+            "([A-Za-z0-9][A-Za-z0-9.,\u00ad]*(?:-(?:[A-Za-z](?:\\.[A-Za-z])+\\.|[A-Za-z0-9\u00ad]+))+)"
+        )
         piece = "[A-Za-z0-9]+(?:-[A-Za-z]+){0,2}"
         slashed = f"({piece}(?:/{piece}){{1,2}})"
         no_url = r"\s\"<>|()"
@@ -148,7 +150,7 @@ class _Tokenizer:
             f"(?P<quoted>{ending})[^A-Za-z]",
             f"([-+]?{number})",
             f"({apostrophe}[nN]{apostrophe}?)",
-            f"({apostrophe}[tT])(?i:is|was)(?!{rest})",
+            "('[tT])(?i:is|was)",
             f"({apostrophe}(?i:em|cause|til)|{apostrophe}[2-9]0s)",
             f"({apostrophe}[0-9]{{2}})\\s",
             # An opening quote, which here only keeps shorter rules from winning.
@@ -158,11 +160,11 @@ class _Tokenizer:
             r"(\.\.\.|''|``|[?!]+|-+|\*+|@+|_+|#+|<+|>+)",
             r"(\([0-9]{2,3}\)[ \u00a0]?[0-9]{3,4}[- \u00a0]?[0-9]{3,5})",
             f"(#[{letters}]+)",
-            "(@[A-Za-z_][A-Za-z_0-9]*)",
+            r"(@[A-Za-z_][A-Za-z_0-9]*|\^[._]\^)",
             r"([<>]?[:;=][-o*']?[()DPdpO\\{@|\[\]])(?![A-Za-z0-9])",
             f"({SGML}|<{address}>)",
             "(&(?:amp|lt|gt|quot|apos|nbsp|#[0-9]+);)",
-            f"([{symbols}$%&+=/\\\\^|~()\\[\\]{{}}¢£€¤¼½¾⅓⅔\x80₠])",
+            f"([{symbols}$%&+=/\\\\^|~()\\[\\]{{}}¢£€¤¼½¾⅓⅔⁄\x80₠])",
             "([²³¹⁰⁴-⁹₀-₉\u201a\u201e\u201f]+)",
         ])  # fmt: skip
 

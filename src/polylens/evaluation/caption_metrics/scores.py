@@ -28,7 +28,7 @@ FEW_IMAGES = 500
 class CaptionScores:
     """Scores over `n` images: BLEU and ROUGE-L 0-1, both CIDErs 0-10 (papers print 100 times the value).
 
-    `cider` is CIDEr-D. `items` holds the values (n,) of "rouge_l", "cider" and "cider_plain" for paired tests.
+    `cider` is CIDEr-D. `items` holds the values (n,) of "rouge_l", "cider" and "cider_plain", for pairing.
     """
 
     bleu: tuple[Score, Score, Score, Score]
@@ -143,7 +143,7 @@ def _rouge_l(tokens: list[str], several: list[list[str]]) -> float:
 
 
 def _common_subsequence(places: dict[str, int], length: int, reference: list[str]) -> int:
-    """Length of the longest common subsequence, a row of the table in the bits of one number (Hyyrö, 2004)."""
+    """Length of the longest common subsequence, a table row in the bits of one number (Hyyrö, 2004)."""
     full = row = (1 << length) - 1
     for token in reference:
         matching = row & places.get(token, 0)
@@ -213,7 +213,7 @@ def _matches(counts: NgramCounts, num_items: int, item_of_reference: Ints) -> Fl
 
 
 def _similarities(counts: NgramCounts, num_items: int, item_of_reference: Ints) -> tuple[Floats, Floats]:
-    """Cosines of each reference's tf-idf vector and its candidate's, clipped (CIDEr-D) and plain: both (R,)."""
+    """Cosines of each reference's tf-idf vector and its candidate's, clipped (CIDEr-D) and plain: (R,)."""
     split = np.searchsorted(counts.caption, num_items)
     reference = counts.caption[split:] - num_items
     item = item_of_reference[reference]

@@ -41,7 +41,7 @@ PROTOCOLS = {
 
 @dataclass(frozen=True)
 class CaptionTokenizer:
-    """Caption -> tokens in one language by one protocol; `segmenter` and `tokenizer` are names for reports."""
+    """Caption -> tokens in one language by one protocol; reports name its `segmenter` and `tokenizer`."""
 
     segmenter: str
     tokenizer: str
@@ -94,7 +94,7 @@ def _sudachi(name: str) -> tuple[str, Callable[[str], str]]:
     try:
         from sudachipy import Dictionary, SplitMode
 
-        tokenizer = Dictionary().create(mode=SplitMode.A)
+        tokenizer = Dictionary().tokenizer(mode=SplitMode.A)
     except Exception as error:  # the package, its dictionary package, or the dictionary file may be missing
         raise _missing(name, "SudachiPy and sudachidict_core") from error
     return (
