@@ -1,0 +1,197 @@
+"""What results say, in words: the numbers to take home, two plain sentences, captions of figures."""
+
+import re
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from polylens.evaluation.summary import (
+    METRICS,
+    PIVOT,
+    Column,
+    columns,
+    controls,
+    duration,
+    language_name,
+    main_column,
+    number,
+    rows,
+)
+
+# Controls below this share of the model's own score show that the pictures are what is answered from.
+CONTROL_SHARE = 0.2
+BAR_NOTES = {
+    "text_ceiling": "The text ceiling gives the same language model the English name as text: what it "
+    "lacks is not lost in seeing.",
+    "translate_test": "Translate-test is the model's own English answer, translated by the same language "
+    "model.",
+}
+
+
+class Tile(NamedTuple):
+    """A headline number."""
+
+    value: str
+    label: str
+    note: str
+
+
+def summary_lines(results: Mapping[str, Any]) -> list[str]:
+    """What stands beneath the table in the terminal."""
+    lines = [
+        f"{tile.label}: {tile.value}" + (f" ({tile.note})" if tile.note else "") for tile in tiles(results)
+    ]
+    if checks := controls(results):
+        shown = [f"{label.lower()} {METRICS['exact_match'].text(value)}" for label, _, value in checks]
+        lines.append("Controls: " + ", ".join(shown))
+    if found := phases(results):
+        shown = [f"{words(phase)} {duration(value)}" for phase, value in found.items()]
+        lines.append("Time: " + ", ".join(shown))
+    return lines
+
+
+def facts(results: Mapping[str, Any]) -> list[str]:
+    """How much was measured, when and in what time, as far as it is known."""
+    table = rows(results)
+    scripts = len({row.script for row in table})
+    seeds = results.get("seeds") or []
+    total = sum(phases(results).values())
+    date = str(results.get("date") or "")
+    found = [
+        _counted(results.get("n"), "picture"),
+        _counted(len(table), "language"),
+        _counted(scripts, "script") if scripts > 1 else "",
+        f"{'seeds' if len(seeds) > 1 else 'seed'} {', '.join(map(str, seeds))}" if seeds else "",
+        duration(total) if total else "",
+        date[:16].replace("T", " ") if re.match(r"\d{4}-\d\d-\d\dT", date) else date,
+    ]
+    return [fact for fact in found if fact]
+
+
+def tiles(results: Mapping[str, Any]) -> list[Tile]:
+    """The numbers to take home: English, then what the other languages keep of it; else means by measure."""
+    measures = {column.key: column for column in columns(results)}
+    found = []
+    for key, label in (
+        ("exact_match", "English exact match"),
+        ("choice_accuracy", "English choice accuracy"),
+    ):
+        column = measures.get(key)
+        if column and PIVOT in column.values and number(results.get("mean_pivot_ratio")) is not None:
+            interval = column.metric.range(column.intervals.get(PIVOT))
+            note = f"95% interval {interval}" if interval else ""
+            found.append(Tile(column.metric.text(column.values[PIVOT]), label, note))
+    others = _counted(len((results.get("languages") or {}).keys() - {PIVOT}), "language")
+    for key, label, note in (
+        ("mean_pivot_ratio", "Mean pivot ratio", f"exact match, {others}"),
+        ("mean_choice_pivot_ratio", "Mean pivot ratio", f"choice, {others}"),
+        (
+            "worst_pivot_ratio",
+            "Lowest pivot ratio",
+            f"exact match, {language_name(str(results.get('worst_language') or ''))}".removesuffix(", "),
+        ),
+    ):
+        if (value := number(results.get(key))) is not None:
+            found.append(Tile(f"{value:.2f}", label, note))
+    if found:
+        return found
+    return [
+        Tile(
+            column.metric.text(column.mean()),
+            column.label,
+            f"mean of {_counted(len(column.values), 'language')}",
+        )
+        for column in list(measures.values())[:5]
+    ]
+
+
+def sentences(results: Mapping[str, Any]) -> list[str]:
+    """What the numbers mean, in two plain sentences."""
+    main = main_column(results)
+    if main is None:
+        return ["No language has been scored, so there is nothing to show yet."]
+    return [
+        sentence for sentence in (_first_sentence(results, main), _second_sentence(results, main)) if sentence
+    ]
+
+
+def _first_sentence(results: Mapping[str, Any], main: Column) -> str:
+    kept, worst = number(results.get("mean_pivot_ratio")), number(results.get("worst_pivot_ratio"))
+    if main.key == "exact_match" and PIVOT in main.values and kept is not None:
+        english = main.metric.text(main.values[PIVOT])
+        others = len(main.values) - 1
+        tail = ""
+        if worst is not None and results.get("worst_language") and others > 1:
+            tail = f"; {language_name(str(results['worst_language']))} keeps the least, {worst:.0%}"
+        of = f"the {others} other languages keep on average" if others > 1 else "the other language keeps"
+        return (
+            f"In English the model gives exactly the expected answer for {english} of the pictures, "
+            f"and {of} {kept:.0%} of that{tail}."
+        )
+    best, least = main.extreme(best=True), main.extreme(best=False)
+    name = main.label.lower() if main.label[1:].islower() else main.label
+    if best is None or least is None or len(main.values) == 1:
+        code, value = best or ("", 0.0)
+        return f"In {language_name(code)} the model reaches {main.metric.text(value)} {name}."
+    over, mean = _counted(len(main.values), "language"), main.metric.text(main.mean())
+    ends = [f"{main.metric.text(value)} in {language_name(code)}" for code, value in (best, least)]
+    return f"Over {over} the mean {name} is {mean}, from {ends[0]} to {ends[1]}."
+
+
+def _second_sentence(results: Mapping[str, Any], main: Column) -> str:
+    """Whether it is the picture that is answered from, if controls tell; else how sure the scores are."""
+    checks = results.get("controls") or {}
+    blind, mean = number(checks.get("no_image")), main.mean()
+    other = number(checks.get("other_image"))
+    if main.key == "exact_match" and blind is not None and mean:
+        both = f"Without a picture it is right in {main.metric.text(blind)} of cases"
+        both += f" and with another picture in {main.metric.text(other)}" if other is not None else ""
+        if max(blind, other or 0) <= CONTROL_SHARE * mean:
+            return (
+                f"{both}, against {main.metric.text(mean)} with the right one: it answers from what it sees."
+            )
+        return f"{both}, against {main.metric.text(mean)} with the right one: part of the score is guessing."
+    widths = [high - low for low, high in main.intervals.values()]
+    if widths:
+        return f"With 95% certainty each of these is right to within {main.metric.text(max(widths) / 2)}."
+    return ""
+
+
+def describe_bars(results: Mapping[str, Any]) -> tuple[str, str, str]:
+    """Title, note and alternative text of the bar chart."""
+    main = main_column(results)
+    assert main is not None, "the chart was drawn, so there is a measure"
+    best, least = main.extreme(best=True), main.extreme(best=False)
+    keys = [column.key for column in columns(results)]
+    note = [f"{main.label}: {main.metric.meaning}." if main.metric.meaning else ""]
+    note += [text for key, text in BAR_NOTES.items() if key in keys]
+    alt = f"Bar chart of {main.label} by language, grouped by script"
+    if best and least:
+        alt += f": {language_name(best[0])} is best with {main.metric.text(best[1])}, "
+        alt += f"{language_name(least[0])} last with {main.metric.text(least[1])}"
+    title = f"{main.label} by language and script"
+    return title, " ".join(filter(None, note)), f"{alt}. The table holds all numbers."
+
+
+def describe_heat_map(results: Mapping[str, Any]) -> tuple[str, str, str]:
+    """Title, note and alternative text of the heat map."""
+    note = "Each measure is coloured from 0 to its own highest value; shares are in percent."
+    names = ", ".join(dict.fromkeys(column.label for column in columns(results)))
+    return "All measures", note, f"Heat map of languages against {names}. The table holds all numbers."
+
+
+def phases(results: Mapping[str, Any]) -> dict[str, float]:
+    """Seconds by phase."""
+    found = {phase: number(value) for phase, value in (results.get("seconds") or {}).items()}
+    return {phase: seconds for phase, seconds in found.items() if seconds is not None}
+
+
+def _counted(count: Any, thing: str) -> str:
+    """1 picture, 1,550 pictures; nothing for no number."""
+    if number(count) is None:
+        return ""
+    return f"{int(count):,} {thing}" + ("" if count == 1 else "s")
+
+
+def words(key: str) -> str:
+    """A key of the results as words."""
+    return key.replace("_", " ")

@@ -1,0 +1,329 @@
+"""What a results dict holds, as rows (languages, by script) and columns (measures), however it is shown.
+
+results -> rows, columns -> page, table in the terminal, figures, CSV
+"""
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from statistics import fmean
+from typing import Any
+
+from polylens.errors import UserError
+from polylens.languages import language
+
+PIVOT = "en"
+COUNTS = ("n", "n_ratio")
+UNKNOWN_SCRIPT = "Other"
+SCRIPTS = {
+    "Arab": "Arabic",
+    "Armn": "Armenian",
+    "Beng": "Bengali",
+    "Cher": "Cherokee",
+    "Cyrl": "Cyrillic",
+    "Deva": "Devanagari",
+    "Ethi": "Ethiopic",
+    "Geor": "Georgian",
+    "Grek": "Greek",
+    "Gujr": "Gujarati",
+    "Guru": "Gurmukhi",
+    "Hans": "Chinese, simplified",
+    "Hant": "Chinese, traditional",
+    "Hebr": "Hebrew",
+    "Jpan": "Japanese",
+    "Khmr": "Khmer",
+    "Knda": "Kannada",
+    "Kore": "Korean",
+    "Laoo": "Lao",
+    "Latn": "Latin",
+    "Mlym": "Malayalam",
+    "Mymr": "Burmese",
+    "Orya": "Odia",
+    "Sinh": "Sinhala",
+    "Taml": "Tamil",
+    "Telu": "Telugu",
+    "Thai": "Thai",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Metric:
+    """How a measure is named and shown: `value * scale` with `digits` and `unit`.
+
+    `high` is the best value there is (None: unbounded), `chance` what guessing gives, both before scaling.
+    """
+
+    name: str
+    label: str
+    meaning: str = ""
+    scale: float = 1
+    digits: int = 1
+    unit: str = ""
+    high: float | None = None
+    higher_is_better: bool = True
+    chance: float | None = None
+
+    @property
+    def heading(self) -> str:
+        return _with_unit(self.label, self.unit)
+
+    def number(self, value: float | None) -> str:
+        """`value` as shown under `heading`, or a dash where there is none."""
+        return "–" if value is None else f"{value * self.scale:.{self.digits}f}"
+
+    def text(self, value: float | None) -> str:
+        """`value` with its unit, for running text."""
+        return self.number(value) + (self.unit if value is not None else "")
+
+    def range(self, interval: tuple[float, float] | None) -> str:
+        return f"{self.number(interval[0])}–{self.number(interval[1])}" if interval else ""
+
+
+def _share(name: str, label: str, meaning: str, **more: Any) -> Metric:
+    return Metric(name=name, label=label, meaning=meaning, scale=100, unit="%", high=1, **more)
+
+
+# In the order shown; the first one that is present is what bars and rankings are made of.
+METRICS = {
+    metric.name: metric
+    for metric in (
+        _share("exact_match", "Exact match", "answers that are the expected text, letter for letter"),
+        _share("accuracy", "Accuracy", "answers that are right"),
+        _share("vqa_accuracy", "VQA accuracy", "answers that people gave too, by the benchmark's own rule"),
+        Metric(
+            name="cider_d",
+            label="CIDEr-D",
+            meaning="agreement with people's captions, rare words counting more; times 100, as in papers",
+            scale=100,
+        ),
+        Metric(
+            name="cider",
+            label="CIDEr",
+            meaning="agreement with people's captions, rare words counting more; times 100, as in papers",
+            scale=100,
+        ),
+        Metric(
+            name="chrf",
+            label="chrF",
+            meaning="letter sequences shared with the expected text, from 0 to 100; near misses count",
+            high=100,
+        ),
+        _share(
+            "choice_accuracy",
+            "Choice",
+            "pictures whose name is the likeliest of 100 candidate names in that language",
+            chance=0.01,
+        ),
+        Metric(
+            name="pivot_ratio",
+            label="Pivot ratio",
+            meaning="exact match over that of English: 1 means that nothing is lost on the way",
+            digits=2,
+            high=1,
+        ),
+        Metric(
+            name="choice_pivot_ratio",
+            label="Choice pivot ratio",
+            meaning="choice accuracy over that of English",
+            digits=2,
+            high=1,
+        ),
+        *(
+            _share(
+                f"bleu_{order}", f"BLEU-{order}", f"sequences of up to {order} words shared with references"
+            )
+            for order in (4, 3, 2, 1)
+        ),
+        _share("rouge_l", "ROUGE-L", "longest common sequence of words with a reference"),
+        _share(
+            "language_identified", "Right language", "answers recognised as being in the language asked for"
+        ),
+    )
+}
+YARDSTICKS = {
+    "text_ceiling": (
+        "Text ceiling",
+        "the same language model given the English name as text, not as a picture",
+    ),
+    "translate_test": (
+        "Translate-test",
+        "the model's own English answer, translated by the same language model",
+    ),
+}
+CONTROLS = {
+    "no_image": ("No picture", "what guessing without seeing gives; should be near 0"),
+    "other_image": (
+        "Another picture",
+        "a picture of something else, scored against the name of the one it replaces; should be near 0",
+    ),
+    "before_alignment": ("Before alignment", "the same model with an untrained link; should be near 0"),
+}
+BASELINES = {"native": "Native pairs", "mix": "Mix of languages"}
+HELD_OUT = "Held-out concepts"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One language of the results; `n` items were scored, `n_ratio` of them for the ratio."""
+
+    code: str
+    name: str
+    own_name: str
+    script: str
+    family: str
+    n: int | None
+    n_ratio: int | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Column:
+    """One measure by language; `intervals` are 95% intervals; `group` is "" for the run's own scores."""
+
+    key: str
+    label: str
+    metric: Metric
+    values: Mapping[str, float]
+    intervals: Mapping[str, tuple[float, float]]
+    group: str = ""
+
+    @property
+    def heading(self) -> str:
+        return _with_unit(self.label, self.metric.unit)
+
+    def mean(self) -> float | None:
+        return fmean(self.values.values()) if self.values else None
+
+    def extreme(self, *, best: bool) -> tuple[str, float] | None:
+        """The language with the best or worst value, and that value."""
+        if not self.values:
+            return None
+        pick = max if best == self.metric.higher_is_better else min
+        code = pick(self.values, key=lambda code: self.values[code])
+        return code, self.values[code]
+
+
+def number(value: Any) -> float | None:
+    """`value` if it is a finite number, else None."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        return None
+    return float(value)
+
+
+def language_name(code: str) -> str:
+    """The English name, or the code itself for one that the table of languages lacks."""
+    try:
+        return language(code).name
+    except UserError:
+        return code
+
+
+def rows(results: Mapping[str, Any]) -> list[Row]:
+    """The languages, script by script: English's first, then larger ones; English leads, then by score."""
+    found = [_row(code, scores) for code, scores in (results.get("languages") or {}).items()]
+    sizes = Counter(row.script for row in found)
+    first = next((row.script for row in found if row.code == PIVOT), None)
+    main = main_column(results)
+
+    def place(row: Row) -> tuple[Any, ...]:
+        value = main.values.get(row.code) if main else None
+        better = -1 if main and main.metric.higher_is_better else 1
+        last = row.script == UNKNOWN_SCRIPT
+        rank = math.inf if value is None else better * value
+        return last, row.script != first, -sizes[row.script], row.script, row.code != PIVOT, rank, row.name
+
+    return sorted(found, key=place)
+
+
+def columns(results: Mapping[str, Any]) -> list[Column]:
+    """The run's own measures, then its yardsticks."""
+    own = _metric_columns(results.get("languages") or {})
+    for key, (label, meaning) in YARDSTICKS.items():
+        values = _numbers(results.get(key) or {})
+        if values:
+            metric = _share("exact_match", label, meaning)
+            own.append(Column(key=key, label=label, metric=metric, values=values, intervals={}))
+    return own
+
+
+def comparison_columns(results: Mapping[str, Any]) -> list[Column]:
+    """The measures of baselines and of held-out concepts."""
+    runs = [
+        (f"baselines.{name}", BASELINES.get(name, name), scores)
+        for name, scores in (results.get("baselines") or {}).items()
+    ]
+    runs.append(("heldout_concepts", HELD_OUT, results.get("heldout_concepts")))
+    return [column for key, group, scores in runs for column in _metric_columns(scores or {}, key, group)]
+
+
+def main_column(results: Mapping[str, Any]) -> Column | None:
+    """The measure that languages are ranked by: the first known one that is present."""
+    return next(iter(_metric_columns(results.get("languages") or {})), None)
+
+
+def controls(results: Mapping[str, Any]) -> list[tuple[str, str, float]]:
+    """(label, meaning, mean exact match) of the controls that were run."""
+    found = _numbers(results.get("controls") or {})
+    known = {key: found[key] for key in CONTROLS if key in found} | found
+    return [
+        (*CONTROLS.get(key, (key.replace("_", " ").capitalize(), "")), value) for key, value in known.items()
+    ]
+
+
+def duration(seconds: float) -> str:
+    """5.2 s, 48 s, 5 min 12 s, 2 h 5 min."""
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes} min"
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
+
+
+def _with_unit(label: str, unit: str) -> str:
+    return f"{label},\u00a0{unit}" if unit else label
+
+
+def _row(code: str, scores: Mapping[str, Any]) -> Row:
+    counts = {name: None if number(scores.get(name)) is None else int(scores[name]) for name in COUNTS}
+    try:
+        known = language(code)
+    except UserError:
+        return Row(code=code, name=code, own_name="", script=UNKNOWN_SCRIPT, family="", **counts)
+    script = SCRIPTS.get(known.script, known.script)
+    family = known.family.replace("/", " / ")
+    return Row(code=code, name=known.name, own_name=known.own_name, script=script, family=family, **counts)
+
+
+def _metric_columns(scores: Mapping[str, Mapping[str, Any]], key: str = "", group: str = "") -> list[Column]:
+    present = {name for one in scores.values() for name in _numbers(one)} - set(COUNTS)
+    names = [name for name in METRICS if name in present] + sorted(present - set(METRICS))
+    found = []
+    for name in names:
+        metric = METRICS.get(name) or Metric(name=name, label=name.replace("_", " "), digits=3)
+        found.append(
+            Column(
+                key=f"{key}.{name}" if key else name,
+                label=metric.label,
+                metric=metric,
+                values=_numbers({code: one.get(name) for code, one in scores.items()}),
+                intervals=_intervals((code, one.get("intervals"), name) for code, one in scores.items()),
+                group=group,
+            )
+        )
+    return found
+
+
+def _numbers(values: Mapping[str, Any]) -> dict[str, float]:
+    return {key: found for key, value in values.items() if (found := number(value)) is not None}
+
+
+def _intervals(items: Iterable[tuple[str, Any, str]]) -> dict[str, tuple[float, float]]:
+    found = {}
+    for code, intervals, name in items:
+        ends = [number(end) for end in (intervals or {}).get(name) or ()]
+        match ends:
+            case [float(low), float(high)]:
+                found[code] = (low, high)
+    return found
