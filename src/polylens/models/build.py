@@ -1,7 +1,5 @@
 """A new model from parts that exist: an image encoder, a language model, and a fresh (or taken) resampler."""
 
-from pathlib import Path
-
 import torch
 from torch import nn
 from transformers import (
@@ -16,8 +14,10 @@ from transformers import (
 from polylens.data.images import ImageProcessor
 from polylens.errors import UserError
 from polylens.models.blip2_parts import is_blip2, read_language_model, read_qformer
+from polylens.models.card import card_languages
+from polylens.models.manifest import MANIFEST, read_checkpoint_qformer
 from polylens.models.registry import resolve_model
-from polylens.models.resamplers import Resampler, new_resampler
+from polylens.models.resamplers import QFormer, Resampler, new_resampler
 from polylens.models.vision import VisionTower, load_vision
 from polylens.models.vlm import ModelConfig, VisionLanguageModel
 
@@ -60,7 +60,7 @@ def build_model(config: ModelConfig, dtype: torch.dtype = torch.float32) -> Visi
     language_model, tokenizer = load_language_model(config.language_model.path, dtype)
     resampler = None
     if config.resampler.path is not None:
-        resampler = read_qformer(_blip2_folder(config.resampler.path), dtype)
+        resampler = _taken_qformer(config.resampler.path, dtype)
         if resampler.model.config.encoder_hidden_size != vision.width:
             raise UserError(
                 f"The Q-Former of '{config.resampler.path}' reads states of width "
@@ -68,16 +68,23 @@ def build_model(config: ModelConfig, dtype: torch.dtype = torch.float32) -> Visi
                 "take both from one folder."
             )
         config.resampler = config.resampler.model_copy(update={"num_tokens": resampler.num_tokens})
+    if config.language_model.languages is None:
+        config.language_model.languages = card_languages(resolve_model(config.language_model.path))
     model = compose(config, vision, language_model, tokenizer, processor, resampler).to(dtype)
     remember_parts(model)
     return model
 
 
-def _blip2_folder(path: str) -> Path:
+def _taken_qformer(path: str, dtype: torch.dtype) -> QFormer:
     folder = resolve_model(path)
+    if (folder / MANIFEST).is_file():
+        return read_checkpoint_qformer(folder, dtype)
     if not is_blip2(folder):
-        raise UserError(f"resampler.path '{path}' is no BLIP-2 folder: leave it out for a new resampler.")
-    return folder
+        raise UserError(
+            f"resampler.path '{path}' is neither a checkpoint nor a BLIP-2 folder: "
+            "leave it out for a new resampler."
+        )
+    return read_qformer(folder, dtype)
 
 
 def new_projector(config: ModelConfig, width: int, lm_width: int) -> nn.Module:

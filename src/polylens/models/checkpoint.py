@@ -17,7 +17,6 @@ from typing import Any
 
 import torch
 from peft import PeftModel
-from pydantic import ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from transformers import AutoTokenizer, Blip2QFormerConfig
@@ -29,16 +28,14 @@ from polylens.files import make_writable_folder, sha256_folder, write_atomic
 from polylens.models.blip2 import load_blip2
 from polylens.models.blip2_parts import is_blip2
 from polylens.models.build import compose, fingerprint, load_language_model, part_state, remember_parts
+from polylens.models.manifest import FORMAT, MANIFEST, WEIGHTS, read_manifest
 from polylens.models.registry import packaged_models, resolve_model
 from polylens.models.resamplers import QFormer
 from polylens.models.vision import load_vision
-from polylens.models.vlm import ModelConfig, VisionLanguageModel
+from polylens.models.vlm import VisionLanguageModel
 
-MANIFEST = "polylens.json"
-WEIGHTS = "model.safetensors"
 ADAPTER = "adapter"
 TOKENIZER = "tokenizer"
-FORMAT = 1
 PARTS = ("vision", "language_model")
 
 
@@ -168,7 +165,7 @@ def load_model(name_or_path: str | Path, dtype: torch.dtype = torch.float32) -> 
         raise UserError(
             f"'{name_or_path}' has no {MANIFEST}: it is neither a checkpoint nor a BLIP-2 folder."
         )
-    manifest, config = _read_manifest(folder)
+    manifest, config = read_manifest(folder)
     for part in PARTS:
         path = _find_part(folder, part, manifest["parts"][part], str(name_or_path))
         setattr(config, part, getattr(config, part).model_copy(update={"path": path}))
@@ -194,21 +191,7 @@ def load_model(name_or_path: str | Path, dtype: torch.dtype = torch.float32) -> 
 
 def read_provenance(folder: str | Path) -> dict[str, Any]:
     """What was given as `provenance` when the checkpoint was saved."""
-    return _read_manifest(Path(folder))[0]["provenance"]
-
-
-def _read_manifest(folder: Path) -> tuple[dict[str, Any], ModelConfig]:
-    try:
-        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-        if manifest["format"] != FORMAT:
-            raise UserError(
-                f"'{folder}' is of format {manifest['format']}, this version reads {FORMAT}: update Polylens."
-            )
-        return manifest, ModelConfig.model_validate(manifest["config"])
-    except (OSError, ValueError, KeyError, TypeError, ValidationError) as error:
-        raise UserError(
-            f"'{folder / MANIFEST}' is damaged ({error!r}): save the checkpoint again."
-        ) from error
+    return read_manifest(Path(folder))[0]["provenance"]
 
 
 def _find_part(folder: Path, part: str, entry: dict[str, str], name: str) -> str:

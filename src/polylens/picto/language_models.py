@@ -28,6 +28,8 @@ from transformers import (
 
 from polylens.picto.corpus import Corpus, pack
 
+LOG_EVERY = 100
+
 
 @dataclass(frozen=True)
 class Pretraining:
@@ -91,6 +93,7 @@ def pretrain(
     out: Path,
     *,
     evaluate_every: int = 500,
+    compiled: bool = True,
     report: Callable[[str], None] = print,
 ) -> None:
     """Train `model`, writing a resumable state to `out/state.pt` and a log to `out/log.jsonl`; resumes if they are there."""
@@ -108,7 +111,7 @@ def pretrain(
     # On CPUs eager attention trains faster than SDPA at this length: SDPA's backward pass is the slow part.
     model.set_attn_implementation("eager")
     loss_of = _encoder_decoder_loss if model.config.is_encoder_decoder else partial(
-        _decoder_loss, body=torch.compile(model.model)
+        _decoder_loss, body=torch.compile(model.model) if compiled else model.model
     )
     model.train()
     started, seen, running = time.monotonic(), step, 0.0
@@ -129,10 +132,10 @@ def pretrain(
             optimizer.zero_grad(set_to_none=True)
         running += loss.item()
         step += 1
-        if step % 100 == 0 or step == settings.steps:
+        if step % LOG_EVERY == 0 or step == settings.steps:
             row = {
                 "step": step,
-                "loss": round(running / min(100, step - seen), 4),
+                "loss": round(running / (step - seen), 4),
                 "seconds": round(time.monotonic() - started, 1),
             }
             running, seen = 0.0, step
@@ -210,6 +213,15 @@ def _noisy(embeddings: torch.Tensor, source: torch.Tensor, share: float) -> torc
     return embeddings + source[..., None] * scale * torch.randn_like(embeddings)
 
 
+def causal_mask(documents: torch.Tensor) -> torch.Tensor:
+    """(B, 1, T, T) float32 for eager attention: tokens see their own document up to themselves.
+
+    Eager attention adds its mask, so a boolean one would hide nothing.
+    """
+    same = documents[:, :, None] == documents[:, None, :]
+    return torch.zeros(same.shape).masked_fill(~same.tril(), -1e9)[:, None]
+
+
 def _decoder_loss(
     model: PreTrainedModel,
     corpus: Corpus,
@@ -223,15 +235,14 @@ def _decoder_loss(
     )
     ids, labels = torch.from_numpy(rows.ids), torch.from_numpy(rows.labels)
     documents, positions = torch.from_numpy(rows.documents), torch.from_numpy(rows.positions)
-    same = documents[:, :, None] == documents[:, None, :]
-    allowed = same & torch.ones(ids.shape[1], ids.shape[1], dtype=torch.bool).tril()
-    # Eager attention adds its mask: a boolean one would hide nothing.
-    mask = torch.zeros(allowed.shape).masked_fill(~allowed, -1e9)[:, None]
     embeddings = _noisy(model.get_input_embeddings()(ids), labels < 0, settings.source_noise)
     states = body(
-        inputs_embeds=embeddings, attention_mask=mask, position_ids=positions, use_cache=False
+        inputs_embeds=embeddings,
+        attention_mask=causal_mask(documents),
+        position_ids=positions,
+        use_cache=False,
     ).last_hidden_state
-    wanted = (labels[:, 1:] >= 0) & same.diagonal(1, 1, 2)
+    wanted = (labels[:, 1:] >= 0) & (documents[:, 1:] == documents[:, :-1])
     return cross_entropy(model.lm_head(states[:, :-1][wanted]).float(), labels[:, 1:][wanted])
 
 
@@ -252,7 +263,9 @@ def _encoder_decoder_loss(
     answer = pad(answers, batch_first=True, padding_value=-100)
     inputs = torch.cat([torch.zeros_like(answer[:, :1, 0]), answer[:, :-1, 0].clamp(min=0)], 1)
     embeddings = _noisy(model.get_input_embeddings()(source_ids), mask.bool(), settings.source_noise)
-    encoded = model.encoder(inputs_embeds=embeddings, attention_mask=mask).last_hidden_state
+    encoded = model.encoder(
+        inputs_embeds=embeddings, attention_mask=mask, use_cache=False
+    ).last_hidden_state
     states = model.decoder(
         input_ids=inputs, encoder_hidden_states=encoded, encoder_attention_mask=mask, use_cache=False
     ).last_hidden_state

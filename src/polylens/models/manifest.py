@@ -1,0 +1,49 @@
+"""`polylens.json`, the first file of a checkpoint folder, and the resampler that lies beside it."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import ValidationError
+from safetensors import safe_open
+from transformers import Blip2QFormerConfig
+
+from polylens.errors import UserError
+from polylens.models.card import MANIFEST
+from polylens.models.resamplers import QFormer
+from polylens.models.vlm import ModelConfig
+
+WEIGHTS = "model.safetensors"
+FORMAT = 1
+
+
+def read_manifest(folder: Path) -> tuple[dict[str, Any], ModelConfig]:
+    """All of a checkpoint's `polylens.json`, and its model config.
+
+    Raises `UserError` when it is damaged or of a newer format.
+    """
+    try:
+        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        if manifest["format"] != FORMAT:
+            raise UserError(
+                f"'{folder}' is of format {manifest['format']}, this version reads {FORMAT}: update Polylens."
+            )
+        return manifest, ModelConfig.model_validate(manifest["config"])
+    except (OSError, ValueError, KeyError, TypeError, ValidationError) as error:
+        raise UserError(
+            f"'{folder / MANIFEST}' is damaged ({error!r}): save the checkpoint again."
+        ) from error
+
+
+def read_checkpoint_qformer(folder: Path, dtype: torch.dtype) -> QFormer:
+    """The Q-Former of a checkpoint, without its other parts, which need not be there."""
+    manifest, _ = read_manifest(folder)
+    sizes = manifest["qformer"]
+    if sizes is None:
+        raise UserError(f"'{folder}' has a resampler of another kind: only a Q-Former can be taken over.")
+    qformer = QFormer(Blip2QFormerConfig(**sizes["config"]), sizes["num_tokens"])
+    with safe_open(folder / WEIGHTS, framework="pt") as file:
+        own = [name for name in file.keys() if name.startswith("resampler.")]  # noqa: SIM118 (no iterator)
+        qformer.load_state_dict({name.removeprefix("resampler."): file.get_tensor(name) for name in own})
+    return qformer.to(dtype)

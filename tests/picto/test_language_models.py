@@ -1,0 +1,121 @@
+"""Pretraining on text: documents that cannot see each other or the future, and a killed run that goes on exactly."""
+
+import json
+import random
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from transformers import PreTrainedTokenizerFast
+
+from polylens.picto.corpus import Corpus, pack, prompt
+from polylens.picto.language_models import (
+    Pretraining,
+    causal_mask,
+    new_decoder,
+    new_encoder_decoder,
+    pretrain,
+)
+from polylens.picto.tokenizer import train_tokenizer
+from polylens.picto.world import concepts
+
+CODES = ("en", "de", "zh")
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> PreTrainedTokenizerFast:
+    names = [concept.name(code) or "" for concept in concepts() for code in CODES]
+    return train_tokenizer(names + [prompt(code) for code in CODES] * 5 + [", "] * 5, 2600)
+
+
+@pytest.fixture(scope="module")
+def corpus(tokenizer: PreTrainedTokenizerFast) -> Corpus:
+    return Corpus(tokenizer, CODES)
+
+
+def test_names_survive_the_tokenizer_and_rare_scripts_fall_back_to_bytes(tokenizer: PreTrainedTokenizerFast) -> None:
+    for text in ["Katze", "grinning cat with smiling eyes", "科学家", "ẹ̀ṣẹ́ ጊዜ", "a, b"]:
+        ids = tokenizer(text, add_special_tokens=False)["input_ids"]
+        assert tokenizer.unk_token_id not in ids
+        assert tokenizer.decode(ids) == text
+
+
+def test_prompts_join_answers_as_the_collator_joins_them(tokenizer: PreTrainedTokenizerFast) -> None:
+    def ids(text: str) -> list[int]:
+        return tokenizer(text, add_special_tokens=False)["input_ids"]
+
+    assert ids("cat German: Katze") == ids("cat") + ids("German:") + ids("Katze")
+
+
+def test_a_document_never_asks_for_the_language_of_its_source(corpus: Corpus) -> None:
+    rng = random.Random(0)
+    for _ in range(200):
+        document = corpus.document(rng, lines=4, english_share=1.0)
+        text = document.ids[: document.targets.index(True)]
+        assert document.ids[-1] == corpus.eos
+        assert any(document.targets)
+        assert len(text) < len(document.ids)
+
+
+def test_rows_are_filled_and_labels_are_the_targets(corpus: Corpus) -> None:
+    rng = random.Random(0)
+    rows = pack(lambda: corpus.document(rng, 3, 0.3), 4, 64)
+    assert rows.ids.shape == (4, 64)
+    wanted = rows.labels >= 0
+    assert np.array_equal(rows.labels[wanted], rows.ids[wanted])
+    starts = np.diff(rows.documents, axis=1) == 1
+    assert (rows.positions[:, 1:][starts] == 0).all()
+
+
+def test_no_token_sees_the_future_or_another_document(tokenizer: PreTrainedTokenizerFast, corpus: Corpus) -> None:
+    torch.manual_seed(0)
+    model = new_decoder(tokenizer, width=64, layers=2).eval()
+    model.set_attn_implementation("eager")
+    rng = random.Random(1)
+    rows = pack(lambda: corpus.document(rng, 2, 0.3), 1, 64)
+
+    def states(ids: torch.Tensor) -> torch.Tensor:
+        with torch.no_grad():
+            return model.model(
+                input_ids=ids,
+                attention_mask=causal_mask(torch.from_numpy(rows.documents)),
+                position_ids=torch.from_numpy(rows.positions),
+                use_cache=False,
+            ).last_hidden_state[0]
+
+    ids = torch.from_numpy(rows.ids)
+    place = 30
+    changed = ids.clone()
+    changed[0, place] = 5
+    moved = (states(ids) - states(changed)).abs().amax(1) > 0
+    document = torch.from_numpy(rows.documents[0])
+    assert moved[place]
+    assert not moved[:place].any()
+    assert not moved[document != document[place]].any()
+
+
+@pytest.mark.parametrize("new_model", [new_decoder, new_encoder_decoder])
+def test_a_stopped_run_goes_on_as_if_it_had_not_been(new_model, tokenizer, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr("polylens.picto.language_models.LOG_EVERY", 2)
+    settings = Pretraining(CODES, steps=6, rows=4, length=48)
+
+    def run(folder: Path, stop_after: int | None) -> list[float]:
+        torch.manual_seed(0)
+        model = new_model(tokenizer, width=64)
+        said: list[str] = []
+
+        def report(line: str) -> None:
+            said.append(line)
+            if stop_after is not None and len(said) == stop_after:
+                raise KeyboardInterrupt
+
+        pretrain(model, tokenizer, settings, folder, evaluate_every=1000, compiled=False, report=report)
+        return [json.loads(line)["loss"] for line in (folder / "log.jsonl").read_text().splitlines()]
+
+    whole = run(tmp_path / "whole", None)
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / "stopped", 1)
+    resumed = run(tmp_path / "stopped", None)
+    assert resumed[-2:] == whole[-2:]
+    assert whole[-1] < whole[0]
