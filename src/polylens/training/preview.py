@@ -22,7 +22,7 @@ REPLACEMENT = "\ufffd"
 
 @dataclass(frozen=True)
 class Token:
-    """One place of a row: a piece of text, or (`picture` > 0) a visual token of that picture of the sample."""
+    """One place of a row: a piece of text, or a visual token of the sample's picture number `picture` > 0."""
 
     text: str
     trained: bool

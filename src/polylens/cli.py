@@ -1,0 +1,113 @@
+"""The command `polylens`: thin commands over the rooms, which import heavy things only when run."""
+
+import errno
+import os
+import sys
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from polylens import __version__
+from polylens.commands import describe, evaluation, picto, training
+from polylens.commands.common import complain
+from polylens.commands.languages import languages
+from polylens.errors import UserError
+
+WRONG_USE = 2
+INTERRUPTED = 130
+BROKEN_PIPE = 1  # as Rich has it
+FULL = (errno.ENOSPC, errno.EDQUOT)
+REFUSED = (errno.EACCES, errno.EPERM, errno.EROFS)
+RESUMABLE = ("demo", "train", "evaluate", "picto")
+
+
+class Commands(TyperGroup):
+    """Ends what the user can mend, and what the user did, with one sentence on stderr and no traceback."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            result = super().invoke(ctx)
+            sys.stdout.flush()
+            return result
+        except UserError as error:
+            complain(str(error))
+            raise typer.Exit(WRONG_USE) from error
+        except KeyboardInterrupt as error:
+            again = " Run the same command again to go on." if ctx.invoked_subcommand in RESUMABLE else ""
+            complain(f"Interrupted.{again}", "stopped")
+            raise typer.Exit(INTERRUPTED) from error
+        except BrokenPipeError as error:
+            _forget_output()
+            raise typer.Exit(BROKEN_PIPE) from error
+        except Exception as error:
+            sentence = _about_files(error)
+            if sentence is None:
+                raise
+            complain(sentence)
+            _forget_output()
+            raise typer.Exit(WRONG_USE) from error
+
+
+def _about_files(error: Exception) -> str | None:
+    """One sentence for a disk that is full or a file that is refused, wherever a library met it."""
+    number = error.errno if isinstance(error, OSError) else None
+    name = f"'{error.filename}'" if isinstance(error, OSError) and error.filename else "The output"
+    # Libraries written in Rust give the text of the error only.
+    if number in FULL or "No space left on device" in str(error):
+        return f"{name} cannot be written, the disk is full: free some space and run the command again."
+    if number in REFUSED:
+        return f"{name} cannot be used ({os.strerror(number).lower()}): choose another place."
+    return None
+
+
+def _forget_output() -> None:
+    """What is still in the buffer cannot be written: Python must not try again when it ends."""
+    if sys.stdout is sys.__stdout__:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+app = typer.Typer(
+    name="polylens",
+    cls=Commands,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"polylens {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def main(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Vision-language models for any language, out of parts that exist.
+
+    \b
+    Begin with
+      [bold]polylens demo[/]                              the idea in minutes, no GPU
+      [bold]polylens caption cat.png --lang de,sw,zh[/]   captions of a pictogram
+      [bold]polylens train picto data.path=FOLDER[/]      your own pictures
+      [bold]polylens evaluate MODEL --data FOLDER[/]      scores by language, a report
+
+    RECIPE and MODEL are a path if it exists, else the name of a packaged one, else (MODEL) a hub id.
+    A mistake in what was given ends with one sentence and the exit code 2.
+    """
+
+
+app.command()(picto.demo)
+app.command()(training.train)
+app.command()(evaluation.evaluate)
+app.command()(describe.caption)
+app.command()(training.inspect)
+app.command()(languages)
+app.add_typer(picto.app, name="picto")

@@ -1,0 +1,1 @@
+"""One module per group of commands; each calls a room and shows its result as text or JSON."""

@@ -1,0 +1,75 @@
+"""What commands share: options, consoles, and the way to a model that is ready to use."""
+
+import json
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.text import Text
+
+if TYPE_CHECKING:
+    from polylens.models.vlm import VisionLanguageModel
+
+Recipe = Annotated[
+    str, typer.Argument(metavar="RECIPE", help="A recipe file, or the name of a packaged one.")
+]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="[KEY=VALUE]...", help="Changes to the recipe, such as stages.0.steps=200."),
+]
+Model = Annotated[str, typer.Argument(metavar="MODEL", help="A model folder, a packaged name, or a hub id.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout, and all else on stderr.")]
+NumBeams = Annotated[int, typer.Option(min=1, help="Beams of the search; 1 is greedy.")]
+MaxNewTokens = Annotated[int, typer.Option(min=1, help="The longest caption, in tokens.")]
+
+
+def consoles(as_json: bool = False) -> tuple[Console, Console]:
+    """(for results, for progress and notes): stdout is kept clean where a machine reads it."""
+    stderr = Console(stderr=True)
+    return (stderr if as_json else Console()), stderr
+
+
+def complain(sentence: str, kind: str = "error") -> None:
+    """One line on stderr, however narrow the terminal; `kind` is what stands before it."""
+    line = " ".join(sentence.split())
+    style = {"error": "bold red", "warning": "bold yellow"}.get(kind, "bold")
+    Console(stderr=True).print(
+        Text(f"{kind}: ", style=style).append(line, style="default not bold"), soft_wrap=True
+    )
+
+
+def print_json(value: Any) -> None:
+    typer.echo(json.dumps(value, ensure_ascii=False, indent=1))
+
+
+def quiet_libraries() -> None:
+    """Keep transformers' bars and hints out of the output; show our own rooms' warnings as one line each."""
+    from transformers.utils import logging as transformers_logging
+
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    handler = _Complaints(logging.WARNING)
+    logger = logging.getLogger("polylens")
+    logger.handlers, logger.propagate = [handler], False
+
+
+class _Complaints(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        complain(record.getMessage(), "warning")
+
+
+def open_model(name: str) -> "VisionLanguageModel":
+    """That model, on the GPU where there is one. Raises `UserError` when there is no such model."""
+    import torch
+
+    from polylens.models.checkpoint import load_model
+
+    return load_model(name).to("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def folder_name(*parts: str | Path) -> str:
+    """A folder name that tells what it is about, out of paths and names."""
+    words = ["".join(c if c.isalnum() or c in "-_." else "-" for c in str(part)) for part in parts]
+    return "_".join(word.strip("-.") for word in words if word.strip("-."))

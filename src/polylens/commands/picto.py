@@ -1,0 +1,123 @@
+"""`polylens demo` and `polylens picto ...`: the embedded world."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from polylens.commands.common import Json, consoles, print_json, quiet_libraries
+from polylens.errors import UserError
+
+app = typer.Typer(
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    help="Picto, the embedded world: pictograms drawn in three styles and named by people in many languages.",
+)
+
+
+def demo(
+    full: Annotated[
+        bool, typer.Option("--full", help="Add equal budgets on native pairs and on a mix of all languages.")
+    ] = False,
+    out: Annotated[Path, typer.Option(help="Where the report and the runs are written.")] = Path("runs/demo"),
+    seed: Annotated[int, typer.Option(min=0, help="The first seed.")] = 0,
+    seeds: Annotated[int, typer.Option(min=1, help="How many seeds to run and average.")] = 1,
+    model: Annotated[
+        str, typer.Option(help="Which packaged model's recipe: picto or picto-encdec.")
+    ] = "picto",
+) -> None:
+    """Align on English names only, then caption an unseen drawing style in every language.
+
+    Prints a table with controls and yardsticks, and writes report.html, figures and results.json: a few
+    minutes on two CPU cores, and nothing is downloaded.
+
+    \b
+    Examples
+      polylens demo
+      polylens demo --full --seeds 3 --out runs/demo-full
+    """
+    quiet_libraries()
+    from polylens.picto.demo import RECIPES, Demo
+
+    if model not in RECIPES:
+        raise UserError(f"The demo has no model '{model}': choose from {', '.join(RECIPES)}.")
+    console, _ = consoles()
+    results = Demo(out, console, model).run(full=full, seeds=range(seed, seed + seeds))
+    console.print(f"The report is {out / 'report.html'}", soft_wrap=True)
+    for number, step in enumerate(results["next_steps"], start=1):
+        console.print(f"{number}. {step}", soft_wrap=True, markup=False)
+
+
+@app.command()
+def build(
+    sources: Annotated[
+        Path, typer.Option(help="The packages it is built from; fetched there where they are absent.")
+    ] = Path("build/picto-sources"),
+    out: Annotated[Path, typer.Option(help="Where the data is written.")] = Path("build/picto"),
+) -> None:
+    """Make the packaged pictures and names again from their sources, byte for byte.
+
+    \b
+    Examples
+      polylens picto build
+      polylens picto build --sources downloads --out src/polylens/picto/packaged
+    """
+    from polylens.picto.build import build as make
+    from polylens.picto.build import checksums
+    from polylens.picto.world import PACKAGED
+
+    console, _ = consoles()
+    before = checksums(PACKAGED)
+    try:
+        made = make(sources, out, report=console.print)
+    except ImportError as error:
+        raise UserError(f"Drawing needs '{error.name}': install polylens[build].") from error
+    for name, digest in made.items():
+        console.print(
+            f"{digest}  {name}  {'as packaged' if before.get(name) == digest else 'NOT as packaged'}"
+        )
+
+
+@app.command()
+def info(as_json: Json = False) -> None:
+    """Count what is packaged: concepts by split, drawings, names by language, models.
+
+    \b
+    Examples
+      polylens picto info
+      polylens picto info --json
+    """
+    from polylens.picto.info import summary
+
+    facts = summary()
+    if as_json:
+        print_json(facts)
+        return
+    table = Table(show_header=False, box=None, pad_edge=False)
+    for name, value in facts.items():
+        if isinstance(value, dict):
+            value = ", ".join(f"{key} {count:,}" for key, count in value.items())
+        elif isinstance(value, list):
+            value = ", ".join(value) or "none"
+        table.add_row(name.replace("_", " "), f"{value:,}" if isinstance(value, int) else value)
+    consoles()[0].print(table)
+
+
+@app.command()
+def train(
+    component: Annotated[str, typer.Argument(help="Which component; a wrong name lists them.")],
+    out: Annotated[Path, typer.Option(help="Where components lie, each in a folder of its name.")],
+) -> None:
+    """Train one of the tiny components; a run that was stopped goes on where it was.
+
+    \b
+    Examples
+      polylens picto train tokenizer --out parts
+      polylens picto train decoder --out parts          (the tokenizer must lie in parts)
+    """
+    quiet_libraries()
+    from polylens.picto.components import train_component
+
+    console, _ = consoles()
+    console.print(f"The component is {train_component(component, out, report=console.print)}", soft_wrap=True)

@@ -1,0 +1,211 @@
+"""Own captions, scored: captions.jsonl -> held-out pictures -> answers -> scores by language -> a report."""
+
+import hashlib
+import json
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from polylens import __version__
+from polylens.data.captions import FILE_NAME, read_captions, split_by_image, with_references
+from polylens.data.sample import Sample
+from polylens.errors import UserError
+from polylens.evaluation.report import Example, write_report
+from polylens.evaluation.runner import Generation, Item, answer, as_row, by_language, name_scores
+from polylens.files import make_writable_folder, sha256_file, write_atomic
+from polylens.languages import language, parse_languages
+from polylens.models.vlm import VisionLanguageModel
+from polylens.recipe import nearest
+from polylens.training.log import progress_bar
+
+NUM_EXAMPLES = 12
+PIVOT = "en"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Selection:
+    """Which part of a folder is scored: `languages` as in "de,sw" or "all"; of `split` the upper part of the
+    pictures; of those the first `limit`; `group_by` names a field of the rows to score apart as well.
+    """
+
+    languages: str = "all"
+    split: float | None = None
+    limit: int | None = None
+    group_by: str | None = None
+
+
+def evaluate_captions(
+    model: VisionLanguageModel,
+    folder: str | Path,
+    out: Path,
+    *,
+    model_name: str,
+    model_sha256: str,
+    selection: Selection | None = None,
+    generation: Generation | None = None,
+    console: Console | None = None,
+) -> dict[str, Any]:
+    """Caption the pictures of `folder` and score them against its captions, language by language.
+
+    Writes predictions.jsonl (where a run that was stopped goes on), report.html with its figures, results.csv
+    and results.json into `out`, and returns the results. Every caption of a picture in a language is a
+    reference. Raises `UserError` for data that cannot be read, a selection that leaves nothing, and a folder
+    that cannot be written or holds answers of other settings.
+    """
+    selection, generation = selection or Selection(), generation or Generation()
+    console = console or Console(quiet=True)
+    make_writable_folder(out)
+    samples = read_captions(folder, prompt=model.config.layout.ask_caption)
+    items = _select(samples, selection, folder)
+    pictures = _by_picture(items)
+    start = time.monotonic()
+    with progress_bar(console) as bar:
+        task = bar.add_task("captions", total=len(items))
+        said = answer(
+            model,
+            items,
+            generation,
+            folder=out,
+            fingerprint=_fingerprint(samples, folder, model_sha256, model, generation),
+            advance=lambda count: bar.advance(task, count),
+        )
+    answered = time.monotonic()
+    results: dict[str, Any] = {
+        "title": f"Captions of {Path(folder).resolve().name}",
+        "model": model_name,
+        "polylens_version": __version__,
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "n": len(pictures),
+        "languages": _scores(items, said),
+    }
+    if selection.group_by:
+        results["groups"] = _group_scores(items, said, selection.group_by)
+    unknown = unknown_languages(model, list(results["languages"]))
+    results |= {
+        "unknown_languages": unknown,
+        "notes": _notes(unknown, selection, len(pictures)),
+        "seconds": {"captions": round(answered - start, 1), "scores": round(time.monotonic() - answered, 1)},
+        "settings": {
+            "data": str(folder),
+            "model_sha256": model_sha256,
+            "data_sha256": sha256_file(Path(folder) / FILE_NAME),
+            "prompt": model.config.layout.caption_prompt,
+            "dtype": str(model.lm.dtype).removeprefix("torch."),
+            **asdict(selection),
+            "generation": asdict(generation),
+        },
+    }
+    write_report(results, _examples(pictures, items, said), out)
+    write_atomic(out / "results.json", json.dumps(results, ensure_ascii=False, indent=1))
+    return results
+
+
+def unknown_languages(model: VisionLanguageModel, codes: Sequence[str]) -> list[str]:
+    """Those of `codes` that the model's language model does not know; none if that is not known."""
+    known = model.config.language_model.languages
+    if known is None:
+        return []
+    known_codes = {language(code).code for code in known}
+    return [code for code in codes if code not in known_codes]
+
+
+def _select(samples: Sequence[Sample], selection: Selection, folder: str | Path) -> list[Item]:
+    codes = parse_languages(selection.languages, dict.fromkeys(sample.language for sample in samples))
+    if selection.group_by:
+        fields = {field for sample in samples for field in sample.extra}
+        if selection.group_by not in fields:
+            hint = f"the nearest is '{nearest(selection.group_by, fields)}'" if fields else "they have none"
+            raise UserError(f"No row of '{folder}' has a field '{selection.group_by}' to group by: {hint}.")
+    chosen = [sample for sample in samples if sample.language in codes]
+    if selection.split is not None:
+        chosen = split_by_image(chosen, selection.split)[1]
+        if not chosen:
+            raise UserError(f"No picture of '{folder}' lies above the split {selection.split}: lower it.")
+    if selection.limit is not None:
+        kept = list(dict.fromkeys(sample.images for sample in chosen))[: selection.limit]
+        chosen = [sample for sample in chosen if sample.images in kept]
+    return [Item(sample, tuple(references)) for sample, references in with_references(chosen)]
+
+
+def _by_picture(items: Sequence[Item]) -> dict[str, list[int]]:
+    """{key of the picture: places of its items}"""
+    places: dict[str, list[int]] = {}
+    for place, item in enumerate(items):
+        places.setdefault(item.sample.images[0].key, []).append(place)
+    return places
+
+
+def _fingerprint(
+    samples: Sequence[Sample],
+    folder: str | Path,
+    model_sha256: str,
+    model: VisionLanguageModel,
+    generation: Generation,
+) -> dict[str, Any]:
+    """All that moves an answer; languages, split and limit only choose which are given."""
+    keys = sorted({picture.key for sample in samples for picture in sample.images})
+    settings = {key: value for key, value in asdict(generation).items() if key != "batch_size"}
+    return {
+        "model": model_sha256,
+        "dtype": str(model.lm.dtype),
+        "captions": sha256_file(Path(folder) / FILE_NAME),
+        "pictures": hashlib.sha256("\n".join(keys).encode()).hexdigest(),
+        "prompt": model.config.layout.caption_prompt,
+        "generation": settings,
+    }
+
+
+def _scores(items: Sequence[Item], said: Sequence[str]) -> dict[str, dict[str, Any]]:
+    return {
+        code: as_row(name_scores([said[at] for at in places], [items[at].references for at in places]))
+        for code, places in by_language(items).items()
+    }
+
+
+def _group_scores(
+    items: Sequence[Item], said: Sequence[str], field: str
+) -> dict[str, dict[str, dict[str, Any]]]:
+    """{value of the field: {language: scores}}; rows without the field are a group of their own, "-"."""
+    groups: dict[str, list[int]] = {}
+    for place, item in enumerate(items):
+        groups.setdefault(str(item.sample.extra.get(field, "-")), []).append(place)
+    return {
+        value: _scores([items[at] for at in places], [said[at] for at in places])
+        for value, places in sorted(groups.items())
+    }
+
+
+def _notes(unknown: Sequence[str], selection: Selection, num_pictures: int) -> list[str]:
+    notes = []
+    if unknown:
+        names = ", ".join(f"{language(code).name} ({code})" for code in unknown)
+        notes.append(f"The language model does not know these languages, so expect little: {names}.")
+    if selection.limit is not None:
+        notes.append(
+            f"Only the first {num_pictures} pictures were scored (--limit): not comparable with other scores."
+        )
+    return notes
+
+
+def _examples(pictures: Mapping[str, list[int]], items: Sequence[Item], said: Sequence[str]) -> list[Example]:
+    step = max(1, len(pictures) // NUM_EXAMPLES)
+    examples: list[Example] = []
+    for places in list(pictures.values())[::step][:NUM_EXAMPLES]:
+        english = [items[at].references[0] for at in places if items[at].sample.language == PIVOT]
+        first = items[places[0]].sample
+        examples.append(
+            {
+                "picture": first.images[0].load(),
+                "title": english[0] if english else first.id.rsplit(":", 2)[0],
+                "answers": {
+                    items[at].sample.language: {"said": said[at], "wanted": items[at].references[0]}
+                    for at in places
+                },
+            }
+        )
+    return examples
