@@ -6,12 +6,13 @@ import secrets
 import tempfile
 import unicodedata
 from pathlib import Path
+from typing import Literal
 
 from polylens.errors import UserError
 
 HASH_BLOCK = 1 << 20
 WEIGHT_SUFFIXES = (".safetensors", ".bin", ".pt", ".pth")
-NORMAL_FORMS = ("NFC", "NFD", "NFKC", "NFKD")
+NORMAL_FORMS: tuple[Literal["NFC", "NFD", "NFKC", "NFKD"], ...] = ("NFC", "NFD", "NFKC", "NFKD")
 
 
 def write_atomic(path: str | Path, content: bytes | str) -> None:

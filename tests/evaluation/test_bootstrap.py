@@ -105,6 +105,6 @@ def test_mistakes_are_named():
 
 def test_a_hundred_thousand_items_are_quick():
     values = np.random.default_rng(7).random(100_000)
-    start = time.perf_counter()
+    start = time.process_time()
     bootstrap_mean(values)
-    assert time.perf_counter() - start < 20
+    assert time.process_time() - start < 20
