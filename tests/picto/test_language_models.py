@@ -34,7 +34,9 @@ def corpus(tokenizer: PreTrainedTokenizerFast) -> Corpus:
     return Corpus(tokenizer, CODES)
 
 
-def test_names_survive_the_tokenizer_and_rare_scripts_fall_back_to_bytes(tokenizer: PreTrainedTokenizerFast) -> None:
+def test_names_survive_the_tokenizer_and_rare_scripts_fall_back_to_bytes(
+    tokenizer: PreTrainedTokenizerFast,
+) -> None:
     for text in ["Katze", "grinning cat with smiling eyes", "科学家", "ẹ̀ṣẹ́ ጊዜ", "a, b"]:
         ids = tokenizer(text, add_special_tokens=False)["input_ids"]
         assert tokenizer.unk_token_id not in ids
@@ -68,7 +70,9 @@ def test_rows_are_filled_and_labels_are_the_targets(corpus: Corpus) -> None:
     assert (rows.positions[:, 1:][starts] == 0).all()
 
 
-def test_no_token_sees_the_future_or_another_document(tokenizer: PreTrainedTokenizerFast, corpus: Corpus) -> None:
+def test_no_token_sees_the_future_or_another_document(
+    tokenizer: PreTrainedTokenizerFast, corpus: Corpus
+) -> None:
     torch.manual_seed(0)
     model = new_decoder(tokenizer, width=64, layers=2).eval()
     model.set_attn_implementation("eager")
@@ -96,7 +100,9 @@ def test_no_token_sees_the_future_or_another_document(tokenizer: PreTrainedToken
 
 
 @pytest.mark.parametrize("new_model", [new_decoder, new_encoder_decoder])
-def test_a_stopped_run_goes_on_as_if_it_had_not_been(new_model, tokenizer, tmp_path: Path, monkeypatch) -> None:
+def test_a_stopped_run_goes_on_as_if_it_had_not_been(
+    new_model, tokenizer, tmp_path: Path, monkeypatch
+) -> None:
     monkeypatch.setattr("polylens.picto.language_models.LOG_EVERY", 2)
     settings = Pretraining(CODES, steps=6, rows=4, length=48)
 

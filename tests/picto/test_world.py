@@ -95,7 +95,11 @@ def test_a_language_without_templates_asks_in_english_but_names_itself() -> None
 
 @pytest.mark.parametrize(
     ("wrong", "said"),
-    [({"split": "tset"}, "no split 'tset'"), ({"tasks": ["vqa"]}, "no task 'vqa'"), ({"languages": ["xx"]}, "xx")],
+    [
+        ({"split": "tset"}, "no split 'tset'"),
+        ({"tasks": ["vqa"]}, "no task 'vqa'"),
+        ({"languages": ["xx"]}, "xx"),
+    ],
 )
 def test_what_picto_does_not_have_is_one_clear_error(wrong: dict, said: str) -> None:
     with pytest.raises(UserError, match=said):

@@ -105,9 +105,7 @@ def build(sources: Path, out: Path, *, report: Callable[[str], None] = print) ->
     report(f"{len(concepts)} pictograms drawn in {len(draw)} styles")
 
     named = {
-        language: {
-            concept["id"]: rows[concept["emoji"]] for concept in concepts if concept["emoji"] in rows
-        }
+        language: {concept["id"]: rows[concept["emoji"]] for concept in concepts if concept["emoji"] in rows}
         for language, rows in annotations.items()
     }
     named = {language: rows for language, rows in named.items() if len(rows) >= MIN_NAMES_PER_LANGUAGE}
@@ -139,7 +137,9 @@ def _archive(source: Source, folder: Path, report: Callable[[str], None]) -> Pat
             ) from error
     found = hashlib.sha256(path.read_bytes()).hexdigest()
     if found != source.sha256:
-        raise UserError(f"{path} has SHA-256 {found}, expected {source.sha256}: delete it to fetch the pinned version.")
+        raise UserError(
+            f"{path} has SHA-256 {found}, expected {source.sha256}: delete it to fetch the pinned version."
+        )
     return path
 
 
@@ -195,12 +195,16 @@ def _split(identifier: str) -> str:
     return "train"
 
 
-def _svg_drawer(archive: Path, folder: str, case: Callable[[str], str]) -> Callable[[str], Image.Image | None]:
+def _svg_drawer(
+    archive: Path, folder: str, case: Callable[[str], str]
+) -> Callable[[str], Image.Image | None]:
     import resvg_py
 
     with tarfile.open(archive) as tar:
         svgs = {
-            member.name.removeprefix(folder).removesuffix(".svg").upper(): tar.extractfile(member).read().decode()  # type: ignore[union-attr]
+            member.name.removeprefix(folder).removesuffix(".svg").upper(): tar.extractfile(member)
+            .read()
+            .decode()  # type: ignore[union-attr]
             for member in tar
             if member.name.startswith(folder) and member.name.endswith(".svg")
         }

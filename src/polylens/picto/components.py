@@ -1,8 +1,8 @@
 """Trains Picto's tiny components, each in an ordinary transformers folder with a model card.
 
-    tokenizer -> decoder, encoder-decoder (text only, many languages), english (text only, English)
-    vision (pictures, concepts and English keywords) -> image-side (Q-Former, tuned through `english`)
-    picto, picto-encdec: the image side, re-aligned on English names to either language model
+tokenizer -> decoder, encoder-decoder (text only, many languages), english (text only, English)
+vision (pictures, concepts and English keywords) -> image-side (Q-Former, tuned through `english`)
+picto, picto-encdec: the image side, re-aligned on English names to either language model
 """
 
 import json
@@ -27,7 +27,16 @@ from polylens.training.run import train
 
 VOCABULARY = 12288
 CORE = tuple("en de fr es ru tr el ar hi sw zh ja".split())
-COMPONENTS = ("tokenizer", "decoder", "encoder-decoder", "english", "vision", "image-side", "picto", "picto-encdec")
+COMPONENTS = (
+    "tokenizer",
+    "decoder",
+    "encoder-decoder",
+    "english",
+    "vision",
+    "image-side",
+    "picto",
+    "picto-encdec",
+)
 Report = Callable[[str], None]
 
 
@@ -66,7 +75,10 @@ def _language_model(name: str, tokenizer: PreTrainedTokenizerFast, folder: Path,
     elif name == "decoder":
         model, settings = new_decoder(tokenizer), Pretraining(CORE, steps=3300)
     else:
-        model, settings = new_encoder_decoder(tokenizer), Pretraining(CORE, steps=4000, rows=192, first_lines=6.0)
+        model, settings = (
+            new_encoder_decoder(tokenizer),
+            Pretraining(CORE, steps=4000, rows=192, first_lines=6.0),
+        )
         # The decoder's embeddings know the vocabulary already: learning starts from them.
         decoder = new_decoder(tokenizer).from_pretrained(_needed(folder / "decoder"), dtype=torch.float32)
         with torch.no_grad():

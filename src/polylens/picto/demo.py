@@ -25,8 +25,8 @@ from polylens.models.vlm import VisionLanguageModel
 from polylens.picto import measure
 from polylens.picto.tasks import pictures
 from polylens.recipe import Recipe, load_recipe
-from polylens.training.run import new_model, train
 from polylens.training.log import progress_bar
+from polylens.training.run import new_model, train
 
 NUM_PICTURES = 500
 NUM_CONTROLS = 100
@@ -64,7 +64,9 @@ class Demo:
     model: str = "picto"
     clock: Clock = field(default_factory=Clock)
 
-    def run(self, *, full: bool = False, seeds: Sequence[int] = (0,), num_pictures: int | None = NUM_PICTURES) -> dict[str, Any]:
+    def run(
+        self, *, full: bool = False, seeds: Sequence[int] = (0,), num_pictures: int | None = NUM_PICTURES
+    ) -> dict[str, Any]:
         """Align, measure, and write results.json, report.html and PNGs. Returns the results.
 
         Raises `UserError` when `out` cannot be written.
@@ -108,9 +110,7 @@ class Demo:
         return results
 
     def _recipe(self, seed: int, languages: Sequence[str] = (measure.PIVOT,)) -> Recipe:
-        return load_recipe(
-            RECIPES[self.model], [f"seed={seed}", f"data.languages=[{', '.join(languages)}]"]
-        )
+        return load_recipe(RECIPES[self.model], [f"seed={seed}", f"data.languages=[{', '.join(languages)}]"])
 
     def _align(self, recipe: Recipe, name: str) -> VisionLanguageModel:
         with self.clock.phase("alignment"):
@@ -124,22 +124,42 @@ class Demo:
         self.console.rule(f"2  Measure {len(languages)} languages on {len(drawn)} unseen drawings")
         shown = drawn[:: max(1, len(drawn) // NUM_CONTROLS)]
         heldout = pictures("heldout")
-        with self.clock.phase("measurement"), self._progress("answers", 2 * len(drawn) * len(languages)) as advance:
+        with (
+            self.clock.phase("measurement"),
+            self._progress("answers", 2 * len(drawn) * len(languages)) as advance,
+        ):
             answers = measure.describe(model, drawn, languages, advance=advance)
-        with self.clock.phase("held-out concepts"), self._progress("held out", 2 * len(heldout) * len(languages)) as advance:
+        with (
+            self.clock.phase("held-out concepts"),
+            self._progress("held out", 2 * len(heldout) * len(languages)) as advance,
+        ):
             unseen = measure.describe(model, heldout, languages, advance=advance)
         rows = measure.language_rows(answers)
-        results = {"languages": rows, **measure.summary(rows), "heldout_concepts": measure.language_rows(unseen)}
+        results = {
+            "languages": rows,
+            **measure.summary(rows),
+            "heldout_concepts": measure.language_rows(unseen),
+        }
         self.console.rule("3  Controls and yardsticks")
-        with self.clock.phase("yardsticks"), self._progress("yardsticks", 2 * len(drawn) * (len(languages) - 1)) as advance:
+        with (
+            self.clock.phase("yardsticks"),
+            self._progress("yardsticks", 2 * len(drawn) * (len(languages) - 1)) as advance,
+        ):
             names = [concept.name(measure.PIVOT) or "" for concept, _ in drawn]
             ceiling = measure.from_text(model, drawn, names, languages, advance=advance)
-            translated = measure.from_text(model, drawn, answers.said[measure.PIVOT], languages, advance=advance)
+            translated = measure.from_text(
+                model, drawn, answers.said[measure.PIVOT], languages, advance=advance
+            )
         results["text_ceiling"] = _exact_by_language(ceiling, drawn)
         results["translate_test"] = _exact_by_language(translated, drawn)
-        with self.clock.phase("controls"), self._progress("controls", 4 * len(shown) * len(languages)) as advance:
+        with (
+            self.clock.phase("controls"),
+            self._progress("controls", 4 * len(shown) * len(languages)) as advance,
+        ):
             blind = measure.without_pictures(model, shown, languages, advance=advance)
-            others = [each for each in pictures("test") if each not in set(drawn)][: len(shown)] or shown[::-1]
+            others = [each for each in pictures("test") if each not in set(drawn)][: len(shown)] or shown[
+                ::-1
+            ]
             swapped = measure.describe(model, others, languages, choose=False, advance=advance)
             torch.manual_seed(seed)
             before = measure.describe(new_model(recipe), shown, languages, advance=advance)

@@ -45,7 +45,9 @@ class EncoderTraining:
 
 
 def new_encoder() -> ResNetModel:
-    config = ResNetConfig(embedding_size=64, hidden_sizes=[64, 128, 256], depths=[2, 2, 2], layer_type="basic")
+    config = ResNetConfig(
+        embedding_size=64, hidden_sizes=[64, 128, 256], depths=[2, 2, 2], layer_type="basic"
+    )
     return ResNetModel(config)
 
 
@@ -81,7 +83,7 @@ class Heads(nn.Module):
 def train_encoder(
     settings: EncoderTraining, out: Path, *, report: Callable[[str], None] = print
 ) -> ResNetModel:
-    """Train, writing a resumable state to `out/state.pt` and a log to `out/log.jsonl`. Returns the averaged encoder."""
+    """Train, with a resumable state in `out/state.pt` and a log in `out/log.jsonl`. Returns the averaged encoder."""
     out.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(settings.seed)
     trained = [concept for concept in concepts() if concept.trained_styles()]
@@ -96,7 +98,9 @@ def train_encoder(
     model = new_encoder().to(memory_format=torch.channels_last)
     both = nn.ModuleList([model, Heads(256, len(trained), keywords.shape[1])])
     averaged = torch.optim.swa_utils.AveragedModel(
-        both, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(settings.average_decay), use_buffers=True
+        both,
+        multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(settings.average_decay),
+        use_buffers=True,
     )
     decayed = [p for p in both.parameters() if p.ndim > 1]
     plain = [p for p in both.parameters() if p.ndim <= 1]
@@ -198,7 +202,11 @@ def _may_flip(concept: Concept) -> bool:
 
 
 def _schedule(progress: float, warmup: float) -> float:
-    return progress / warmup if progress < warmup else 0.5 * (1 + math.cos(math.pi * (progress - warmup) / (1 - warmup)))
+    return (
+        progress / warmup
+        if progress < warmup
+        else 0.5 * (1 + math.cos(math.pi * (progress - warmup) / (1 - warmup)))
+    )
 
 
 @torch.no_grad()

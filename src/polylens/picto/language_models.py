@@ -96,7 +96,7 @@ def pretrain(
     compiled: bool = True,
     report: Callable[[str], None] = print,
 ) -> None:
-    """Train `model`, writing a resumable state to `out/state.pt` and a log to `out/log.jsonl`; resumes if they are there."""
+    """Train `model`, with a resumable state and a log in `out`; goes on from what is there."""
     out.mkdir(parents=True, exist_ok=True)
     corpus = Corpus(tokenizer, settings.languages)
     optimizers = _optimizers(model, settings)
@@ -110,8 +110,10 @@ def pretrain(
         report(f"resumed at step {step}")
     # On CPUs eager attention trains faster than SDPA at this length: SDPA's backward pass is the slow part.
     model.set_attn_implementation("eager")
-    loss_of = _encoder_decoder_loss if model.config.is_encoder_decoder else partial(
-        _decoder_loss, body=torch.compile(model.model) if compiled else model.model
+    loss_of = (
+        _encoder_decoder_loss
+        if model.config.is_encoder_decoder
+        else partial(_decoder_loss, body=torch.compile(model.model) if compiled else model.model)
     )
     model.train()
     started, seen, running = time.monotonic(), step, 0.0
@@ -139,12 +141,12 @@ def pretrain(
                 "seconds": round(time.monotonic() - started, 1),
             }
             running, seen = 0.0, step
-            if step % evaluate_every == 0 or step == settings.steps:
-                if len(settings.languages) > 1:
-                    row["exact_from_english"] = translation_accuracy(
-                        model, tokenizer, settings.languages, sample=100
-                    )
-                    model.train()
+            due = step % evaluate_every == 0 or step == settings.steps
+            if due and len(settings.languages) > 1:
+                row["exact_from_english"] = translation_accuracy(
+                    model, tokenizer, settings.languages, sample=100
+                )
+                model.train()
             state = {
                 "model": model.state_dict(),
                 "optimizers": [optimizer.state_dict() for optimizer in optimizers],
@@ -230,9 +232,7 @@ def _decoder_loss(
     settings: Pretraining,
     body: Callable[..., Any],
 ) -> torch.Tensor:
-    rows = pack(
-        lambda: corpus.document(rng, lines, settings.english_share), settings.rows, settings.length
-    )
+    rows = pack(lambda: corpus.document(rng, lines, settings.english_share), settings.rows, settings.length)
     ids, labels = torch.from_numpy(rows.ids), torch.from_numpy(rows.labels)
     documents, positions = torch.from_numpy(rows.documents), torch.from_numpy(rows.positions)
     embeddings = _noisy(model.get_input_embeddings()(ids), labels < 0, settings.source_noise)
@@ -263,9 +263,7 @@ def _encoder_decoder_loss(
     answer = pad(answers, batch_first=True, padding_value=-100)
     inputs = torch.cat([torch.zeros_like(answer[:, :1, 0]), answer[:, :-1, 0].clamp(min=0)], 1)
     embeddings = _noisy(model.get_input_embeddings()(source_ids), mask.bool(), settings.source_noise)
-    encoded = model.encoder(
-        inputs_embeds=embeddings, attention_mask=mask, use_cache=False
-    ).last_hidden_state
+    encoded = model.encoder(inputs_embeds=embeddings, attention_mask=mask, use_cache=False).last_hidden_state
     states = model.decoder(
         input_ids=inputs, encoder_hidden_states=encoded, encoder_attention_mask=mask, use_cache=False
     ).last_hidden_state

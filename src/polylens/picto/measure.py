@@ -1,8 +1,8 @@
 """What a model sees in Picto's pictures, language by language, beside controls and yardsticks.
 
-    scores      exact match, chrF and choice among 100 names, of the picture shown
-    no_image    the prompt alone                          other_image  another concept's picture, which it must name
-    ceiling     the English name given as text            translate    the model's own English answer given as text
+scores      exact match, chrF and choice among 100 names, of the picture shown
+no_image    the prompt alone                          other_image  another concept's picture, which it must name
+ceiling     the English name given as text            translate    the model's own English answer given as text
 """
 
 import random
@@ -136,7 +136,9 @@ def distractors(concept: Concept) -> list[Concept]:
 
 def exact(said: Sequence[str], drawn: Sequence[Drawn], code: str) -> list[float]:
     """1.0 where the answer is the concept's name in that language."""
-    return [exact_match(text, concept.name(code) or "") for text, (concept, _) in zip(said, drawn, strict=True)]
+    return [
+        exact_match(text, concept.name(code) or "") for text, (concept, _) in zip(said, drawn, strict=True)
+    ]
 
 
 def mean_exact(answers: Mapping[str, Sequence[str]], drawn: Sequence[Drawn]) -> float:

@@ -54,7 +54,9 @@ class Concept:
 
 @cache
 def concepts() -> tuple[Concept, ...]:
-    return tuple(Concept(**row) for row in json.loads((PACKAGED / "concepts.json").read_text(encoding="utf-8")))
+    return tuple(
+        Concept(**row) for row in json.loads((PACKAGED / "concepts.json").read_text(encoding="utf-8"))
+    )
 
 
 @cache
