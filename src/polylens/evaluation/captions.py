@@ -15,8 +15,11 @@ from polylens import __version__
 from polylens.data.captions import FILE_NAME, read_captions, split_by_image, with_references
 from polylens.data.sample import Sample
 from polylens.errors import UserError
+from polylens.evaluation.bootstrap import Score
+from polylens.evaluation.caption_metrics import caption_scores
+from polylens.evaluation.caption_metrics.segmentation import caption_tokenizer
 from polylens.evaluation.report import Example, write_report
-from polylens.evaluation.runner import Generation, Item, answer, as_row, by_language, name_scores
+from polylens.evaluation.runner import Generation, Item, answer, as_row, name_scores
 from polylens.files import make_writable_folder, sha256_file, write_atomic
 from polylens.languages import language, parse_languages
 from polylens.models.vlm import VisionLanguageModel
@@ -75,20 +78,21 @@ def evaluate_captions(
             advance=lambda count: bar.advance(task, count),
         )
     answered = time.monotonic()
+    rows, remarks = _scores(items, said)
     results: dict[str, Any] = {
         "title": f"Captions of {Path(folder).resolve().name}",
         "model": model_name,
         "polylens_version": __version__,
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "n": len(pictures),
-        "languages": _scores(items, said),
+        "languages": rows,
     }
     if selection.group_by:
         results["groups"] = _group_scores(items, said, selection.group_by)
     unknown = unknown_languages(model, list(results["languages"]))
     results |= {
         "unknown_languages": unknown,
-        "notes": _notes(unknown, selection, len(pictures)),
+        "notes": [*_notes(unknown, selection, len(pictures)), *remarks],
         "seconds": {"captions": round(answered - start, 1), "scores": round(time.monotonic() - answered, 1)},
         "settings": {
             "data": str(folder),
@@ -98,6 +102,7 @@ def evaluate_captions(
             "dtype": str(model.lm.dtype).removeprefix("torch."),
             **asdict(selection),
             "generation": asdict(generation),
+            "caption_metrics": "polylens",
         },
     }
     write_report(results, _examples(pictures, items, said), out)
@@ -160,24 +165,52 @@ def _fingerprint(
     }
 
 
-def _scores(items: Sequence[Item], said: Sequence[str]) -> dict[str, dict[str, Any]]:
-    return {
-        code: as_row(name_scores([said[at] for at in places], [items[at].references for at in places]))
-        for code, places in by_language(items).items()
-    }
+def _scores(items: Sequence[Item], said: Sequence[str]) -> tuple[dict[str, dict[str, Any]], list[str]]:
+    """({language: exact match, chrF, and where words can be told CIDEr-D, BLEU-4, ROUGE-L}, remarks)."""
+    rows, remarks = {}, []
+    for code, places in _by_language(items, range(len(items))).items():
+        mine, references = [said[at] for at in places], [items[at].references for at in places]
+        scores = name_scores(mine, references)
+        try:
+            caption_tokenizer(code)
+        except UserError as error:
+            remarks.append(f"No CIDEr-D, BLEU-4 and ROUGE-L of {language(code).name}: {error}")
+        else:
+            scores |= _word_scores(mine, references, code)
+        rows[code] = as_row(scores)
+    if any("cider_d" in row for row in rows.values()):
+        remarks.append(
+            "CIDEr-D weighs words by how rare they are in the set scored: compare equal sets only."
+        )
+    return rows, remarks
+
+
+def _word_scores(said: Sequence[str], references: Sequence[Sequence[str]], code: str) -> dict[str, Score]:
+    scores = caption_scores(said, references, code)
+    return {"cider_d": scores.cider, "bleu_4": scores.bleu[3], "rouge_l": scores.rouge_l}
 
 
 def _group_scores(
     items: Sequence[Item], said: Sequence[str], field: str
 ) -> dict[str, dict[str, dict[str, Any]]]:
-    """{value of the field: {language: scores}}; rows without the field are a group of their own, "-"."""
+    """{value of the field: {language: exact match and chrF}}; rows without it are the group "-"."""
     groups: dict[str, list[int]] = {}
     for place, item in enumerate(items):
         groups.setdefault(str(item.sample.extra.get(field, "-")), []).append(place)
     return {
-        value: _scores([items[at] for at in places], [said[at] for at in places])
+        value: {
+            code: as_row(name_scores([said[at] for at in mine], [items[at].references for at in mine]))
+            for code, mine in _by_language(items, places).items()
+        }
         for value, places in sorted(groups.items())
     }
+
+
+def _by_language(items: Sequence[Item], places: Sequence[int]) -> dict[str, list[int]]:
+    found: dict[str, list[int]] = {}
+    for at in places:
+        found.setdefault(items[at].sample.language, []).append(at)
+    return found
 
 
 def _notes(unknown: Sequence[str], selection: Selection, num_pictures: int) -> list[str]:
