@@ -2,6 +2,7 @@
 
 import json
 import logging
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -40,16 +41,22 @@ def complain(sentence: str, kind: str = "error") -> None:
     )
 
 
+def say(console: Console, line: str) -> None:
+    """One line as it is: names of files may hold what Rich takes for markup."""
+    console.print(line, soft_wrap=True, markup=False, highlight=False)
+
+
 def print_json(value: Any) -> None:
     typer.echo(json.dumps(value, ensure_ascii=False, indent=1))
 
 
 def quiet_libraries() -> None:
-    """Keep transformers' bars and hints out of the output; show our own rooms' warnings as one line each."""
+    """Keep transformers' bars, hints and deprecations out of the output; show our own warnings as one line each."""
     from transformers.utils import logging as transformers_logging
 
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
+    warnings.filterwarnings("ignore", module="transformers|peft")
     handler = _Complaints(logging.WARNING)
     logger = logging.getLogger("polylens")
     logger.handlers, logger.propagate = [handler], False

@@ -18,6 +18,7 @@ from polylens.commands.common import (
     open_model,
     print_json,
     quiet_libraries,
+    say,
 )
 
 
@@ -89,7 +90,7 @@ def evaluate(
         console.print(_groups(results, group_by))
     for note in results["notes"]:
         complain(note, "note")
-    console.print(Text(f"The report is {out / 'report.html'}"), soft_wrap=True)
+    say(console, f"The report is {out / 'report.html'}")
     if as_json:
         print_json(results)
 

@@ -1,12 +1,13 @@
 """`polylens demo` and `polylens picto ...`: the embedded world."""
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.table import Table
 
-from polylens.commands.common import Json, consoles, print_json, quiet_libraries
+from polylens.commands.common import Json, consoles, print_json, quiet_libraries, say
 from polylens.errors import UserError
 
 app = typer.Typer(
@@ -44,9 +45,9 @@ def demo(
         raise UserError(f"The demo has no model '{model}': choose from {', '.join(RECIPES)}.")
     console, _ = consoles()
     results = Demo(out, console, model).run(full=full, seeds=range(seed, seed + seeds))
-    console.print(f"The report is {out / 'report.html'}", soft_wrap=True)
+    say(console, f"The report is {out / 'report.html'}")
     for number, step in enumerate(results["next_steps"], start=1):
-        console.print(f"{number}. {step}", soft_wrap=True, markup=False)
+        say(console, f"{number}. {step}")
 
 
 @app.command()
@@ -70,13 +71,11 @@ def build(
     console, _ = consoles()
     before = checksums(PACKAGED)
     try:
-        made = make(sources, out, report=console.print)
+        made = make(sources, out, report=partial(say, console))
     except ImportError as error:
         raise UserError(f"Drawing needs '{error.name}': install polylens[build].") from error
     for name, digest in made.items():
-        console.print(
-            f"{digest}  {name}  {'as packaged' if before.get(name) == digest else 'NOT as packaged'}"
-        )
+        say(console, f"{digest}  {name}  {'' if before.get(name) == digest else 'NOT '}as packaged")
 
 
 @app.command()
@@ -120,4 +119,4 @@ def train(
     from polylens.picto.components import train_component
 
     console, _ = consoles()
-    console.print(f"The component is {train_component(component, out, report=console.print)}", soft_wrap=True)
+    say(console, f"The component is {train_component(component, out, report=partial(say, console))}")

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from polylens.commands.common import Overrides, Recipe, consoles, quiet_libraries
+from polylens.commands.common import Overrides, Recipe, consoles, quiet_libraries, say
 
 
 def train(
@@ -42,7 +42,7 @@ def train(
     if chosen.validation:
         check_metrics(chosen.validation.metrics)
     folder = run(chosen, resume=not no_resume, out=out, report=console, evaluate=validation_scores)
-    console.print(f"The model is {folder}. Try it: polylens evaluate {folder} --data FOLDER", soft_wrap=True)
+    say(console, f"The model is {folder}. Try it: polylens evaluate {folder} --data FOLDER")
 
 
 def inspect(
