@@ -11,6 +11,7 @@ from itertools import groupby
 from typing import Any
 
 from matplotlib.axes import Axes
+from matplotlib.collections import PatchCollection
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -159,13 +160,19 @@ def heat_map(results: Mapping[str, Any], *, theme: Theme = LIGHT, narrow: bool =
         axes.set_xlim(0, most)
         axes.set_ylim(deep / cell_height, 0)
         axes.axis("off")
+        tiles = {}
         for place, column in zip(places, flat, strict=True):
             _heat_label(axes, column, place, across, theme)
             for row, step in zip(band, along, strict=True):
                 value = column.values.get(row.code)
                 colour = None if value is None else _shade(ramp, column, value, highest[column.metric.name])
                 x, y = (step, place) if across else (place, step)
-                _heat_cell(axes, x, y, _short(column, value), colour, min(7.2, cell_width * 25), theme)
+                if colour is not None:
+                    tiles[x + 0.03, y + 0.04] = colour
+                _heat_number(axes, x, y, _short(column, value), colour, min(7.2, cell_width * 25), theme)
+        # One collection draws several times faster than as many single patches.
+        squares = [Rectangle(corner, 0.94, 0.92) for corner in tiles]
+        axes.add_collection(PatchCollection(squares, facecolors=list(tiles.values()), linewidths=0))
         for row, step in zip(band, along, strict=True):
             _heat_language(axes, row, step, across, colours[row.script], theme)
     return _png(figure, theme)
@@ -300,14 +307,8 @@ def _draw_panel(
     for top, group in zip(_starts(groups, GROUP_GAP, 0.0), groups, strict=True):
         script = group[0].script
         # "Chinese, simplified" has no room; which of the two it is shows in the table.
-        axes.text(
-            0.02 / inches - label_space / inches,
-            top + 0.5,
-            script.split(",")[0],
-            ha="left",
-            color=theme.muted,
-            **style,
-        )
+        left, shown = (0.02 - label_space) / inches, script.split(",")[0]
+        axes.text(left, top + 0.5, shown, ha="left", color=theme.muted, **style)
         axes.add_artist(
             Rectangle(
                 (bracket, top + 0.16),
@@ -378,7 +379,7 @@ def _short(column: Column, value: float | None) -> str:
     return f"{shown:.2f}".removeprefix("0") if abs(shown) < 10 else f"{shown:.0f}"
 
 
-def _heat_cell(
+def _heat_number(
     axes: Axes,
     x: float,
     y: float,
@@ -387,7 +388,6 @@ def _heat_cell(
     font_size: float,
     theme: Theme,
 ) -> None:
-    axes.add_artist(Rectangle((x + 0.03, y + 0.04), 0.94, 0.92, facecolor=colour or "none", linewidth=0))
     style: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": font_size, "parse_math": False}
     axes.text(x + 0.5, y + 0.53, text, color=_readable(colour) if colour else theme.muted, **style)
 
