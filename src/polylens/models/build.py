@@ -21,6 +21,8 @@ from polylens.models.resamplers import QFormer, Resampler, new_resampler
 from polylens.models.vision import VisionTower, load_vision
 from polylens.models.vlm import ModelConfig, VisionLanguageModel
 
+INTEGERS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}  # by size in bytes
+
 
 def compose(
     config: ModelConfig,
@@ -154,9 +156,12 @@ def part_state(model: VisionLanguageModel, part: str) -> dict[str, torch.Tensor]
     return {n.replace(".base_layer.", "."): t for n, t in state.items() if ".lora_" not in n}
 
 
-def fingerprint(tensor: torch.Tensor) -> int:
-    """A number that changes with the tensor's values."""
-    return int(torch.hash_tensor(tensor.detach()).item())
+def fingerprint(tensor: torch.Tensor) -> tuple[int, int]:
+    """Two numbers that change with the tensor's values, the same on every device: the bits' parity and
+    their sum.
+    """
+    bits = tensor.detach().view(INTEGERS[tensor.element_size()])
+    return int(torch.hash_tensor(bits).item()), int(bits.sum(dtype=torch.int64).item())
 
 
 def remember_parts(model: VisionLanguageModel) -> None:

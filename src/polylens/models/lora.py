@@ -37,17 +37,20 @@ def apply_lora(
         raise UserError(
             f"The LoRA pattern '{pattern}' matches no linear layer of the language model; '{PREFIX}*' does."
         )
-    wanted = {"r": rank, "lora_alpha": alpha, "lora_dropout": dropout, "target_modules": targets}
+    wanted = {"r": rank, "lora_alpha": alpha, "lora_dropout": dropout}
     if isinstance(model.language_model, PeftModel):
         present = model.language_model.peft_config["default"]
-        if any(getattr(present, key) != value for key, value in wanted.items()):
+        carrying = {
+            n.removesuffix(".base_layer") for n, _ in model.lm.named_modules() if n.endswith(".base_layer")
+        }
+        if carrying != targets or any(getattr(present, key) != value for key, value in wanted.items()):
             raise UserError(
                 f"The model carries LoRA adapters of rank {present.r}, alpha {present.lora_alpha}: "
                 "use the same settings and pattern, or merge them first."
             )
         return
-    wanted["target_modules"] = sorted(targets)
-    model.language_model = get_peft_model(model.language_model, LoraConfig(**wanted))
+    config = LoraConfig(**wanted, target_modules=sorted(targets))
+    model.language_model = get_peft_model(model.language_model, config)
 
 
 def merge_lora(model: "VisionLanguageModel") -> None:

@@ -74,7 +74,7 @@ class VisionLanguageModel(nn.Module):
         self.tokenizer = tokenizer
         self.processor = processor
         self.config = config
-        self.fingerprints: dict[str, dict[torch.dtype, int]] = {}
+        self.fingerprints: dict[str, dict[torch.dtype, tuple[int, int]]] = {}
 
     @property
     def lm(self) -> PreTrainedModel:
