@@ -72,6 +72,7 @@ def save_blip2(model: VisionLanguageModel, folder: str | Path, max_shard_size: s
         language_model = _with_rows(model, language_model, image_token + 1)
         text_config["vocab_size"] = image_token + 1
     resampler = model.resampler
+    assert isinstance(resampler, QFormer)
     config = Blip2Config(
         vision_config=model.vision.config.to_dict(),
         qformer_config=resampler.model.config.to_dict(),

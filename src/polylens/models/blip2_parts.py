@@ -101,7 +101,7 @@ def _filled(
 
 def read_tensors(folder: Path, prefix: str) -> dict[str, torch.Tensor]:
     """All tensors whose names begin with `prefix`, under the rest of their names. Raises `UserError`."""
-    tensors = {}
+    tensors: dict[str, torch.Tensor] = {}
     for file, names in _files(folder).items():
         if names is not None and not any(name.startswith(prefix) for name in names):
             continue

@@ -14,8 +14,8 @@ from transformers import (
 from polylens.data.images import ImageProcessor
 from polylens.errors import UserError
 from polylens.models.blip2_parts import is_blip2, read_language_model, read_qformer
-from polylens.models.card import card_languages
-from polylens.models.manifest import MANIFEST, read_checkpoint_qformer
+from polylens.models.card import MANIFEST, card_languages
+from polylens.models.manifest import read_checkpoint_qformer
 from polylens.models.registry import resolve_model
 from polylens.models.resamplers import QFormer, Resampler, new_resampler
 from polylens.models.vision import VisionTower, load_vision
@@ -57,8 +57,9 @@ def build_model(config: ModelConfig, dtype: torch.dtype = torch.float32) -> Visi
 
     Raises `UserError` for parts that are missing or do not fit.
     """
+    config = config.model_copy(deep=True)
     vision = load_vision(config.vision, dtype)
-    processor = ImageProcessor.from_folder(resolve_model(config.vision.path))
+    processor = ImageProcessor.from_folder(resolve_model(str(config.vision.path)))
     language_model, tokenizer = load_language_model(config.language_model.path, dtype)
     resampler = None
     if config.resampler.path is not None:
@@ -71,7 +72,7 @@ def build_model(config: ModelConfig, dtype: torch.dtype = torch.float32) -> Visi
             )
         config.resampler = config.resampler.model_copy(update={"num_tokens": resampler.num_tokens})
     if config.language_model.languages is None:
-        config.language_model.languages = card_languages(resolve_model(config.language_model.path))
+        config.language_model.languages = card_languages(resolve_model(str(config.language_model.path)))
     model = compose(config, vision, language_model, tokenizer, processor, resampler).to(dtype)
     remember_parts(model)
     return model

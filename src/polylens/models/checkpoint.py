@@ -28,7 +28,8 @@ from polylens.files import make_writable_folder, sha256_folder, write_atomic
 from polylens.models.blip2 import load_blip2
 from polylens.models.blip2_parts import is_blip2
 from polylens.models.build import compose, fingerprint, load_language_model, part_state, remember_parts
-from polylens.models.manifest import FORMAT, MANIFEST, WEIGHTS, read_manifest
+from polylens.models.card import MANIFEST
+from polylens.models.manifest import FORMAT, WEIGHTS, read_manifest
 from polylens.models.registry import packaged_models, resolve_model
 from polylens.models.resamplers import QFormer
 from polylens.models.vision import load_vision
@@ -73,6 +74,8 @@ def _write(
     model: VisionLanguageModel, folder: Path, new: Path, provenance: dict[str, Any], standalone: bool
 ) -> None:
     config = model.config.model_dump()
+    # Wherever the resampler was taken from, this checkpoint has it now.
+    config["resampler"]["path"] = None
     parts: dict[str, dict[str, str]] = {}
     tensors = {
         f"{part}.{name}": tensor
@@ -134,7 +137,7 @@ def _reference(path: str, source: Path, folder: Path) -> str:
 
 def _unshared(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """One name for each tensor: tied weights have several."""
-    distinct = {}
+    distinct: dict[Any, tuple[str, torch.Tensor]] = {}
     for name, tensor in tensors.items():
         distinct.setdefault((tensor.data_ptr(), tensor.shape, tensor.dtype), (name, tensor))
     return dict(distinct.values())

@@ -80,10 +80,11 @@ class PerceiverBlock(nn.Module):
             [self.key_value_patches(self.patch_norm(patches_NPV)), self.key_value_latents(normed)], 1
         )
         keys, values = pairs.chunk(2, dim=-1)
-        heads = [
+        query, key, value = (
             x.unflatten(-1, (self.num_heads, -1)).transpose(1, 2) for x in (self.query(normed), keys, values)
-        ]  # N, heads, tokens, D / heads
-        read = F.scaled_dot_product_attention(*heads, dropout_p=self.dropout if self.training else 0.0)
+        )  # N, heads, tokens, D / heads
+        dropout = self.dropout if self.training else 0.0
+        read = F.scaled_dot_product_attention(query, key, value, dropout_p=dropout)
         latents = latents_NQD + self.out(read.transpose(1, 2).flatten(2))
         return latents + self.feed_forward(latents)
 

@@ -149,10 +149,11 @@ class VisionLanguageModel(nn.Module):
 
     def forward(self, batch: Batch) -> torch.Tensor:
         """(num_targets, vocabulary) logits, only for the targets of `batch.labels`, row by row."""
-        rows = self._target_rows(batch)
+        labels = _labels(batch)
+        rows = self._target_rows(labels)
         inputs = {"inputs_embeds": self.embed(batch), "attention_mask": batch.attention_mask}
         if self.is_encoder_decoder:
-            inputs["decoder_input_ids"] = self._shift_right(batch.labels)
+            inputs["decoder_input_ids"] = self._shift_right(labels)
         else:
             inputs |= self.positions(batch.attention_mask)
         with self.logits_at(rows):
@@ -163,13 +164,39 @@ class VisionLanguageModel(nn.Module):
         the trainer gives the count over all micro-batches.
         """
         logits = self(batch)
-        labels = batch.labels if self.is_encoder_decoder else batch.labels[:, 1:]
+        labels = _labels(batch) if self.is_encoder_decoder else _labels(batch)[:, 1:]
         targets = labels[labels != IGNORED]
         return F.cross_entropy(logits.float(), targets, reduction="sum") / (num_targets or batch.num_targets)
 
-    def _target_rows(self, batch: Batch) -> torch.Tensor:
+    def embedding_loss(self, batch: Batch, num_targets: int | None = None) -> torch.Tensor:
+        """How far the visual tokens are from the language model's embeddings of the answer.
+
+        The answer's tokens, without the end, are repeated until they are as many as the visual tokens. The
+        squared error, in units of the embeddings' variance, is averaged over tokens and weighted by the
+        number of targets, so that it adds up over micro-batches as `loss` does. Every sample must have one
+        picture.
+        """
+        tokens, labels = self._tokens_of(batch), batch.labels
+        if tokens is None or labels is None or len(tokens) != len(batch.sample_ids):
+            raise UserError(
+                "The objective 'embeddings' needs samples of one picture and one answer each: "
+                "choose such tasks for this stage, or the objective 'answers'."
+            )
+        embeddings = self.lm.get_input_embeddings()
+        wanted = (labels != IGNORED) & (labels != self.tokenizer.eos_token_id)
+        places = torch.arange(tokens.shape[1], device=tokens.device)
+        ids = torch.stack(
+            [row[keep][places % int(keep.sum())] for row, keep in zip(labels, wanted, strict=True)]
+        )
+        with torch.no_grad():
+            goal, scale = embeddings(ids), embeddings.weight.float().var()
+        errors = (tokens.float() - goal.float()).pow(2).mean((1, 2)) / scale
+        weights = (labels != IGNORED).sum(1)
+        return (errors * weights).sum() / (num_targets or batch.num_targets)
+
+    def _target_rows(self, labels: torch.Tensor) -> torch.Tensor:
         """(B, T) or (B, A), True where the state predicts a target."""
-        wanted = batch.labels != IGNORED
+        wanted = labels != IGNORED
         return wanted if self.is_encoder_decoder else F.pad(wanted[:, 1:], (0, 1))
 
     def _shift_right(self, labels: torch.Tensor) -> torch.Tensor:
@@ -324,6 +351,11 @@ class VisionLanguageModel(nn.Module):
         given = self.check_visual(samples, visual, batch_size)
         with evaluating(self):
             return choose_candidates(self, samples, candidates, given, batch_size)
+
+
+def _labels(batch: Batch) -> torch.Tensor:
+    assert batch.labels is not None, "a batch to answer has no targets"
+    return batch.labels
 
 
 @contextlib.contextmanager
