@@ -80,11 +80,14 @@ class Stage(Section):
 
     `table` maps patterns of parameter names (`projector.*`) to rows; of several that match, the last decides,
     and what none matches is frozen. The learning rate rises over `warmup_steps` and falls as a cosine to 0.
-    `micro_batch` only bounds memory: the loss and gradients are those of the whole batch.
+    `micro_batch` bounds memory and padding; the loss and gradients stay those of the whole batch. `objective` is what is
+    learnt: to write the `answers`, or that the visual tokens of a picture be the language model's own `embeddings`
+    of its answer, which needs no pass through the language model: a fast beginning.
     """
 
     name: str
     table: dict[str, Row] = Field(min_length=1)
+    objective: Literal["answers", "embeddings"] = "answers"
     batch_size: int = Field(ge=1)
     micro_batch: int | None = Field(None, ge=1)
     steps: int | None = Field(None, ge=1)
@@ -199,7 +202,7 @@ class Model(ModelConfig):
 
     @model_validator(mode="after")
     def _one_of_both(self) -> Self:
-        if self.start and self.model_fields_set != {"start"}:
+        if self.start and self.model_copy(update={"start": None}) != Model():
             raise PydanticCustomError("start", "give either 'start' or parts, not both")
         return self
 

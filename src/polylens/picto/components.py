@@ -1,22 +1,22 @@
-"""Trains Picto's tiny components, each in an ordinary transformers folder with a model card.
+"""Trains Picto's tiny components, each into an ordinary model folder of its own.
 
 tokenizer -> decoder, encoder-decoder (text only, many languages), english (text only, English)
 vision (pictures, concepts and English keywords) -> image-side (Q-Former, tuned through `english`)
 picto, picto-encdec: the image side, re-aligned on English names to either language model
 """
 
-import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
+from rich.console import Console
+from safetensors.torch import load_file, save_file
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from polylens.data.images import ImageProcessor
 from polylens.errors import UserError
-from polylens.files import write_atomic
+from polylens.models.checkpoint import load_model, save_model
 from polylens.picto.corpus import texts
 from polylens.picto.encoder import MEAN, STD, EncoderTraining, train_encoder
 from polylens.picto.language_models import Pretraining, new_decoder, new_encoder_decoder, pretrain
@@ -27,72 +27,81 @@ from polylens.training.run import train
 
 VOCABULARY = 12288
 CORE = tuple("en de fr es ru tr el ar hi sw zh ja".split())
-COMPONENTS = (
-    "tokenizer",
-    "decoder",
-    "encoder-decoder",
-    "english",
-    "vision",
-    "image-side",
-    "picto",
-    "picto-encdec",
-)
-Report = Callable[[str], None]
+ENGLISH = Pretraining(("en",), steps=500)
+DECODER = Pretraining(CORE, steps=3300)
+ENCODER_DECODER = Pretraining(CORE, steps=2000, rows=128, first_lines=6.0)
+VISION = EncoderTraining(steps=4000)
+# What each needs to have been trained into the same folder before.
+COMPONENTS: dict[str, Sequence[str]] = {
+    "tokenizer": (),
+    "english": ("tokenizer",),
+    "decoder": ("tokenizer",),
+    "encoder-decoder": ("tokenizer", "decoder"),
+    "vision": (),
+    "image-side": ("vision", "english"),
+    "picto": ("vision", "image-side", "decoder"),
+    "picto-encdec": ("vision", "image-side", "encoder-decoder"),
+}
 
 
-def train_component(name: str, folder: Path, *, report: Report = print) -> Path:
-    """Train one component into `folder/NAME`, resuming what was begun there; what it needs must lie there already.
+def train_component(name: str, folder: Path, *, report: Callable[[str], None] = print) -> Path:
+    """Train one component into `folder/NAME`, going on from what was begun in `folder/runs/NAME`.
 
-    Raises `UserError` for a name that is none, and for a component that is still missing.
+    Raises `UserError` for a name that is none, and when what it is made from is not in `folder` yet.
     """
     if name not in COMPONENTS:
         raise UserError(f"Picto has no component '{name}': choose from {', '.join(COMPONENTS)}.")
-    out = folder / name
+    for part in COMPONENTS[name]:
+        if not (folder / part).is_dir():
+            raise UserError(f"'{folder / part}' is missing: train the component '{part}' first.")
     if name == "tokenizer":
-        train_tokenizer(texts(LANGUAGES), VOCABULARY).save_pretrained(out)
+        train_tokenizer(texts(LANGUAGES), VOCABULARY).save_pretrained(folder / name)
     elif name == "vision":
-        _vision(out, report)
-    elif name in ("image-side", "picto", "picto-encdec"):
-        recipe = load_recipe("picto-image-side" if name == "image-side" else name)
-        shutil.copytree(train(recipe, out=folder / "runs" / name), out, dirs_exist_ok=True)
+        _train_vision(folder, report)
+    elif name in ("english", "decoder", "encoder-decoder"):
+        _train_language_model(name, folder, report)
     else:
-        tokenizer = PreTrainedTokenizerFast.from_pretrained(_needed(folder / "tokenizer"))
-        _language_model(name, tokenizer, folder, report)
-    return out
+        _train_aligned(name, folder)
+    return folder / name
 
 
-def _needed(folder: Path) -> Path:
-    if not folder.is_dir():
-        raise UserError(f"'{folder}' is missing: train the component '{folder.name}' first.")
-    return folder
-
-
-def _language_model(name: str, tokenizer: PreTrainedTokenizerFast, folder: Path, report: Report) -> None:
+def _train_language_model(name: str, folder: Path, report: Callable[[str], None]) -> None:
+    tokenizer = PreTrainedTokenizerFast.from_pretrained(folder / "tokenizer")
     torch.manual_seed(0)
     model: PreTrainedModel
     if name == "english":
-        model, settings = new_decoder(tokenizer, width=192, layers=3), Pretraining(("en",), steps=500)
+        model, settings = new_decoder(tokenizer, width=192, layers=3), ENGLISH
     elif name == "decoder":
-        model, settings = new_decoder(tokenizer), Pretraining(CORE, steps=3300)
+        model, settings = new_decoder(tokenizer), DECODER
     else:
-        model, settings = (
-            new_encoder_decoder(tokenizer),
-            Pretraining(CORE, steps=4000, rows=192, first_lines=6.0),
-        )
+        model, settings = new_encoder_decoder(tokenizer), ENCODER_DECODER
         # The decoder's embeddings know the vocabulary already: learning starts from them.
-        decoder = new_decoder(tokenizer).from_pretrained(_needed(folder / "decoder"), dtype=torch.float32)
+        known = load_file(folder / "decoder" / "model.safetensors")["model.embed_tokens.weight"]
         with torch.no_grad():
-            model.get_input_embeddings().weight.copy_(decoder.get_input_embeddings().weight)
+            model.get_input_embeddings().weight.copy_(known)
     pretrain(model, tokenizer, settings, folder / "runs" / name, report=report)
-    model.set_attn_implementation("sdpa")
     model.to(torch.bfloat16).save_pretrained(folder / name)
     tokenizer.save_pretrained(folder / name)
-    facts: dict[str, Any] = {"languages": list(settings.languages)}
-    write_atomic(folder / name / "languages.json", json.dumps(facts["languages"]))
 
 
-def _vision(out: Path, report: Report) -> None:
-    model = train_encoder(EncoderTraining(steps=2600), out.parent / "runs" / "vision", report=report)
-    model.to(torch.bfloat16).save_pretrained(out)
-    processor = ImageProcessor(height=64, width=64, mean=(MEAN,) * 3, std=(STD,) * 3)
-    processor.save(out)
+def _train_vision(folder: Path, report: Callable[[str], None]) -> None:
+    model = train_encoder(VISION, folder / "runs" / "vision", report=report)
+    model.to(torch.bfloat16).save_pretrained(folder / "vision")
+    ImageProcessor(height=64, width=64, mean=(MEAN,) * 3, std=(STD,) * 3).save(folder / "vision")
+
+
+def _train_aligned(name: str, folder: Path) -> None:
+    """By recipe, from the parts in `folder`; the trained weights are kept in bfloat16, the parts by path."""
+    language_model = "english" if name == "image-side" else COMPONENTS[name][-1]
+    paths = [f"model.vision.path={folder / 'vision'}", f"model.language_model.path={folder / language_model}"]
+    if name != "image-side":
+        paths.append(f"model.resampler.path={folder / 'image-side'}")
+    recipe = load_recipe("picto-image-side" if name == "image-side" else name, paths)
+    trained = train(recipe, out=folder / "runs" / name, report=Console())
+    out = folder / name
+    shutil.rmtree(out, ignore_errors=True)
+    save_model(load_model(trained), out, {"recipe": name})
+    # The language model's folder has the same tokenizer.
+    shutil.rmtree(out / "tokenizer")
+    weights = load_file(out / "model.safetensors")
+    save_file({key: tensor.to(torch.bfloat16) for key, tensor in weights.items()}, out / "model.safetensors")

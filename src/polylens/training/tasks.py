@@ -51,6 +51,10 @@ class Task:
         """
         raise NotImplementedError
 
+    def size(self, sample: Any) -> int:
+        """How long a sample is; micro-batches are made of samples of about one length."""
+        return 0
+
     def loss(self, batch: Any, num_targets: int) -> Tensor:
         """The loss summed over the batch's targets, divided by `num_targets`, those of all micro-batches."""
         raise NotImplementedError
@@ -79,10 +83,12 @@ class VisionLanguageTask(Task):
         self._rows: dict[int, tuple[Sample, Batch]] = {}
         self._features: FeatureCache | None = None
         self._level: Any = "patches"
+        self._objective = "answers"
         self._pool = ThreadPoolExecutor(os.cpu_count())
 
     def prepare(self, plan: Plan, samples: Sequence[Sample], held_out: Sequence[Sample]) -> None:
         self._features = None
+        self._objective = plan.stage.objective
         eyes = ("vision.", "resampler.", "projector.")
         if all(name.startswith(eyes) for name in plan.rows) and not any(s.images for s in samples):
             raise UserError(
@@ -134,7 +140,13 @@ class VisionLanguageTask(Task):
             batch.pixel_values = self._pixels(wanted)
         return batch
 
+    def size(self, sample: Sample) -> int:
+        row = self._row(sample)
+        return row.input_ids.shape[1] + (row.labels.shape[1] if self.model.is_encoder_decoder else 0)
+
     def loss(self, batch: Batch, num_targets: int) -> Tensor:
+        if self._objective == "embeddings":
+            return self.model.embedding_loss(batch, num_targets)
         return self.model.loss(batch, num_targets)
 
     def _view(self, sample: Sample, epoch: int) -> int:
