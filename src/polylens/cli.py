@@ -64,7 +64,7 @@ def _about_files(error: Exception) -> str | None:
 def _forget_output() -> None:
     """What is still in the buffer cannot be written: Python must not try again when it ends."""
     if sys.stdout is sys.__stdout__:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
 
 app = typer.Typer(
