@@ -120,8 +120,11 @@ def test_overrides(path):
     assert str(recipe.out) == "some where"
 
 
-def test_start_stands_alone(path):
-    assert load_recipe(path, ["model={start: picto}"]).model.start == "picto"
+def test_start_stands_alone(path, tmp_path):
+    recipe = load_recipe(path, ["model={start: picto}"])
+    assert recipe.model.start == "picto"
+    (tmp_path / "again.yaml").write_text(yaml.safe_dump(recipe.model_dump(mode="json")))
+    assert load_recipe(tmp_path / "again.yaml").model_dump() == recipe.model_dump()
 
 
 def test_names(tmp_path, monkeypatch):

@@ -80,14 +80,15 @@ class Stage(Section):
 
     `table` maps patterns of parameter names (`projector.*`) to rows; of several that match, the last decides,
     and what none matches is frozen. The learning rate rises over `warmup_steps` and falls as a cosine to 0.
-    `micro_batch` bounds memory and padding; the loss and gradients stay those of the whole batch. `objective` is what is
-    learnt: to write the `answers`, or that the visual tokens of a picture be the language model's own `embeddings`
-    of its answer, which needs no pass through the language model: a fast beginning.
+    `micro_batch` bounds memory and padding; the loss and gradients stay those of the whole batch. `objective`
+    is what is learnt: to write the `answers`; or that the visual tokens of a picture be the language model's
+    own `embeddings` of its answer, which needs no pass through the language model and makes a fast beginning;
+    or `both`, which keeps the visual tokens near to words while the answers are learnt.
     """
 
     name: str
     table: dict[str, Row] = Field(min_length=1)
-    objective: Literal["answers", "embeddings"] = "answers"
+    objective: Literal["answers", "embeddings", "both"] = "answers"
     batch_size: int = Field(ge=1)
     micro_batch: int | None = Field(None, ge=1)
     steps: int | None = Field(None, ge=1)

@@ -59,6 +59,18 @@ def test_micro_batches_give_the_same_losses(tmp_path, lm, resampler):
     assert len(set(whole)) == 6
 
 
+def test_micro_batches_gather_samples_of_one_length(tmp_path):
+    model = tiny_vlm()
+    task = VisionLanguageTask(model, Augmentation(views="off"))
+    shapes = []
+    loss = task.loss
+    task.loss = lambda batch, count: shapes.append(tuple(batch.input_ids.shape)) or loss(batch, count)
+    stages = [stage(table=HEADS, batch_size=5, micro_batch=2, steps=1)]
+    Trainer(task, stages, SAMPLES, tmp_path / "run").run()
+    sizes = sorted(task.size(sample) for sample in SAMPLES)
+    assert shapes == [(2, sizes[1]), (2, sizes[3]), (1, sizes[4])]
+
+
 def still(model):
     """Without dropout, whose random numbers are drawn per micro-batch."""
     for module in model.modules():

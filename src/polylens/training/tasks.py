@@ -83,12 +83,12 @@ class VisionLanguageTask(Task):
         self._rows: dict[int, tuple[Sample, Batch]] = {}
         self._features: FeatureCache | None = None
         self._level: Any = "patches"
-        self._objective = "answers"
+        self.objective = "answers"
         self._pool = ThreadPoolExecutor(os.cpu_count())
 
     def prepare(self, plan: Plan, samples: Sequence[Sample], held_out: Sequence[Sample]) -> None:
         self._features = None
-        self._objective = plan.stage.objective
+        self.objective = plan.stage.objective
         eyes = ("vision.", "resampler.", "projector.")
         if all(name.startswith(eyes) for name in plan.rows) and not any(s.images for s in samples):
             raise UserError(
@@ -142,12 +142,13 @@ class VisionLanguageTask(Task):
 
     def size(self, sample: Sample) -> int:
         row = self._row(sample)
-        return row.input_ids.shape[1] + (row.labels.shape[1] if self.model.is_encoder_decoder else 0)
+        return row.input_ids.numel() + (row.num_targets if self.model.is_encoder_decoder else 0)
 
     def loss(self, batch: Batch, num_targets: int) -> Tensor:
-        if self._objective == "embeddings":
-            return self.model.embedding_loss(batch, num_targets)
-        return self.model.loss(batch, num_targets)
+        if self.objective == "answers":
+            return self.model.loss(batch, num_targets)
+        nearness = self.model.embedding_loss(batch, num_targets)
+        return nearness if self.objective == "embeddings" else nearness + self.model.loss(batch, num_targets)
 
     def _view(self, sample: Sample, epoch: int) -> int:
         """Every epoch the next view; samples begin with different ones."""
