@@ -88,7 +88,7 @@ class Stage(Section):
 
     name: str
     table: dict[str, Row] = Field(min_length=1)
-    objective: Literal["answers", "embeddings", "both"] = "answers"
+    objective: Literal["answers", "embeddings"] = "answers"
     batch_size: int = Field(ge=1)
     micro_batch: int | None = Field(None, ge=1)
     steps: int | None = Field(None, ge=1)

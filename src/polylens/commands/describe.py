@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from polylens.models.vlm import VisionLanguageModel
 
 PACKAGED = "picto"
-PICTOGRAM_MODELS = ("picto", "picto-encdec")
 KNOWS = (
     "the packaged model '{}' knows pictograms such as emoji, and nothing else; for photographs give --model."
 )
@@ -63,7 +62,7 @@ def caption(
     codes = codes or _all_languages(opened, model)
     _warn_of_unknown(opened, codes, model)
     pictograms: list[bool | None] = [None] * len(images)
-    if model in PICTOGRAM_MODELS:
+    if model == PACKAGED:
         from polylens.picto.recognise import look
 
         complain(KNOWS.format(model), "note")

@@ -24,9 +24,6 @@ def demo(
     out: Annotated[Path, typer.Option(help="Where the report and the runs are written.")] = Path("runs/demo"),
     seed: Annotated[int, typer.Option(min=0, help="The first seed.")] = 0,
     seeds: Annotated[int, typer.Option(min=1, help="How many seeds to run and average.")] = 1,
-    model: Annotated[
-        str, typer.Option(help="Which packaged model's recipe: picto or picto-encdec.")
-    ] = "picto",
 ) -> None:
     """Align on English names only, then caption an unseen drawing style in every language.
 
@@ -39,12 +36,10 @@ def demo(
       polylens demo --full --seeds 3 --out runs/demo-full
     """
     quiet_libraries()
-    from polylens.picto.demo import RECIPES, Demo
+    from polylens.picto.demo import Demo
 
-    if model not in RECIPES:
-        raise UserError(f"The demo has no model '{model}': choose from {', '.join(RECIPES)}.")
     console, _ = consoles()
-    results = Demo(out, console, model).run(full=full, seeds=range(seed, seed + seeds))
+    results = Demo(out, console).run(full=full, seeds=range(seed, seed + seeds))
     say(console, f"The report is {out / 'report.html'}")
     for number, step in enumerate(results["next_steps"], start=1):
         say(console, f"{number}. {step}")

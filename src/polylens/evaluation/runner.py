@@ -74,7 +74,10 @@ def answer(
             for at in range(0, len(chunk), generation.batch_size):
                 batch = chunk[at : at + generation.batch_size]
                 texts = model.generate(
-                    [item.sample for item in batch], visual=visual, batch_size=generation.batch_size, **settings
+                    [item.sample for item in batch],
+                    visual=visual,
+                    batch_size=generation.batch_size,
+                    **settings,
                 )
                 said |= {item.sample.id: text for item, text in zip(batch, texts, strict=True)}
                 if store:
@@ -99,7 +102,9 @@ class _Store:
             kept = whole[: whole.rfind(b"\n") + 1]
             lines = kept.decode("utf-8").split("\n")[:-1]
             if lines and lines[0] != header:
-                raise UserError(f"'{path}' holds answers of other settings: choose another --out, or delete it.")
+                raise UserError(
+                    f"'{path}' holds answers of other settings: choose another --out, or delete it."
+                )
             rows = [json.loads(line) for line in lines[1:]]
             self.done = {row["id"]: row["prediction"] for row in rows}
             if kept != whole:
@@ -131,7 +136,9 @@ class _Store:
             self.file.write("".join(line + "\n" for line in lines))
             self.file.flush()
         except OSError as error:
-            raise UserError(f"'{self.path}' cannot be written: {error.strerror}; free some space and go on.") from error
+            raise UserError(
+                f"'{self.path}' cannot be written: {error.strerror}; free some space and go on."
+            ) from error
 
 
 def name_scores(said: Sequence[str], references: Sequence[Sequence[str]]) -> dict[str, Score]:

@@ -17,6 +17,8 @@ import torch
 from polylens.data.sample import Sample
 from polylens.models.scoring import ROWS, Prompts, read_prompts, score_rows
 
+FIRST_RIVALS = 4
+
 if TYPE_CHECKING:
     from polylens.models.vlm import VisionLanguageModel, Visual
 
@@ -48,17 +50,21 @@ def _choose(
     walked, bounds = _walk(model, prompts, answers)
     best = [(bounds[s][c], -c) for s, c in enumerate(walked)]
     rivals = [
-        (s, c)
+        sorted((c for c in range(len(bound)) if c != walked[s]), key=bound.__getitem__, reverse=True)
         for s, bound in enumerate(bounds)
-        for c, value in enumerate(bound)
-        if c != walked[s] and value > best[s][0]
     ]
-    rivals.sort(key=lambda place: len(answers[place[0]][place[1]]))
-    for start in range(0, len(rivals), ROWS):
-        rows = rivals[start : start + ROWS]
-        scores = score_rows(model, prompts, [s for s, _ in rows], [answers[s][c] for s, c in rows])
-        for (s, c), score in zip(rows, scores.tolist(), strict=True):
-            best[s] = max(best[s], (score, -c))
+    # The most promising first: what they score leaves fewer of the others in question.
+    size = FIRST_RIVALS
+    while any(rivals):
+        round_ = [(s, c) for s, row in enumerate(rivals) for c in row[:size] if bounds[s][c] > best[s][0]]
+        rivals = [row[size:] for row in rivals]
+        size *= 2
+        round_.sort(key=lambda place: len(answers[place[0]][place[1]]))
+        for start in range(0, len(round_), ROWS):
+            rows = round_[start : start + ROWS]
+            scores = score_rows(model, prompts, [s for s, _ in rows], [answers[s][c] for s, c in rows])
+            for (s, c), score in zip(rows, scores.tolist(), strict=True):
+                best[s] = max(best[s], (score, -c))
     return [-place for _, place in best]
 
 

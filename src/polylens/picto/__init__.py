@@ -10,11 +10,6 @@ def decoder_folder() -> Path:
     return MODELS / "picto"
 
 
-def encoder_decoder_folder() -> Path:
-    """Its twin with the encoder-decoder language model."""
-    return MODELS / "picto-encdec"
-
-
 def parts_folder() -> Path:
-    """What both are made of, by name: 'picto-parts/vision', 'picto-parts/image-side', 'picto-parts/decoder', ..."""
+    """What it is made of, by name: 'picto-parts/vision', 'picto-parts/image-side', 'picto-parts/decoder'."""
     return MODELS

@@ -40,7 +40,6 @@ COMPONENTS: dict[str, Sequence[str]] = {
     "vision": (),
     "image-side": ("vision", "english"),
     "picto": ("vision", "image-side", "decoder"),
-    "picto-encdec": ("vision", "image-side", "encoder-decoder"),
 }
 
 

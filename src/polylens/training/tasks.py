@@ -145,10 +145,9 @@ class VisionLanguageTask(Task):
         return row.input_ids.numel() + (row.num_targets if self.model.is_encoder_decoder else 0)
 
     def loss(self, batch: Batch, num_targets: int) -> Tensor:
-        if self.objective == "answers":
-            return self.model.loss(batch, num_targets)
-        nearness = self.model.embedding_loss(batch, num_targets)
-        return nearness if self.objective == "embeddings" else nearness + self.model.loss(batch, num_targets)
+        if self.objective == "embeddings":
+            return self.model.embedding_loss(batch, num_targets)
+        return self.model.loss(batch, num_targets)
 
     def _view(self, sample: Sample, epoch: int) -> int:
         """Every epoch the next view; samples begin with different ones."""
