@@ -19,8 +19,8 @@ from polylens.recipe import Checkpoints, Validation
 from polylens.training.loop import Trainer
 
 STAGES = [
-    stage(name="first", steps=25, table={"head.*": 0.02}, micro_batch=3),
-    stage(name="second", steps=30, table={"*": 0.01}, batch_size=5),
+    stage(name="first", steps=80, table={"head.*": 0.02}, micro_batch=3),
+    stage(name="second", steps=120, table={"*": 0.01}, batch_size=5),
 ]
 
 
@@ -32,7 +32,7 @@ def train(out: Path) -> None:
         out,
         seed=5,
         held_out=words(6),
-        validation=Validation(every=10, patience=3),
+        validation=Validation(every=10, patience=8),
         checkpoints=Checkpoints(every=3, keep=2),
     ).run()
 
@@ -61,7 +61,7 @@ def main(out: Path, kills: int) -> None:
                 and os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
             ):
                 time.sleep(0.001)
-            time.sleep(draw.uniform(0, 0.02))
+            time.sleep(draw.uniform(0, 0.01))
             os.kill(child, signal.SIGKILL)
         _, status = os.waitpid(child, 0)
         if not os.WIFSIGNALED(status):

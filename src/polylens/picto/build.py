@@ -85,9 +85,9 @@ def build(sources: Path, out: Path, *, report: Callable[[str], None] = print) ->
     annotations = _read_annotations(archives["cldr"])
     draw = {
         "noto": _noto_drawer(archives["noto"], sources),
-        "openmoji": _svg_drawer(archives["openmoji"], "package/color/svg/", str.upper),
-        "openmoji-line": _svg_drawer(archives["openmoji"], "package/black/svg/", str.upper),
-        "twemoji": _svg_drawer(archives["twemoji"], "package/", str.lower),
+        "openmoji": _svg_drawer(archives["openmoji"], "package/color/svg/"),
+        "openmoji-line": _svg_drawer(archives["openmoji"], "package/black/svg/"),
+        "twemoji": _svg_drawer(archives["twemoji"], "package/"),
     }
     pictures: dict[str, dict[str, bytes]] = {style: {} for style in draw}
     concepts = []
@@ -95,8 +95,9 @@ def build(sources: Path, out: Path, *, report: Callable[[str], None] = print) ->
         emoji = row["emoji"].replace("\ufe0f", "")
         if emoji not in annotations["en"]:
             continue
-        drawn = {style: drawer(row["emoji"]) for style, drawer in draw.items()}
-        if not all(drawn.values()):
+        tried = {style: drawer(row["emoji"]) for style, drawer in draw.items()}
+        drawn = {style: picture for style, picture in tried.items() if picture is not None}
+        if len(drawn) < len(draw):
             continue
         concept = _concept(emoji, row)
         concepts.append(concept)
@@ -195,19 +196,16 @@ def _split(identifier: str) -> str:
     return "train"
 
 
-def _svg_drawer(
-    archive: Path, folder: str, case: Callable[[str], str]
-) -> Callable[[str], Image.Image | None]:
+def _svg_drawer(archive: Path, folder: str) -> Callable[[str], Image.Image | None]:
     import resvg_py
 
+    svgs: dict[str, str] = {}
     with tarfile.open(archive) as tar:
-        svgs = {
-            member.name.removeprefix(folder).removesuffix(".svg").upper(): tar.extractfile(member)
-            .read()
-            .decode()  # type: ignore[union-attr]
-            for member in tar
-            if member.name.startswith(folder) and member.name.endswith(".svg")
-        }
+        for member in tar:
+            file = tar.extractfile(member)
+            if file is not None and member.name.startswith(folder) and member.name.endswith(".svg"):
+                code_points = member.name.removeprefix(folder).removesuffix(".svg").upper()
+                svgs[code_points] = file.read().decode()
 
     def draw(emoji: str) -> Image.Image | None:
         for text in (emoji, emoji.replace("\ufe0f", "")):

@@ -10,7 +10,7 @@ visual tokens that later stand in the source's place must carry the concept, wha
 """
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -122,7 +122,7 @@ class PackedRows:
     documents: np.ndarray
 
 
-def pack(draw, rows: int, length: int) -> PackedRows:
+def pack(draw: Callable[[], Document], rows: int, length: int) -> PackedRows:
     """Fill `rows` rows of `length` tokens with documents from `draw()`, cutting the last document of each row."""
     shape = (rows, length)
     ids, labels = np.zeros(shape, np.int64), np.full(shape, -100, np.int64)

@@ -175,7 +175,7 @@ class Demo:
 
     def _native(self, drawn: Sequence[measure.Drawn], seed: int) -> dict[str, Any]:
         """Each of three languages trained on its own names, with the budget of the English run."""
-        rows = {}
+        rows: dict[str, Any] = {}
         for code in NATIVE:
             self.console.rule(f"Native baseline: {code}")
             model = self._align(self._recipe(seed, [code]), f"native-{code}")
@@ -233,7 +233,7 @@ def average(trees: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         if isinstance(value, Mapping):
             averaged[key] = average([v for v in values if isinstance(v, Mapping)])
         elif isinstance(value, list) and value and all(isinstance(v, list) for v in values):
-            averaged[key] = [sum(column) / len(values) for column in zip(*values, strict=True)]  # type: ignore[arg-type]
+            averaged[key] = [sum(column) / len(values) for column in zip(*values, strict=True)]
         elif isinstance(value, float) and all(isinstance(v, int | float) for v in values):
             averaged[key] = sum(values) / len(values)  # type: ignore[arg-type]
         else:

@@ -66,17 +66,21 @@ def normalised(views: Tensor) -> Tensor:
     return (views - MEAN) / STD
 
 
-class Heads(nn.Module):
-    """Which concept it is, and which English keywords describe it; used in training only."""
+class Classifier(nn.Module):
+    """The encoder under two heads, used in training only: which concept it is, and its English keywords."""
 
-    def __init__(self, width: int, num_concepts: int, num_keywords: int):
+    def __init__(self, num_concepts: int, num_keywords: int):
         super().__init__()
+        self.encoder = new_encoder().to(memory_format=torch.channels_last)
+        width = self.encoder.config.hidden_sizes[-1]
         self.dropout = nn.Dropout(0.2)
         self.concepts = nn.Linear(width, num_concepts)
         self.keywords = nn.Linear(width, num_keywords)
 
-    def forward(self, pooled: Tensor) -> tuple[Tensor, Tensor]:
-        pooled = self.dropout(pooled)
+    def forward(self, views: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, 3, H, W) in [0, 1] to (B, concepts) and (B, keywords) logits."""
+        pixels = normalised(views).to(memory_format=torch.channels_last)
+        pooled = self.dropout(self.encoder(pixels).last_hidden_state.mean((2, 3)))
         return self.concepts(pooled), self.keywords(pooled)
 
 
@@ -95,22 +99,21 @@ def train_encoder(
     keywords = _keyword_targets(trained)
     flips = torch.tensor([_may_flip(concept) for concept in trained])
 
-    model = new_encoder().to(memory_format=torch.channels_last)
-    both = nn.ModuleList([model, Heads(256, len(trained), keywords.shape[1])])
+    model = Classifier(len(trained), keywords.shape[1])
     averaged = torch.optim.swa_utils.AveragedModel(
-        both,
+        model,
         multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(settings.average_decay),
         use_buffers=True,
     )
-    decayed = [p for p in both.parameters() if p.ndim > 1]
-    plain = [p for p in both.parameters() if p.ndim <= 1]
+    decayed = [p for p in model.parameters() if p.ndim > 1]
+    plain = [p for p in model.parameters() if p.ndim <= 1]
     optimizer = torch.optim.AdamW(
         [{"params": decayed, "weight_decay": settings.weight_decay}, {"params": plain, "weight_decay": 0.0}]
     )
     step = 0
     if (out / "state.pt").exists():
         state = torch.load(out / "state.pt", weights_only=True)
-        both.load_state_dict(state["model"])
+        model.load_state_dict(state["model"])
         averaged.load_state_dict(state["averaged"])
         optimizer.load_state_dict(state["optimizer"])
         step = state["step"]
@@ -120,24 +123,23 @@ def train_encoder(
         torch.manual_seed(step)
         for group in optimizer.param_groups:
             group["lr"] = settings.rate * _schedule(step / settings.steps, settings.warmup)
-        both.train()
+        model.train()
         picked = torch.randint(len(pictures), (settings.batch_size,), generator=generator)
         target = labels[picked]
         views = augment(pictures[picked].float() / 255, flips[target], generator)
         # Plain pictures first: from strong augmentation alone, learning hardly starts.
         share = max(settings.plain_last, settings.plain_first * (1 - 2 * step / settings.steps))
-        plain = torch.rand(len(views), 1, 1, 1, generator=generator) < share
-        views = torch.where(plain, on_white(pictures[picked].float() / 255), views)
+        unchanged = torch.rand(len(views), 1, 1, 1, generator=generator) < share
+        views = torch.where(unchanged, on_white(pictures[picked].float() / 255), views)
         with torch.autocast("cpu", torch.bfloat16):
-            states = model(normalised(views).to(memory_format=torch.channels_last)).last_hidden_state
-            names, words = both[1](states.mean((2, 3)))
+            names, words = model(views)
         loss = F.cross_entropy(names.float(), target, label_smoothing=settings.smoothing)
         loss = loss + settings.keyword_weight * F.cross_entropy(words.float(), keywords[target])
         loss.backward()
-        nn.utils.clip_grad_norm_(both.parameters(), 2.0)
+        nn.utils.clip_grad_norm_(model.parameters(), 2.0)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
-        averaged.update_parameters(both)
+        averaged.update_parameters(model)
         running.append(loss.item())
         step += 1
         if step % 200 == 0 or step == settings.steps:
@@ -155,7 +157,7 @@ def train_encoder(
             with (out / "log.jsonl").open("a") as log:
                 log.write(json.dumps(row) + "\n")
             state = {
-                "model": both.state_dict(),
+                "model": model.state_dict(),
                 "averaged": averaged.state_dict(),
                 "optimizer": optimizer.state_dict(),
                 "step": step,
@@ -163,7 +165,7 @@ def train_encoder(
             torch.save(state, out / "state.tmp")
             os.replace(out / "state.tmp", out / "state.pt")
     (out / "settings.json").write_text(json.dumps(asdict(settings), indent=1))
-    return averaged.module[0].to(memory_format=torch.contiguous_format)
+    return averaged.module.encoder.to(memory_format=torch.contiguous_format)
 
 
 def _training_pictures(trained: Sequence[Concept]) -> tuple[Tensor, Tensor]:
@@ -210,10 +212,9 @@ def _schedule(progress: float, warmup: float) -> float:
 
 
 @torch.no_grad()
-def _accuracy(both: nn.Module, trained: Sequence[Concept], places: Sequence[int], style: str) -> float:
+def _accuracy(model: Classifier, trained: Sequence[Concept], places: Sequence[int], style: str) -> float:
     """Share of the concepts at `places` that are told apart among themselves in `style`."""
-    both.eval()
-    views = on_white(torch.stack([rgba(trained[place], style) for place in places]))
-    pooled = both[0](normalised(views)).last_hidden_state.mean((2, 3))
-    said = both[1](pooled)[0][:, list(places)].argmax(1)
+    model.eval()
+    names, _ = model(on_white(torch.stack([rgba(trained[place], style) for place in places])))
+    said = names[:, list(places)].argmax(1)
     return round((said == torch.arange(len(places))).float().mean().item(), 4)

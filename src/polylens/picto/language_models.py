@@ -135,7 +135,7 @@ def pretrain(
         running += loss.item()
         step += 1
         if step % LOG_EVERY == 0 or step == settings.steps:
-            row = {
+            row: dict[str, Any] = {
                 "step": step,
                 "loss": round(running / (step - seen), 4),
                 "seconds": round(time.monotonic() - started, 1),
@@ -188,7 +188,7 @@ def translation_accuracy(
         if not model.config.is_encoder_decoder:
             ids = ids[:, batch["input_ids"].shape[1] :]
         said = tokenizer.batch_decode(ids, skip_special_tokens=True)
-        same = [a.strip().casefold() == b.casefold() for a, (_, b) in zip(said, pairs, strict=True)]
+        same = [a.strip().casefold() == (b or "").casefold() for a, (_, b) in zip(said, pairs, strict=True)]
         scores[code] = round(sum(same) / len(same), 3)
     scores["mean"] = round(sum(scores.values()) / len(scores), 4)
     return scores
@@ -199,7 +199,8 @@ def _schedule(progress: float, settings: Pretraining) -> float:
 
 
 def _optimizers(model: PreTrainedModel, settings: Pretraining) -> list[torch.optim.Optimizer]:
-    hidden, rest = [], []
+    hidden: list[torch.nn.Parameter] = []
+    rest: list[torch.nn.Parameter] = []
     for name, parameter in model.named_parameters():
         matrix = parameter.ndim == 2 and "embed" not in name and "shared" not in name and "bias" not in name
         (hidden if matrix else rest).append(parameter)

@@ -92,7 +92,8 @@ def naming(concept: Concept, style: str, code: str) -> Sample:
 
 def hard_negatives(concept: Concept, code: str, rng: random.Random, count: int) -> list[Concept]:
     """`count` concepts with another name in that language, of the same subgroup first, then of the same group."""
-    near, far = [], []
+    near: list[Concept] = []
+    far: list[Concept] = []
     for other in _group(concept.group):
         if other.name(code) not in (None, concept.name(code)):
             (near if other.subgroup == concept.subgroup else far).append(other)
