@@ -212,7 +212,7 @@ def _schedule(progress: float, warmup: float) -> float:
 
 
 @torch.no_grad()
-def _accuracy(model: Classifier, trained: Sequence[Concept], places: Sequence[int], style: str) -> float:
+def _accuracy(model: nn.Module, trained: Sequence[Concept], places: Sequence[int], style: str) -> float:
     """Share of the concepts at `places` that are told apart among themselves in `style`."""
     model.eval()
     names, _ = model(on_white(torch.stack([rgba(trained[place], style) for place in places])))
