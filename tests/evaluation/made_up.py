@@ -45,7 +45,7 @@ def made_up_results() -> dict[str, Any]:
         "worst_pivot_ratio": languages[worst]["pivot_ratio"],
         "worst_language": worst,
         "mean_choice_pivot_ratio": 0.87,
-        "controls": {"no_image": 0.004, "other_image": 0.011, "before_alignment": 0.002},
+        "controls": {"no_image": 0.004, "other_image": 0.36, "before_alignment": 0.002},
         "text_ceiling": {code: min(1, scores["exact_match"] + 0.18) for code, scores in languages.items()},
         "translate_test": {
             code: max(0, scores["exact_match"] - 0.05 + 0.1 * draw.random())

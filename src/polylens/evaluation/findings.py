@@ -144,12 +144,11 @@ def _second_sentence(results: Mapping[str, Any], main: Column) -> str:
     other = number(checks.get("other_image"))
     if main.key == "exact_match" and blind is not None and mean:
         both = f"Without a picture it is right in {main.metric.text(blind)} of cases"
-        both += f" and with another picture in {main.metric.text(other)}" if other is not None else ""
-        if max(blind, other or 0) <= CONTROL_SHARE * mean:
-            return (
-                f"{both}, against {main.metric.text(mean)} with the right one: it answers from what it sees."
-            )
-        return f"{both}, against {main.metric.text(mean)} with the right one: part of the score is guessing."
+        both += f", against {main.metric.text(mean)} with one"
+        if blind > CONTROL_SHARE * mean:
+            return f"{both}: part of the score is guessing."
+        shown = f"; shown another, it names that one in {main.metric.text(other)}" if other is not None else ""
+        return f"{both}: it answers from what it sees{shown}."
     widths = [high - low for low, high in main.intervals.values()]
     if widths:
         return f"With 95% certainty each of these is right to within {main.metric.text(max(widths) / 2)}."

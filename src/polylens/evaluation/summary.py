@@ -155,7 +155,7 @@ CONTROLS = {
     "no_image": ("No picture", "what guessing without seeing gives; should be near 0"),
     "other_image": (
         "Another picture",
-        "a picture of something else, scored against the name of the one it replaces; should be near 0",
+        "pictures of other things, each scored against its own name; should be about the score itself",
     ),
     "before_alignment": ("Before alignment", "the same model with an untrained link; should be near 0"),
 }
