@@ -362,7 +362,13 @@ def test_an_interrupted_training_says_how_to_go_on(place, tmp_path):
     command += ["data.split=0.6", "stages.0.steps=100000", "validation=null", f"out={tmp_path / 'run'}"]
     environment = os.environ | {"PYTHONPATH": str(ROOT / "src"), "POLYLENS_CACHE": str(tmp_path / "cache")}
     training = subprocess.Popen(
-        command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+        command,
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        # Suites that run in the background ignore the signal, and so would what they start.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     log = tmp_path / "run" / "log.jsonl"
     deadline = time.monotonic() + 400
