@@ -323,7 +323,6 @@ def test_recipes_that_are_off(run, place):
     assert (
         "a file is in its way" in run("train", place / "tiny.yaml", own, "--out", "file", exit_code=2).stderr
     )
-    assert "has no model 'x'" in run("demo", "--model", "x", exit_code=2).stderr
     assert "choose from tokenizer" in run("picto", "train", "x", "--out", ".", exit_code=2).stderr
 
 

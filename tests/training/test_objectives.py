@@ -5,6 +5,7 @@ import json
 import pytest
 import torch
 from tests.models.tiny_models import sample, tiny_vlm
+from tests.training.test_tasks import still
 from tests.training.toys import stage
 
 from polylens.errors import UserError
@@ -21,9 +22,7 @@ TABLE = {"projector.*": 1e-2, "resampler.*": 1e-2}
 
 def losses(out, lm, samples=SAMPLES, micro_batch=None, steps=4):
     model = tiny_vlm(lm)
-    for module in model.modules():
-        if isinstance(module, torch.nn.Dropout):
-            module.p = 0.0
+    still(model)
     task = VisionLanguageTask(model, cache=out.parent / "features")
     stages = [stage(table=TABLE, batch_size=3, steps=steps, micro_batch=micro_batch, objective="embeddings")]
     Trainer(task, stages, samples, out).run()

@@ -147,7 +147,9 @@ def _second_sentence(results: Mapping[str, Any], main: Column) -> str:
         both += f", against {main.metric.text(mean)} with one"
         if blind > CONTROL_SHARE * mean:
             return f"{both}: part of the score is guessing."
-        shown = f"; shown another, it names that one in {main.metric.text(other)}" if other is not None else ""
+        shown = (
+            f"; shown another, it names that one in {main.metric.text(other)}" if other is not None else ""
+        )
         return f"{both}: it answers from what it sees{shown}."
     widths = [high - low for low, high in main.intervals.values()]
     if widths:

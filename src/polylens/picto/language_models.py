@@ -74,7 +74,6 @@ def new_encoder_decoder(tokenizer: PreTrainedTokenizerFast, width: int = 256) ->
         d_kv=64,
         d_ff=3 * width,
         num_layers=3,
-        num_decoder_layers=4,
         num_heads=width // 64,
         feed_forward_proj="gated-silu",
         dropout_rate=0.0,
