@@ -2,6 +2,7 @@
 
 import os
 import zlib
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -35,29 +36,29 @@ class TrainingBatch(Protocol):
     def to(self, device: torch.device) -> Self: ...
 
 
-class Task:
+class Task(ABC):
     """A model and how to train it. Samples are anything with `id` and `language`."""
 
     model: nn.Module
 
-    def prepare(self, plan: Plan, samples: Sequence[Any], held_out: Sequence[Any]) -> None:
+    def prepare(self, plan: Plan, samples: Sequence[Any], held_out: Sequence[Any]) -> None:  # noqa: B027 (may stay empty)
         """Called when a stage begins, with its parts frozen and all weights in place: the moment to
         precompute.
         """
 
+    @abstractmethod
     def collate(self, samples: Sequence[Any], epochs: Sequence[int] | None = None) -> Any:
         """A `TrainingBatch`. `epochs` are those that the samples are drawn for, None when nothing may be
         random.
         """
-        raise NotImplementedError
 
     def size(self, sample: Any) -> int:
         """How long a sample is; micro-batches are made of samples of about one length."""
         return 0
 
+    @abstractmethod
     def loss(self, batch: Any, num_targets: int) -> Tensor:
         """The loss summed over the batch's targets, divided by `num_targets`, those of all micro-batches."""
-        raise NotImplementedError
 
 
 class VisionLanguageTask(Task):
