@@ -1,9 +1,9 @@
 """Builds Picto's packaged data from the packages that people published it in.
 
-    cldr-annotations-full (npm)      names and keywords per language    -> annotations.json.xz
-    openmoji (npm)                   groups and order, colour and line drawings \\
-    @twemoji/svg (npm)               colour drawings                     > concepts.json, STYLE.zip
-    fonts-noto-color-emoji (Debian)  colour bitmaps, 136 x 128           /
+    cldr-annotations-full (npm)        names and keywords per language    -> annotations.json.xz
+    openmoji (npm)                     groups and order, colour and line drawings \\
+    fonts-noto-color-emoji (Debian)    colour bitmaps, 136 x 128                   > concepts.json, STYLE.zip
+    @twemoji/svg, @iconify-json (npm)  colour drawings                            /
 
 The same sources give the same bytes; `CHECKSUMS` in the packaged folder holds their SHA-256.
 """
@@ -19,11 +19,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image
 
 from polylens.errors import UserError
+from polylens.picto.drawers import font_drawer, icon_set_drawer, svg_drawer
 
-PICTURE_SIZE = 64
+NUM_COLOURS = 64
 MIN_NAMES_PER_LANGUAGE = 1300
 HELDOUT_SHARE = 0.10
 VALIDATION_SHARE = 0.10
@@ -37,8 +38,6 @@ SCORED_GROUPS = (
     "objects",
 )
 CLOCK_FACES = {f"{code:x}" for code in range(0x1F550, 0x1F568)}
-NOTO_STRIKE = 109
-NOTO_GLYPH_WIDTH = 136
 
 
 @dataclass(frozen=True)
@@ -69,6 +68,21 @@ SOURCES = {
         "a5ab0f69c7938423862320d9aca5dd187b3fd879d6a9a57dd52e17c3fa8d2751",
         ("apt-get", "download", "fonts-noto-color-emoji=2.042-0+deb12u1"),
     ),
+    "fluent": Source(
+        "iconify-json-fluent-emoji-flat-1.2.6.tgz",
+        "7d064769dee690815f823bc5bcc511d957198caf9f5edd8dd9c1aa48a6aeb175",
+        ("npm", "pack", "@iconify-json/fluent-emoji-flat@1.2.6"),
+    ),
+    "emojitwo": Source(
+        "iconify-json-emojione-1.2.3.tgz",
+        "26a14f44284407e8bcde91799388dca2bfd91dbcd55a97f425524a1c5b73610e",
+        ("npm", "pack", "@iconify-json/emojione@1.2.3"),
+    ),
+    "blob": Source(
+        "iconify-json-noto-v1-1.2.5.tgz",
+        "2bf62c26c2c2884aa99e90aec942cdaee17a5921f05690694f4978ad4b017c37",
+        ("npm", "pack", "@iconify-json/noto-v1@1.2.5"),
+    ),
 }
 
 
@@ -83,27 +97,30 @@ def build(sources: Path, out: Path, *, report: Callable[[str], None] = print) ->
 
     report("reading annotations")
     annotations = _read_annotations(archives["cldr"])
-    draw = {
-        "noto": _noto_drawer(archives["noto"], sources),
-        "openmoji": _svg_drawer(archives["openmoji"], "package/color/svg/"),
-        "openmoji-line": _svg_drawer(archives["openmoji"], "package/black/svg/"),
-        "twemoji": _svg_drawer(archives["twemoji"], "package/"),
+    drawers = {
+        "noto": font_drawer(archives["noto"], sources),
+        "openmoji": svg_drawer(archives["openmoji"], "package/color/svg/"),
+        "openmoji-line": svg_drawer(archives["openmoji"], "package/black/svg/"),
+        "twemoji": svg_drawer(archives["twemoji"], "package/"),
     }
-    pictures: dict[str, dict[str, bytes]] = {style: {} for style in draw}
+    # Styles that lack some of the pictograms: they are trained on where they have them.
+    partial = {style: icon_set_drawer(archives[style]) for style in ("fluent", "emojitwo", "blob")}
+    pictures: dict[str, dict[str, bytes]] = {style: {} for style in (*drawers, *partial)}
     concepts = []
     for row in _openmoji_rows(archives["openmoji"]):
         emoji = row["emoji"].replace("\ufe0f", "")
         if emoji not in annotations["en"]:
             continue
-        tried = {style: drawer(row["emoji"]) for style, drawer in draw.items()}
-        drawn = {style: picture for style, picture in tried.items() if picture is not None}
-        if len(drawn) < len(draw):
+        tried = {style: draw(row["emoji"]) for style, draw in drawers.items()}
+        if None in tried.values():
             continue
-        concept = _concept(emoji, row)
+        tried |= {style: draw(emoji, annotations["en"][emoji][0]) for style, draw in partial.items()}
+        drawn = {style: picture for style, picture in tried.items() if picture is not None}
+        concept = _concept(emoji, row) | {"more_styles": [style for style in partial if style in drawn]}
         concepts.append(concept)
         for style, picture in drawn.items():
             pictures[style][concept["id"]] = _encode(picture)
-    report(f"{len(concepts)} pictograms drawn in {len(draw)} styles")
+    report(f"{len(concepts)} pictograms drawn in {len(drawers)} styles, some in up to {len(pictures)}")
 
     named = {
         language: {concept["id"]: rows[concept["emoji"]] for concept in concepts if concept["emoji"] in rows}
@@ -196,58 +213,11 @@ def _split(identifier: str) -> str:
     return "train"
 
 
-def _svg_drawer(archive: Path, folder: str) -> Callable[[str], Image.Image | None]:
-    import resvg_py
-
-    svgs: dict[str, str] = {}
-    with tarfile.open(archive) as tar:
-        for member in tar:
-            file = tar.extractfile(member)
-            if file is not None and member.name.startswith(folder) and member.name.endswith(".svg"):
-                code_points = member.name.removeprefix(folder).removesuffix(".svg").upper()
-                svgs[code_points] = file.read().decode()
-
-    def draw(emoji: str) -> Image.Image | None:
-        for text in (emoji, emoji.replace("\ufe0f", "")):
-            svg = svgs.get("-".join(f"{ord(char):X}" for char in text))
-            if svg is not None:
-                # Drawn at four times the size: resvg's own antialiasing is coarser than Pillow's area filter.
-                png = resvg_py.svg_to_bytes(svg_string=svg, width=4 * PICTURE_SIZE, skip_system_fonts=True)
-                return _square(Image.open(io.BytesIO(bytes(png))).convert("RGBA"))
-        return None
-
-    return draw
-
-
-def _noto_drawer(archive: Path, folder: Path) -> Callable[[str], Image.Image | None]:
-    unpacked = folder / "noto"
-    subprocess.run(["dpkg-deb", "-x", archive, unpacked], check=True)
-    path = next(unpacked.rglob("NotoColorEmoji.ttf"))
-    font = ImageFont.truetype(str(path), NOTO_STRIKE, layout_engine=ImageFont.Layout.RAQM)
-    missing = font.getmask("\U0010fffd").getbbox()
-
-    def draw(emoji: str) -> Image.Image | None:
-        if font.getlength(emoji) > 1.2 * NOTO_GLYPH_WIDTH or font.getmask(emoji).getbbox() in (None, missing):
-            return None
-        canvas = Image.new("RGBA", (NOTO_GLYPH_WIDTH, NOTO_GLYPH_WIDTH))
-        left, top, right, bottom = font.getbbox(emoji)
-        corner = ((NOTO_GLYPH_WIDTH - right - left) // 2, (NOTO_GLYPH_WIDTH - bottom - top) // 2)
-        ImageDraw.Draw(canvas).text(corner, emoji, font=font, embedded_color=True)
-        return _square(canvas) if canvas.getbbox() else None
-
-    return draw
-
-
-def _square(picture: Image.Image) -> Image.Image:
-    side = max(picture.size)
-    canvas = Image.new("RGBA", (side, side))
-    canvas.paste(picture, ((side - picture.width) // 2, (side - picture.height) // 2))
-    return canvas.resize((PICTURE_SIZE, PICTURE_SIZE), Image.Resampling.LANCZOS)
-
-
 def _encode(picture: Image.Image) -> bytes:
+    """WebP of a third of the size, for few colours: nobody sees the difference in a pictogram."""
     buffer = io.BytesIO()
-    picture.save(buffer, "WEBP", lossless=True, quality=80, method=4)
+    few = picture.quantize(NUM_COLOURS, method=Image.Quantize.FASTOCTREE).convert("RGBA")
+    few.save(buffer, "WEBP", lossless=True, quality=100, method=6)
     return buffer.getvalue()
 
 

@@ -28,9 +28,11 @@ from polylens.training.run import train
 VOCABULARY = 12288
 CORE = tuple("en de fr es ru tr el ar hi sw zh ja".split())
 ENGLISH = Pretraining(("en",), steps=500)
-DECODER = Pretraining(CORE, steps=3300)
-ENCODER_DECODER = Pretraining(CORE, steps=2000, rows=128, first_lines=6.0)
-VISION = EncoderTraining(steps=4000)
+# A dozen languages first, then all: the core is learnt fast, and the others lean on it.
+DECODER_CORE = Pretraining(CORE, steps=3300, source_noise=0.1)
+DECODER = Pretraining(LANGUAGES, steps=5000)
+ENCODER_DECODER = Pretraining(LANGUAGES, steps=4000, rows=128, first_lines=6.0)
+VISION = EncoderTraining(steps=10000)
 # What each needs to have been trained into the same folder before.
 COMPONENTS: dict[str, Sequence[str]] = {
     "tokenizer": (),

@@ -47,7 +47,7 @@ class Pretraining:
     first_lines: float = 12.0
     last_lines: float = 2.0
     english_share: float = 0.3
-    source_noise: float = 0.1
+    source_noise: float = 1.0
     seed: int = 0
 
 
@@ -210,8 +210,9 @@ def _optimizers(model: PreTrainedModel, settings: Pretraining) -> list[torch.opt
 
 
 def _noisy(embeddings: torch.Tensor, source: torch.Tensor, share: float) -> torch.Tensor:
-    """Adds noise to source embeddings, so that sources near to words are understood as well as words."""
-    scale = share * embeddings.detach().std() * torch.rand(())
+    """Adds noise to source embeddings, a row up to `share` of their own deviation: what stands near a word is
+    understood as that word, as visual tokens will have to be."""
+    scale = share * embeddings.detach().std() * torch.rand(len(embeddings), 1, 1)
     return embeddings + source[..., None] * scale * torch.randn_like(embeddings)
 
 

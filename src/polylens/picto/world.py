@@ -10,6 +10,8 @@ from polylens.data.images import ArchivePicture
 
 PACKAGED = Path(__file__).parent / "packaged"
 TRAINING_STYLES = ("noto", "openmoji")
+# Drawn by others still, for part of the concepts: the more styles are trained on, the less a new one surprises.
+MORE_STYLES = ("fluent", "emojitwo", "blob")
 TEST_STYLE = "twemoji"
 LINE_STYLE = "openmoji-line"
 LANGUAGES = tuple(
@@ -27,6 +29,7 @@ class Concept:
     subgroup: str
     scored: bool
     split: str
+    more_styles: tuple[str, ...]
 
     def name(self, language: str) -> str | None:
         """The name people gave it in `language`, None where they gave none."""
@@ -38,14 +41,15 @@ class Concept:
         return entry[1] if entry else []
 
     def picture(self, style: str) -> ArchivePicture:
-        """The 64 x 64 drawing in one of the styles 'noto', 'openmoji', 'openmoji-line', 'twemoji'."""
+        """The 64 x 64 drawing in one of the styles 'noto', 'openmoji', 'openmoji-line', 'twemoji', `more_styles`."""
         return ArchivePicture(PACKAGED / f"{style}.zip", f"{self.id}.webp")
 
     def trained_styles(self) -> tuple[str, ...]:
         """The styles in which image training may show this concept."""
         if self.split == "heldout":
             return ()
-        return tuple(style for style in TRAINING_STYLES if self.split != f"validation-{style}")
+        styles = tuple(style for style in TRAINING_STYLES if self.split != f"validation-{style}")
+        return styles + self.more_styles
 
     def validation_style(self) -> str | None:
         """The training style withheld from image training, None unless this is a validation concept."""
@@ -54,9 +58,8 @@ class Concept:
 
 @cache
 def concepts() -> tuple[Concept, ...]:
-    return tuple(
-        Concept(**row) for row in json.loads((PACKAGED / "concepts.json").read_text(encoding="utf-8"))
-    )
+    rows = json.loads((PACKAGED / "concepts.json").read_text(encoding="utf-8"))
+    return tuple(Concept(**row | {"more_styles": tuple(row["more_styles"])}) for row in rows)
 
 
 @cache
