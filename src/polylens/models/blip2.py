@@ -105,6 +105,10 @@ def _check_exportable(model: VisionLanguageModel) -> None:
         raise UserError(
             "The model carries LoRA adapters: merge them (merge_lora) before exporting to BLIP-2."
         )
+    if model.config.visual_words:
+        raise UserError(
+            "BLIP-2 has no visual words (model.visual_words): only models trained without can be exported."
+        )
     found = (type(model.vision.config).__name__, type(model.resampler).__name__)
     plain = model.vision.layer == "last" and model.vision.class_token
     if not (

@@ -6,7 +6,7 @@ model width, B samples, T tokens.
 
 import contextlib
 import inspect
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -24,6 +24,7 @@ from polylens.models.generation import generate_answers
 from polylens.models.resamplers import Resampler, ResamplerConfig
 from polylens.models.scoring import score_candidates
 from polylens.models.vision import VisionConfig, VisionTower
+from polylens.models.words import as_words, word_logits
 
 Visual = Mapping[str, torch.Tensor] | torch.Tensor
 
@@ -41,7 +42,10 @@ class LanguageModelConfig(BaseModel):
 
 
 class ModelConfig(BaseModel):
-    """What a `VisionLanguageModel` is made of."""
+    """What a `VisionLanguageModel` is made of.
+
+    With `visual_words`, visual tokens are mixtures of the language model's own words (models/words.py).
+    """
 
     model_config = ConfigDict(extra="forbid")
 
@@ -49,6 +53,7 @@ class ModelConfig(BaseModel):
     resampler: ResamplerConfig = Field(default_factory=ResamplerConfig)
     language_model: LanguageModelConfig = Field(default_factory=LanguageModelConfig)
     layout: Layout = Field(default_factory=Layout)
+    visual_words: bool = False
 
 
 class VisionLanguageModel(nn.Module):
@@ -116,8 +121,15 @@ class VisionLanguageModel(nn.Module):
 
     def project(self, queries: torch.Tensor) -> torch.Tensor:
         """(N, Q, D) out of the resampler to (N, Q, L)."""
+        tokens = self._project_freely(queries)
+        return as_words(tokens, self._words()) if self.config.visual_words else tokens
+
+    def _project_freely(self, queries: torch.Tensor) -> torch.Tensor:
         weight = next(self.projector.parameters(), None)
         return self.projector(queries if weight is None else queries.to(weight.dtype))
+
+    def _words(self) -> torch.Tensor:
+        return self.lm.get_input_embeddings().weight
 
     @torch.no_grad()
     def encode_pictures(self, pictures: Sequence[Picture], batch_size: int = 32) -> dict[str, torch.Tensor]:
@@ -134,18 +146,20 @@ class VisionLanguageModel(nn.Module):
     def embed(self, batch: Batch) -> torch.Tensor:
         """(B, T, L) text embeddings with the visual tokens in the places of `batch.image_mask`."""
         embeds = self.lm.get_input_embeddings()(batch.input_ids)
-        tokens = self._tokens_of(batch)
+        tokens = self._tokens_of(batch, self.project)
         if tokens is None:
             return embeds
         return embeds.masked_scatter(batch.image_mask[..., None], tokens.to(embeds.dtype))
 
-    def _tokens_of(self, batch: Batch) -> torch.Tensor | None:
+    def _tokens_of(
+        self, batch: Batch, project: Callable[[torch.Tensor], torch.Tensor]
+    ) -> torch.Tensor | None:
+        """The batch's visual tokens, by `project` from what the resampler gives."""
         if batch.pixel_values is not None:
-            return self.visual_tokens(self.encode(batch.pixel_values))
-        if batch.visual is None:
-            return None
-        steps = {"patches": self.visual_tokens, "queries": self.project, "tokens": lambda tokens: tokens}
-        return steps[batch.visual_level](batch.visual)
+            return project(self.resampler(self.encode(batch.pixel_values)))
+        if batch.visual is None or batch.visual_level == "tokens":
+            return batch.visual
+        return project(self.resampler(batch.visual) if batch.visual_level == "patches" else batch.visual)
 
     def forward(self, batch: Batch) -> torch.Tensor:
         """(num_targets, vocabulary) logits, only for the targets of `batch.labels`, row by row."""
@@ -171,26 +185,29 @@ class VisionLanguageModel(nn.Module):
     def embedding_loss(self, batch: Batch, num_targets: int | None = None) -> torch.Tensor:
         """How far the visual tokens are from the language model's embeddings of the answer.
 
-        The answer's tokens, without the end, are repeated until they are as many as the visual tokens. The
-        squared error, in units of the embeddings' variance, is averaged over tokens and weighted by the
-        number of targets, so that it adds up over micro-batches as `loss` does. Every sample must have one
-        picture.
+        The answer's tokens, without the end, are repeated until they are as many as the visual tokens. Of
+        visual words it is the cross-entropy of those tokens, else the squared error in units of the
+        embeddings' variance; averaged over tokens and weighted by the number of targets, so that it adds up
+        over micro-batches as `loss` does. Every sample must have one picture.
         """
-        tokens, labels = self._tokens_of(batch), batch.labels
+        tokens, labels = self._tokens_of(batch, self._project_freely), batch.labels
         if tokens is None or labels is None or len(tokens) != len(batch.sample_ids):
             raise UserError(
                 "The objective 'embeddings' needs samples of one picture and one answer each: "
                 "choose such tasks for this stage, or the objective 'answers'."
             )
-        embeddings = self.lm.get_input_embeddings()
         wanted = (labels != IGNORED) & (labels != self.tokenizer.eos_token_id)
         places = torch.arange(tokens.shape[1], device=tokens.device)
         ids = torch.stack(
             [row[keep][places % int(keep.sum())] for row, keep in zip(labels, wanted, strict=True)]
         )
-        with torch.no_grad():
-            goal, scale = embeddings(ids), embeddings.weight.float().var()
-        errors = (tokens.float() - goal.float()).pow(2).mean((1, 2)) / scale
+        if self.config.visual_words:
+            logits = word_logits(tokens, self._words())
+            errors = F.cross_entropy(logits.float().transpose(1, 2), ids, reduction="none").mean(1)
+        else:
+            with torch.no_grad():
+                goal, scale = self._words()[ids], self._words().float().var()
+            errors = (tokens.float() - goal.float()).pow(2).mean((1, 2)) / scale
         weights = (labels != IGNORED).sum(1)
         return (errors * weights).sum() / (num_targets or batch.num_targets)
 

@@ -5,8 +5,12 @@ languages, each announced by its language and ended by </s>:
 
     gato German: Katze</s> Swahili: paka</s> ...
 
-The source language is never asked for again. So the model learns to translate a concept, not to copy a text, and
-visual tokens that later stand in the source's place must carry the concept, whatever language they were tuned with.
+Half of the sources are repeated until they are as long as a picture's visual tokens, which will later stand in
+their place:
+
+    gato gato gato gato gato gato gato gato Spanish: gato</s> German: Katze</s> ...
+
+Only these are asked for their own language too: a text is to be translated, a picture to be named in any language.
 """
 
 import random
@@ -20,6 +24,8 @@ from polylens.languages import language
 from polylens.picto.world import concepts
 
 MAX_KEYWORDS = 5
+REPEATED_LENGTH = 8
+REPEATED_SHARE = 0.5
 
 
 def prompt(code: str) -> str:
@@ -89,8 +95,11 @@ class Corpus:
             ids = self._list(rng, keywords[source], rng.randint(2, MAX_KEYWORDS))
         else:
             ids = list(names[source])
+        repeated = not from_keywords and rng.random() < REPEATED_SHARE
+        if repeated:
+            ids = [ids[at % len(ids)] for at in range(max(REPEATED_LENGTH, len(ids)))]
         targets = [False] * len(ids)
-        asked = [code for code in names if code != source or from_keywords]
+        asked = [code for code in names if code != source or from_keywords or repeated]
         count = min(len(asked), 1 + int(rng.expovariate(1 / max(lines - 1, 1e-6))))
         for code in rng.sample(asked, count):
             if code in keywords and code != source and rng.random() < 0.1:
