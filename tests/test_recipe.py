@@ -157,6 +157,9 @@ def test_a_path_alone_turns_to_own_captions(path):
         "tasks": None,
         "split": 0.9,
         "options": {},
+        "mix": None,
+        "shards": None,
+        "unreadable": "error",
         "max_length": None,
     }
     assert recipe.validation.split is None

@@ -15,7 +15,6 @@ import yaml
 from pydantic import (
     BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     ValidationError,
     model_serializer,
@@ -23,17 +22,12 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
+from polylens.data.spec import Part, Section, check_mix
 from polylens.errors import UserError
 from polylens.models.vlm import ModelConfig
 
 OWN_SPLIT = 0.9
 Share = Annotated[float, Field(gt=0, lt=1)]
-
-
-class Section(BaseModel):
-    """A part of a recipe: frozen once read, and strict about its keys."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class Lora(Section):
@@ -118,7 +112,7 @@ class Validation(Section):
     The first of `metrics` decides which checkpoint is the best (`loss` falls, every other metric rises);
     training stops after `patience` validations without a better one. `languages` bounds what is measured,
     `samples` how many of each language; `split` names the part of the source to measure on, needed where
-    `data.split` is a name.
+    `data.split` is a name, and `mix` lists the parts to measure on where the data is a mix.
     """
 
     every: int = Field(ge=1)
@@ -127,6 +121,12 @@ class Validation(Section):
     samples: int | None = Field(None, ge=1)
     patience: int | None = Field(None, ge=1)
     split: str | None = None
+    mix: list[Part] | None = Field(None, min_length=1)
+
+    @model_validator(mode="after")
+    def _mix_agrees(self) -> Self:
+        check_mix(self.mix or [])
+        return self
 
 
 def _off(value: Any) -> Any:
@@ -164,20 +164,40 @@ class Augmentation(Section):
 
 
 class Data(Section):
-    """Where samples come from: a source registered by an entry point, or `captions`, one's own folder.
+    """Where samples come from: one source, or a `mix` of several.
 
+    `source` is a reader's name (docs: Data), one that a package registers, or `captions`, one's own folder.
     `split` is the name of a part that the source knows, or the share of the pictures that trains (split by
     the hash of the image bytes, the rest validates). `options` are passed on to the source. `max_length`
-    limits the text tokens of a sample.
+    limits the text tokens of a sample. A mix can be kept in `shards`, a folder: it is written there once and
+    streamed from there. `unreadable` says what becomes of a sample whose image is missing or broken: an
+    `error`, or `skip`, which counts and reports them while the samples are read (images of a mix without
+    shards are only looked for, not decoded).
     """
 
-    source: str
+    source: str | None = None
     path: Path | None = None
     languages: list[str] | None = None
     tasks: list[str] | None = None
     split: str | Share | None = None
     options: dict[str, Any] = {}
+    mix: list[Part] | None = Field(None, min_length=1)
+    shards: Path | None = None
+    unreadable: Literal["error", "skip"] = "error"
     max_length: int | None = Field(None, ge=1)
+
+    @model_validator(mode="after")
+    def _one_source_or_a_mix(self) -> Self:
+        if (self.source is None) == (self.mix is None):
+            raise PydanticCustomError("source", "give either 'source' or 'mix'")
+        alone = {"path", "languages", "tasks", "split", "options"}
+        beside = sorted(key for key in alone if getattr(self, key))
+        if self.mix and beside:
+            raise PydanticCustomError("mix", f"'{beside[0]}' belongs into the parts of the mix")
+        if self.shards and not self.mix:
+            raise PydanticCustomError("shards", "'shards' keep a mix: write the source as a mix of one part")
+        check_mix(self.mix or [])
+        return self
 
     @model_validator(mode="after")
     def _captions_are_a_folder(self) -> Self:
@@ -189,6 +209,14 @@ class Data(Section):
             if self.tasks or self.options:
                 raise PydanticCustomError("captions", "the source 'captions' has no 'tasks' and no 'options'")
         return self
+
+    @property
+    def parts(self) -> list[Part]:
+        """The parts of the mix; a single source is a mix of one, without its split by share."""
+        if self.mix:
+            return self.mix
+        given = self.model_dump(include={"source", "path", "languages", "tasks", "options"})
+        return [Part(**given, split=self.split if isinstance(self.split, str) else None)]
 
 
 def nearest(key: str, known: Iterable[str]) -> str:
@@ -225,7 +253,11 @@ class Recipe(Section):
     @model_validator(mode="after")
     def _validation_has_samples(self) -> Self:
         shared = isinstance(self.data.split, float)
-        if self.validation and shared == bool(self.validation.split):
+        if self.validation and bool(self.validation.mix) != bool(self.data.mix):
+            raise PydanticCustomError(
+                "validation", "validation.mix lists what is validated on if (and only if) the data is a mix"
+            )
+        if self.validation and not self.data.mix and shared == bool(self.validation.split):
             raise PydanticCustomError(
                 "validation",
                 "validation.split names the part of the source to validate on; leave it out if (and only if) "
@@ -298,7 +330,7 @@ def _own_captions(tree: dict[str, Any], overrides: Sequence[str]) -> None:
         return
     limit = {"max_length": data["max_length"]} if "max_length" in data else {}
     tree["data"] = {"source": "captions", "split": OWN_SPLIT, **limit}
-    for key in ("split", "languages"):
+    for key in ("split", "languages", "mix"):
         if isinstance(tree.get("validation"), dict):
             tree["validation"].pop(key, None)
     for stage in tree.get("stages") or []:

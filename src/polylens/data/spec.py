@@ -1,0 +1,123 @@
+"""The typed words of a mix: which source, which task is built out of it, how often it is drawn.
+
+`Recipe.data.mix` is a list of `Part`. The readers and builders that these words stand for are in `sources`
+and `build`.
+"""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self, get_args
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic_core import PydanticCustomError
+
+BuildTask = Literal[
+    "caption",
+    "vqa",
+    "vqg",
+    "explanation",
+    "chain_of_thought",
+    "instruction",
+    "matching",
+    "classification",
+    "verification",
+]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+# Which tasks each option speaks to.
+OPTIONS: dict[str, tuple[str, ...]] = {
+    "english_answers": ("vqa",),
+    "max_sentences": ("instruction",),
+    "neighbours": ("matching", "verification"),
+    "negatives": ("matching", "verification"),
+    "hard": ("matching", "verification"),
+}
+
+
+class Section(BaseModel):
+    """A part of a recipe: frozen once read, and strict about its keys."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Build(Section):
+    """What is made out of a source's plain samples: a task's prompts and answers.
+
+    Written in YAML as the task's name alone, or as a mapping. `templates` is a JSON file of translated prompts
+    (see `prompts.read_templates`), mixed with the English ones in the share `translated`.
+
+    `english_answers` (vqa) is the share of translated questions whose answer stays English, as the prompt then
+    says. `max_sentences` (instruction) bounds an answer. Of matching and verification, `negatives` is the share
+    answered with no, `hard` the share of those drawn from `neighbours`, a file of `polylens neighbours`.
+    """
+
+    task: BuildTask
+    templates: Path | None = None
+    translated: Fraction = 0.5
+    english_answers: Fraction = 0.5
+    max_sentences: int = Field(3, ge=1)
+    neighbours: Path | None = None
+    negatives: Fraction = 0.5
+    hard: Fraction = 0.5
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_name(cls, value: Any) -> Any:
+        return {"task": value} if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _options_of_the_task(self) -> Self:
+        for option, tasks in OPTIONS.items():
+            if option in self.model_fields_set and self.task not in tasks:
+                given = getattr(self, option)
+                if given != type(self).model_fields[option].default:
+                    raise PydanticCustomError(
+                        "option",
+                        "'{option}' is an option of {tasks}",
+                        {"option": option, "tasks": " and ".join(tasks)},
+                    )
+        return self
+
+
+class Part(Section):
+    """One source and task of a mix.
+
+    `source` is a reader's name, `path` what it reads; `split`, `languages`, `tasks` and `options` are passed on
+    to it. `build` makes a task out of its samples; without it they are taken as they come. `limit` draws so
+    many of them, by the seed. `weight` is the part's share of what is drawn, beside those of the other parts;
+    without weights every sample is drawn once in an epoch. `name` stands for the part in folders and messages.
+    """
+
+    name: str = Field("", pattern=r"^[\w.-]*$")
+    source: str
+    path: Path | None = None
+    split: str | None = None
+    languages: list[str] | None = None
+    tasks: list[str] | None = None
+    options: dict[str, Any] = {}
+    build: Build | None = None
+    limit: int | None = Field(None, ge=1)
+    weight: float | None = Field(None, gt=0)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _named(cls, value: Any) -> Any:
+        """A part without a name is called by its source and task."""
+        if not isinstance(value, dict) or value.get("name") or not isinstance(value.get("source"), str):
+            return value
+        build = value.get("build")
+        task = build.get("task") if isinstance(build, dict) else build
+        return value | {"name": f"{value['source']}-{task}" if isinstance(task, str) else value["source"]}
+
+
+def check_mix(parts: list[Part]) -> None:
+    """Raises `PydanticCustomError` for two parts of one name, and for weights that only some parts have."""
+    names = [part.name for part in parts]
+    for name in names:
+        if names.count(name) > 1:
+            raise PydanticCustomError(
+                "mix", "two parts are called '{name}': give each its own name", {"name": name}
+            )
+    if len({part.weight is None for part in parts}) > 1:
+        raise PydanticCustomError("mix", "give every part of the mix a 'weight', or none")
+
+
+BUILD_TASKS: tuple[str, ...] = get_args(BuildTask)
