@@ -67,8 +67,8 @@ def evaluate(
       polylens evaluate runs/mine/model --data FOLDER --split 0.9 --group-by year
     """
     from polylens.evaluation.captions import Selection, evaluate_captions
+    from polylens.evaluation.predictor import Generation
     from polylens.evaluation.report import print_table
-    from polylens.evaluation.runner import Generation
     from polylens.files import sha256_folder
     from polylens.models.registry import resolve_model
 

@@ -18,8 +18,9 @@ from polylens.errors import UserError
 from polylens.evaluation.bootstrap import Score
 from polylens.evaluation.caption_metrics import caption_scores
 from polylens.evaluation.caption_metrics.segmentation import caption_tokenizer
+from polylens.evaluation.predictor import Generation, LocalPredictor
 from polylens.evaluation.report import Example, write_report
-from polylens.evaluation.runner import Generation, Item, answer, as_row, name_scores
+from polylens.evaluation.runner import Item, answer, as_row, name_scores
 from polylens.files import make_writable_folder, sha256_file, write_atomic
 from polylens.languages import language, parse_languages
 from polylens.models.vlm import VisionLanguageModel
@@ -70,7 +71,7 @@ def evaluate_captions(
     with progress_bar(console) as bar:
         task = bar.add_task("captions", total=len(items))
         said = answer(
-            model,
+            LocalPredictor(model),
             items,
             generation,
             folder=out,

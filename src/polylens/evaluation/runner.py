@@ -8,8 +8,8 @@ fingerprint of everything that moves them, so that answers of two settings are n
 
 import json
 import os
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,76 +17,73 @@ from polylens.data.sample import Sample
 from polylens.errors import UserError
 from polylens.evaluation.bootstrap import Score
 from polylens.evaluation.names import chrf_score, exact_match_score
+from polylens.evaluation.predictor import Chooser, Generation, Predictor
 from polylens.files import make_writable_folder
-from polylens.models.vlm import VisionLanguageModel
 
-PICTURES_AT_ONCE = 256
 FILE_NAME = "predictions.jsonl"
 
 
 @dataclass(frozen=True)
-class Generation:
-    """How answers are generated; greedy by default. `batch_size` moves speed and memory, never an answer."""
-
-    num_beams: int = 1
-    max_new_tokens: int = 32
-    length_penalty: float = 1.0
-    repetition_penalty: float = 1.0
-    batch_size: int = 64
-
-
-@dataclass(frozen=True)
 class Item:
-    """One sample to answer and the answers that count as right."""
+    """One sample to answer, the answers that count as right, and those to choose from by likelihood."""
 
     sample: Sample
     references: tuple[str, ...]
+    choices: tuple[str, ...] = ()
 
 
 def answer(
-    model: VisionLanguageModel,
+    predictor: Predictor,
     items: Sequence[Item],
     generation: Generation,
     *,
+    likelihood: bool = False,
     folder: Path | None = None,
     fingerprint: Mapping[str, Any] | None = None,
     advance: Callable[[int], None] = lambda count: None,
 ) -> list[str]:
-    """The model's answers in the items' order; `advance` hears how many items are done.
+    """The predictor's answers in the items' order; `advance` hears how many items are done.
 
-    With a `folder`, answers are read from and appended to its `predictions.jsonl`. Raises `UserError` when that file
-    is of another model, data or settings (its `fingerprint`), or cannot be written.
+    With `likelihood`, the likeliest of an item's choices is its answer. With a `folder`, answers are read from and
+    appended to its `predictions.jsonl`. Raises `UserError` when that file is of another model, data or settings
+    (its `fingerprint`), or cannot be written, and when the predictor knows no likelihoods.
     """
+    if likelihood and not isinstance(predictor, Chooser):
+        raise UserError(
+            f"'{predictor.name}' gives no likelihoods to choose by: generate the answers instead."
+        )
     store = _Store(folder, fingerprint or {}) if folder is not None else None
     said: dict[str, str] = dict(store.done) if store else {}
     advance(sum(item.sample.id in said for item in items))
     missing = [item for item in items if item.sample.id not in said]
-    # All languages of a picture lie together, so its visual tokens are computed once and dropped soon.
+    # All languages of a picture lie together, so it is encoded once for them and dropped soon.
     missing.sort(key=lambda item: tuple(picture.key for picture in item.sample.images))
-    settings = {k: v for k, v in asdict(generation).items() if k != "batch_size"}
+    samples = [item.sample for item in missing]
     try:
-        for start in range(0, len(missing), PICTURES_AT_ONCE):
-            chunk = missing[start : start + PICTURES_AT_ONCE]
-            # Prompts of one length need no padding.
-            chunk.sort(key=lambda item: (len(item.sample.turns[-1].prompt), item.sample.language))
-            pictures = [picture for item in chunk for picture in item.sample.images]
-            visual = model.encode_pictures(pictures, generation.batch_size)
-            for at in range(0, len(chunk), generation.batch_size):
-                batch = chunk[at : at + generation.batch_size]
-                texts = model.generate(
-                    [item.sample for item in batch],
-                    visual=visual,
-                    batch_size=generation.batch_size,
-                    **settings,
-                )
-                said |= {item.sample.id: text for item, text in zip(batch, texts, strict=True)}
-                if store:
-                    store.add(batch, texts)
-                advance(len(batch))
+        for place, text in _answers(predictor, missing, samples, generation, likelihood):
+            said[samples[place].id] = text
+            if store:
+                store.add(missing[place], text)
+            advance(1)
     finally:
         if store:
             store.close()
     return [said[item.sample.id] for item in items]
+
+
+def _answers(
+    predictor: Predictor,
+    items: Sequence[Item],
+    samples: Sequence[Sample],
+    generation: Generation,
+    likelihood: bool,
+) -> Iterator[tuple[int, str]]:
+    if not likelihood:
+        return predictor.generate(samples, generation)
+    assert isinstance(predictor, Chooser)
+    choices = [item.choices for item in items]
+    picks = predictor.choose(samples, choices, generation)
+    return ((place, choices[place][pick]) for place, pick in picks)
 
 
 class _Store:
@@ -114,19 +111,16 @@ class _Store:
         if self.file.tell() == 0:
             self._write([header])
 
-    def add(self, items: Sequence[Item], texts: Sequence[str]) -> None:
-        rows = [
-            {
-                "id": item.sample.id,
-                "language": item.sample.language,
-                "task": item.sample.task,
-                "prediction": text,
-                "references": item.references,
-                **item.sample.extra,
-            }
-            for item, text in zip(items, texts, strict=True)
-        ]
-        self._write([json.dumps(row, ensure_ascii=False) for row in rows])
+    def add(self, item: Item, text: str) -> None:
+        row = {
+            "id": item.sample.id,
+            "language": item.sample.language,
+            "task": item.sample.task,
+            "prediction": text,
+            "references": item.references,
+            **item.sample.extra,
+        }
+        self._write([json.dumps(row, ensure_ascii=False)])
 
     def close(self) -> None:
         self.file.close()

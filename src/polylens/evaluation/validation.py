@@ -7,7 +7,8 @@ from polylens.data.captions import with_references
 from polylens.data.sample import Sample
 from polylens.errors import UserError
 from polylens.evaluation.names import chrf_score, exact_match_score
-from polylens.evaluation.runner import Generation, Item, answer, by_language
+from polylens.evaluation.predictor import Generation, LocalPredictor
+from polylens.evaluation.runner import Item, answer, by_language
 from polylens.models.vlm import VisionLanguageModel
 
 SCORERS = {"exact_match": exact_match_score, "chrf": chrf_score}
@@ -31,7 +32,7 @@ def validation_scores(
     """
     check_metrics(metrics)
     items = [Item(sample, tuple(references)) for sample, references in with_references(samples)]
-    said = answer(model, items, Generation())
+    said = answer(LocalPredictor(model), items, Generation())
     scores: dict[str, float] = {}
     for metric in metrics:
         by_code = {

@@ -1,0 +1,112 @@
+"""Whatever answers the questions of a benchmark: our model here, a transformers model, an HTTP endpoint.
+
+    samples, all of one picture side by side -> predictor -> (place, answer), in whatever order they get ready
+
+The runner appends every answer to disk as it comes, so a predictor yields as early as it can, and one that was killed
+loses only what it had not yielded.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from itertools import islice
+from typing import Any, Protocol, runtime_checkable
+
+from polylens.data.sample import Sample
+from polylens.models.vlm import VisionLanguageModel
+
+# Samples that are looked at together: bounds the visual tokens in memory and what lengths are sorted over.
+SAMPLES_AT_ONCE = 256
+
+
+@dataclass(frozen=True)
+class Generation:
+    """How answers are generated; greedy by default. `batch_size` moves speed and memory, never an answer."""
+
+    num_beams: int = 1
+    max_new_tokens: int = 32
+    length_penalty: float = 1.0
+    repetition_penalty: float = 1.0
+    batch_size: int = 64
+
+
+class Predictor(Protocol):
+    """The contract of every peer. An answer depends on its own sample and the settings only: never on the
+    other samples, the batch size or the padding.
+    """
+
+    @property
+    def name(self) -> str:
+        """What reports call the model."""
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        """All about the model that moves an answer (weights' hash, dtype, versions, endpoint and model name), as JSON.
+
+        It stands in the result file, and answers kept on disk are only gone on with under equal settings.
+        """
+
+    def ask_caption(self, code: str) -> str:
+        """The prompt this model is used to for a caption in language `code`, for the protocol `raw`."""
+
+    def generate(self, samples: Sequence[Sample], generation: Generation) -> Iterator[tuple[int, str]]:
+        """(place in `samples`, answer to its last turn), each place once, in any order.
+
+        A sample has 0 to n pictures; samples of one picture stand side by side, so that it can be encoded
+        once. Raises `UserError` for a setting that the model cannot follow, never ignores one.
+        """
+
+
+@runtime_checkable
+class Chooser(Predictor, Protocol):
+    """A predictor that knows likelihoods too."""
+
+    def choose(
+        self, samples: Sequence[Sample], candidates: Sequence[Sequence[str]], generation: Generation
+    ) -> Iterator[tuple[int, int]]:
+        """(place in `samples`, index of its likeliest candidate), each place once, in any order.
+
+        Likelihood is the sum of log-probabilities of the answer's tokens, the end included; of equals the
+        first.
+        """
+
+
+class LocalPredictor:
+    """A `VisionLanguageModel` as a `Chooser`: each picture is encoded once for all its languages and prompts."""
+
+    def __init__(self, model: VisionLanguageModel, name: str = "", model_sha256: str = "") -> None:
+        self.model, self.name = model, name
+        self.settings = {"model_sha256": model_sha256, "dtype": str(model.lm.dtype).removeprefix("torch.")}
+
+    def ask_caption(self, code: str) -> str:
+        return self.model.config.layout.ask_caption(code)
+
+    def generate(self, samples: Sequence[Sample], generation: Generation) -> Iterator[tuple[int, str]]:
+        settings = {key: value for key, value in asdict(generation).items() if key != "batch_size"}
+        for places, batch, visual in self._batches(samples, generation.batch_size):
+            texts = self.model.generate(batch, visual=visual, batch_size=generation.batch_size, **settings)
+            yield from zip(places, texts, strict=True)
+
+    def choose(
+        self, samples: Sequence[Sample], candidates: Sequence[Sequence[str]], generation: Generation
+    ) -> Iterator[tuple[int, int]]:
+        for places, batch, visual in self._batches(samples, generation.batch_size):
+            given = [candidates[place] for place in places]
+            picks = self.model.choose(batch, given, visual=visual, batch_size=generation.batch_size)
+            yield from zip(places, picks, strict=True)
+
+    def _batches(
+        self, samples: Sequence[Sample], size: int
+    ) -> Iterator[tuple[list[int], list[Sample], Mapping[str, Any]]]:
+        for chunk in _chunks(range(len(samples)), SAMPLES_AT_ONCE):
+            # Prompts of one length need no padding.
+            chunk.sort(key=lambda at: (len(samples[at].turns[-1].prompt), samples[at].language))
+            pictures = [picture for at in chunk for picture in samples[at].images]
+            visual = self.model.encode_pictures(pictures, size)
+            for places in _chunks(chunk, size):
+                yield places, [samples[at] for at in places], visual
+
+
+def _chunks(places: Sequence[int], size: int) -> Iterator[list[int]]:
+    rest = iter(places)
+    while chunk := list(islice(rest, size)):
+        yield chunk
