@@ -1,6 +1,7 @@
-"""Answers by greedy search, beams or sampling, through transformers' own generation.
+"""Answers by greedy search or beams, or, with further settings (sampling), by transformers' own generation.
 
-Shapes: B samples of a batch, T tokens of the longest prompt.
+What a language model's folder says of generation does not count, except for its end tokens: an answer depends
+on the settings given alone.
 """
 
 from collections.abc import Sequence
@@ -12,9 +13,13 @@ from transformers import GenerationConfig, LogitsProcessorList, RepetitionPenalt
 from polylens.data.collate import Batch
 from polylens.data.sample import Sample
 from polylens.errors import UserError
+from polylens.models.decoding import Search, beam_search, greedy_search
+from polylens.models.scoring import read_prompts
 
 if TYPE_CHECKING:
     from polylens.models.vlm import VisionLanguageModel, Visual
+
+SEARCH_SETTINGS = {"num_beams", "max_new_tokens", "length_penalty"}
 
 
 def generate_answers(
@@ -26,27 +31,33 @@ def generate_answers(
     settings: dict[str, Any],
 ) -> list[list[int]]:
     """The answers' tokens, the end token included; see `VisionLanguageModel.generate`."""
-    generation = _config(model, settings)
+    search = _search(model, settings, repetition_penalty)
+    generation = _config(model, settings) if settings.keys() - SEARCH_SETTINGS else None
     if repetition_penalty <= 0:
         raise UserError(f"repetition_penalty is {repetition_penalty}, but must be above 0 (1 = none).")
     if isinstance(samples, Batch):
-        return _answer(model, samples, generation, repetition_penalty)
+        return _answer(model, samples, search, generation)
     given = model.check_visual(samples, visual, batch_size)
     answers: list[list[int]] = []
     first = 0
     for start in range(0, len(samples), batch_size):
         chunk = samples[start : start + batch_size]
-        answers += _answer(model, model.visual_batch(chunk, given, first), generation, repetition_penalty)
+        answers += _answer(model, model.visual_batch(chunk, given, first), search, generation)
         first += sum(len(sample.images) for sample in chunk)
     return answers
 
 
-def _config(model: "VisionLanguageModel", settings: dict[str, Any]) -> GenerationConfig:
+def _search(model: "VisionLanguageModel", settings: dict[str, Any], repetition_penalty: float) -> Search:
     num_beams, max_new_tokens = settings["num_beams"], settings["max_new_tokens"]
     if num_beams < 1 or max_new_tokens < 1:
         raise UserError(f"num_beams={num_beams} and max_new_tokens={max_new_tokens} must both be at least 1.")
+    ends = frozenset(_end_ids(model))
+    return Search(num_beams, max_new_tokens, settings["length_penalty"], repetition_penalty, ends)
+
+
+def _config(model: "VisionLanguageModel", settings: dict[str, Any]) -> GenerationConfig:
     chosen = {"do_sample": False, "pad_token_id": _pad_id(model), "eos_token_id": _end_ids(model)} | settings
-    if num_beams == 1:
+    if settings["num_beams"] == 1:
         del chosen["length_penalty"]
     if model.is_encoder_decoder:
         chosen["decoder_start_token_id"] = model.decoder_start
@@ -71,10 +82,17 @@ def _end_ids(model: "VisionLanguageModel") -> list[int]:
 
 
 def _answer(
-    model: "VisionLanguageModel", batch: Batch, generation: GenerationConfig, repetition_penalty: float
+    model: "VisionLanguageModel", batch: Batch, search: Search, generation: GenerationConfig | None
 ) -> list[list[int]]:
+    if generation is None:
+        find = greedy_search if search.num_beams == 1 else beam_search
+        return find(model, read_prompts(model, batch), search)
     # transformers' own setting takes the padding in front of embeddings off the answer (5.23).
-    penalty = [RepetitionPenaltyLogitsProcessor(float(repetition_penalty))] if repetition_penalty != 1 else []
+    penalty = (
+        [RepetitionPenaltyLogitsProcessor(float(search.repetition_penalty))]
+        if search.repetition_penalty != 1
+        else []
+    )
     rows = model.lm.generate(
         inputs_embeds=model.embed(batch),
         attention_mask=batch.attention_mask,

@@ -6,6 +6,7 @@ Shapes: S samples read together, T tokens of the longest prompt, R candidate row
 import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -24,10 +25,15 @@ ROWS = 512
 class Prompts:
     """S prompts, read: what the first answer token is drawn from, and all that later tokens look back at."""
 
-    first: torch.Tensor  # (S, K) log-probabilities
+    logits: torch.Tensor  # (S, K) of the first answer token
     mask: torch.Tensor  # (S, T)
     cache: Any
     encoded: torch.Tensor | None  # (S, T, L) for encoder-decoders
+
+    @cached_property
+    def first(self) -> torch.Tensor:
+        """(S, K) log-probabilities of the first answer token."""
+        return self.logits.log_softmax(-1)
 
 
 def score_candidates(
@@ -65,13 +71,13 @@ def read_prompts(model: "VisionLanguageModel", batch: Batch) -> Prompts:
             output = model.lm(
                 inputs_embeds=embeds, attention_mask=mask, use_cache=True, **model.positions(mask)
             )
-        return Prompts(output.logits.float().log_softmax(-1), mask, output.past_key_values, None)
+        return Prompts(output.logits.float(), mask, output.past_key_values, None)
     encoded = model.lm.get_encoder()(inputs_embeds=embeds, attention_mask=mask).last_hidden_state
     start = torch.full((len(mask), 1), model.decoder_start, device=mask.device)
     output = model.lm(
         encoder_outputs=(encoded,), attention_mask=mask, decoder_input_ids=start, use_cache=True
     )
-    return Prompts(output.logits[:, -1].float().log_softmax(-1), mask, output.past_key_values, encoded)
+    return Prompts(output.logits[:, -1].float(), mask, output.past_key_values, encoded)
 
 
 def _score_chunk(

@@ -1,0 +1,201 @@
+"""Greedy search and beam search that read a prompt once and stop row by row.
+
+    prompts read once (S rows) -> beams (S x M rows) -> a finished sample's rows leave the batch -> answers
+
+The answers are those of transformers' own searches. What differs is the work: a prompt is read once and not
+once for every beam, keys and values of the encoder's states are copied when a sample leaves and not at every
+step, the best tokens are found without sorting the vocabulary, and rows that have ended are not computed on.
+
+Shapes: S samples still running, M beams, K vocabulary, A answer tokens so far, R = S x M rows.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from polylens.models.scoring import Prompts
+
+if TYPE_CHECKING:
+    from polylens.models.vlm import VisionLanguageModel
+
+# Tokens whose maximum is taken before the best are looked for.
+BLOCK = 256
+
+
+@dataclass(frozen=True)
+class Search:
+    """What to look for: the likeliest answer under these settings; `ends` are the tokens that close one."""
+
+    num_beams: int
+    max_new_tokens: int
+    length_penalty: float
+    repetition_penalty: float
+    ends: frozenset[int]
+
+
+def greedy_search(model: "VisionLanguageModel", prompts: Prompts, search: Search) -> list[list[int]]:
+    """The answers' tokens, always taking the likeliest next one; the end token is included."""
+    answers: list[list[int]] = [[] for _ in prompts.mask]
+    running = list(range(len(answers)))
+    logits_RK = prompts.logits
+    reader = _Reader(model, prompts)
+    while True:
+        if search.repetition_penalty != 1:
+            seen = reader.seen([answers[s] for s in running])
+            _discourage(logits_RK, seen, search.repetition_penalty)
+        tokens = logits_RK.argmax(-1).tolist()
+        for s, token in zip(running, tokens, strict=True):
+            answers[s].append(token)
+        kept = [
+            row for row, s in enumerate(running)
+            if answers[s][-1] not in search.ends and len(answers[s]) < search.max_new_tokens
+        ]  # fmt: skip
+        if not kept:
+            return answers
+        if len(kept) < len(running):
+            reader.select(kept)
+        running, tokens = [running[row] for row in kept], [tokens[row] for row in kept]
+        logits_RK = reader(tokens)
+
+
+@dataclass
+class _Beams:
+    """The beams of one sample, best first, and its best complete answers with their scores."""
+
+    scores: list[float] = field(default_factory=lambda: [0.0])
+    answers: list[list[int]] = field(default_factory=lambda: [[]])
+    complete: list[tuple[float, list[int]]] = field(default_factory=list)
+    parents: list[int] = field(default_factory=list)
+
+    def grow(self, candidates: Sequence[tuple[float, int, int]], search: Search) -> bool:
+        """Go on with (score, parent, token) candidates, best first; False when nothing better can follow."""
+        most, length = search.num_beams, len(self.answers[0]) + 1
+        last = length == search.max_new_tokens
+        share = length**search.length_penalty
+        going: list[tuple[float, int, int]] = []
+        for rank, (score, parent, token) in enumerate(candidates):
+            if last or token in search.ends:
+                # What ends outside the best beams is given up, as transformers has it.
+                if rank < most:
+                    self.complete.append((score / share, [*self.answers[parent], token]))
+            elif len(going) < most:
+                going.append((score, parent, token))
+        self.complete = sorted(self.complete, key=lambda one: -one[0])[:most]
+        if last:
+            return False
+        self.scores = [score for score, _, _ in going]
+        self.answers = [[*self.answers[parent], token] for _, parent, token in going]
+        self.parents = [parent for _, parent, _ in going]
+        return len(self.complete) < most or self.scores[0] / share > self.complete[-1][0]
+
+
+def beam_search(model: "VisionLanguageModel", prompts: Prompts, search: Search) -> list[list[int]]:
+    """The answers' tokens by beam search; a score is the summed log-probability over length ** penalty."""
+    samples = [_Beams() for _ in prompts.mask]
+    running = list(samples)
+    # An end among the candidates of every beam must still leave a full set of beams to go on with.
+    num_candidates = (1 + max(1, len(search.ends))) * search.num_beams
+    logits_RK = prompts.logits
+    reader = _Reader(model, prompts)
+    width = 1
+    while True:
+        normaliser_R1 = logits_RK.logsumexp(-1, keepdim=True)
+        if search.repetition_penalty != 1:
+            seen = reader.seen([answer for sample in running for answer in sample.answers])
+            _discourage(logits_RK, seen, search.repetition_penalty, normaliser_R1)
+        best_RC, token_RC = _best(logits_RK, num_candidates)
+        before_R1 = torch.tensor([score for sample in running for score in sample.scores])[:, None]
+        score_RC = best_RC - normaliser_R1 + before_R1.to(best_RC.device)
+        score_SC, place_SC = score_RC.view(len(running), -1).topk(
+            min(num_candidates, score_RC.shape[1] * width)
+        )
+        parent_SC = place_SC // score_RC.shape[1]
+        token_SC = token_RC.view(len(running), -1).gather(1, place_SC)
+        candidates = [
+            list(zip(*columns, strict=True))
+            for columns in zip(score_SC.tolist(), parent_SC.tolist(), token_SC.tolist(), strict=True)
+        ]
+        kept = [s for s, sample in enumerate(running) if sample.grow(candidates[s], search)]
+        if not kept:
+            return [sample.complete[0][1] for sample in samples]
+        # A row comes from its parent's; what the encoder said is the same for all rows of a sample.
+        rows = [s * width + parent for s in kept for parent in running[s].parents]
+        reader.select(rows, same_samples=width > 1 and len(kept) == len(running))
+        running, width = [running[s] for s in kept], search.num_beams
+        logits_RK = reader([answer[-1] for sample in running for answer in sample.answers])
+
+
+class _Reader:
+    """Feeds each row its next token, and knows how to drop, copy and reorder rows."""
+
+    def __init__(self, model: "VisionLanguageModel", prompts: Prompts) -> None:
+        self.model, self.cache, self.mask, self.encoded = model, prompts.cache, prompts.mask, prompts.encoded
+
+    def __call__(self, tokens: Sequence[int]) -> torch.Tensor:
+        """(R,) tokens to (R, K) logits of the next."""
+        fed = torch.tensor(tokens, device=self.mask.device)[:, None]
+        inputs: dict[str, Any] = {"past_key_values": self.cache, "use_cache": True}
+        if self.encoded is None:
+            self.mask = torch.cat([self.mask, torch.ones_like(fed)], 1)
+            inputs |= {"input_ids": fed, "attention_mask": self.mask}
+            inputs |= self.model.positions(self.mask, last=1)
+        else:
+            inputs |= {
+                "decoder_input_ids": fed,
+                "attention_mask": self.mask,
+                "encoder_outputs": (self.encoded,),
+            }
+        output = self.model.lm(**inputs)
+        return output.logits[:, -1].float()
+
+    def select(self, rows: Sequence[int], *, same_samples: bool = False) -> None:
+        """Go on with these rows, some perhaps twice; `same_samples`: each stays among its sample's rows."""
+        chosen = torch.tensor(rows, device=self.mask.device)
+        own = getattr(self.cache, "self_attention_cache", self.cache)
+        if same_samples:
+            if rows != list(range(len(rows))):
+                own.batch_select_indices(chosen)
+            return
+        self.cache.batch_select_indices(chosen)
+        self.mask = self.mask[chosen]
+        self.encoded = None if self.encoded is None else self.encoded[chosen]
+
+    def seen(self, answers: Sequence[Sequence[int]]) -> torch.Tensor:
+        """(R, A) tokens that repetition is measured against; an encoder-decoder's start is one of them."""
+        start = [] if self.encoded is None else [self.model.decoder_start]
+        return torch.tensor([[*start, *answer] for answer in answers], device=self.mask.device).long()
+
+
+def _discourage(
+    logits_RK: torch.Tensor, seen_RA: torch.Tensor, penalty: float, normaliser_R1: torch.Tensor | float = 0.0
+) -> None:
+    """Make seen tokens less likely, in place (Keskar et al., 2019, section 4.1): of beams log-probabilities
+    are scaled, in greedy search logits.
+    """
+    if seen_RA.shape[1]:
+        value_RA = logits_RK.gather(1, seen_RA) - normaliser_R1
+        value_RA = torch.where(value_RA < 0, value_RA * penalty, value_RA / penalty)
+        logits_RK.scatter_(1, seen_RA, value_RA + normaliser_R1)
+
+
+def _best(values_RK: torch.Tensor, count: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """The `count` highest values of each row, best first, and their places.
+
+    They lie in the `count` blocks with the highest maxima, so one pass over a large vocabulary is enough.
+    """
+    size = values_RK.shape[1]
+    num_blocks = size // BLOCK
+    if num_blocks <= 2 * count:
+        return values_RK.topk(min(count, size))
+    blocks_RNB = values_RK[:, : num_blocks * BLOCK].unflatten(1, (num_blocks, BLOCK))
+    block_RC = blocks_RNB.amax(-1).topk(count).indices
+    inside_RCB = blocks_RNB.gather(1, block_RC[..., None].expand(-1, -1, BLOCK))
+    places_RCB = block_RC[..., None] * BLOCK + torch.arange(BLOCK, device=values_RK.device)
+    # The last tokens may not fill a block.
+    rest = torch.arange(num_blocks * BLOCK, size, device=values_RK.device).expand(len(values_RK), -1)
+    values = torch.cat([inside_RCB.flatten(1), values_RK[:, num_blocks * BLOCK :]], 1)
+    places = torch.cat([places_RCB.flatten(1), rest], 1)
+    best, at = values.topk(count)
+    return best, places.gather(1, at)
