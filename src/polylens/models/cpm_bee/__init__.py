@@ -1,0 +1,1 @@
+"""CPM-Bee: a bilingual language model that reads dictionaries and fills in their `<ans>`."""
