@@ -180,7 +180,7 @@ class Data(Section):
     languages: list[str] | None = None
     tasks: list[str] | None = None
     split: str | Share | None = None
-    options: dict[str, Any] = {}
+    options: dict[str, Any] = Field(default_factory=dict)
     mix: list[Part] | None = Field(None, min_length=1)
     shards: Path | None = None
     unreadable: Literal["error", "skip"] = "error"

@@ -13,13 +13,13 @@ from typing import Any
 
 from polylens.data.images import FilePicture, StoredPicture
 from polylens.data.prompts import caption_prompt
+from polylens.data.rows import check_text, json_lines
 from polylens.data.sample import Picture, Sample, Turn
 from polylens.errors import UserError
 from polylens.files import find_file
 from polylens.languages import language
 
 FILE_NAME = "captions.jsonl"
-BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
 def read_captions(
@@ -114,36 +114,7 @@ def _rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         raise UserError(
             f"There is no {FILE_NAME} in '{path.parent}': write one, or give the folder that holds it."
         )
-    data = path.read_bytes().removeprefix(BYTE_ORDER_MARK)
-    # Only \n ends a line: str.splitlines would also break at U+2028 and others that captions may hold.
-    for number, line in enumerate(data.split(b"\n"), start=1):
-        if not line.strip():
-            continue
-        where = f"{path}, line {number}"
-        try:
-            row = json.loads(line.decode("utf-8"), object_pairs_hook=_without_repeats)
-        except UnicodeDecodeError as error:
-            raise UserError(
-                f"{where}: not UTF-8 ({error.reason} at byte {error.start}): save as UTF-8."
-            ) from error
-        except json.JSONDecodeError as error:
-            raise UserError(f"{where}: not valid JSON ({error.msg} at character {error.pos}).") from error
-        except RecursionError as error:
-            raise UserError(f"{where}: too deeply nested.") from error
-        except ValueError as error:
-            raise UserError(f"{where}: {error}.") from error
-        if not isinstance(row, dict):
-            raise UserError(f'{where}: not a JSON object: write {{"image": ..., "captions": ...}}.')
-        yield number, row
-
-
-def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    row = dict(pairs)
-    if len(row) < len(pairs):
-        names = [name for name, _ in pairs]
-        repeated = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"the field '{repeated}' is there twice")
-    return row
+    yield from json_lines(path)
 
 
 def _picture(row: dict[str, Any], folder: Path, where: str) -> FilePicture:
@@ -183,11 +154,4 @@ def _captions(row: dict[str, Any], where: str) -> dict[str, list[str]]:
 def _check_caption(text: Any, where: str) -> None:
     if not isinstance(text, str):
         raise UserError(f"{where} is {json.dumps(text)[:40]}: write a text in quotes.")
-    if not text.strip():
-        raise UserError(f"{where} is empty: write it or take it out.")
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError as error:
-        raise UserError(
-            f"{where} holds half a surrogate pair at character {error.start}: write it anew."
-        ) from error
+    check_text(text, where)

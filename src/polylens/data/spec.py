@@ -92,7 +92,7 @@ class Part(Section):
     split: str | None = None
     languages: list[str] | None = None
     tasks: list[str] | None = None
-    options: dict[str, Any] = {}
+    options: dict[str, Any] = Field(default_factory=dict)
     build: Build | None = None
     limit: int | None = Field(None, ge=1)
     weight: float | None = Field(None, gt=0)
