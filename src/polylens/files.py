@@ -5,6 +5,7 @@ import os
 import secrets
 import tempfile
 import unicodedata
+from collections.abc import Collection
 from pathlib import Path
 from typing import Literal
 
@@ -68,11 +69,11 @@ def sha256_file(path: str | Path) -> str:
     return digest.hexdigest()
 
 
-def sha256_folder(path: str | Path) -> str:
+def sha256_folder(path: str | Path, weights: Collection[str] | None = None) -> str:
     """SHA-256 of a model folder's content: names and bytes of its weights, JSON and vocabulary files.
 
-    The order on disk, times, hidden files and notes (`*.md`) do not matter. Raises `UserError` for a folder
-    without any weights.
+    With `weights`, of its weights only these files. The order on disk, times, hidden files and notes
+    (`*.md`) do not matter. Raises `UserError` for a folder without any weights.
     """
     folder = Path(path)
     if not folder.is_dir():
@@ -81,6 +82,12 @@ def sha256_folder(path: str | Path) -> str:
     files = {name: file for name, file in files.items() if "/." not in f"/{name}" and file.suffix != ".md"}
     if not any(file.suffix in WEIGHT_SUFFIXES for file in files.values()):
         raise UserError(f"'{folder}' holds no weights ({', '.join(WEIGHT_SUFFIXES)}): is it a model folder?")
+    if weights is not None:
+        files = {
+            name: file
+            for name, file in files.items()
+            if file.suffix not in WEIGHT_SUFFIXES or name in weights
+        }
     digest = hashlib.sha256()
     for name in sorted(files):
         digest.update(f"{sha256_file(files[name])}  {name}\n".encode())

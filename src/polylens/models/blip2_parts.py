@@ -4,7 +4,6 @@ Any `Blip2ForConditionalGeneration` folder will do: `.bin` or `.safetensors`, in
 saved by transformers 4.27 or later, with or without an image token.
 """
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -22,20 +21,9 @@ from transformers import (
 )
 
 from polylens.errors import UserError
+from polylens.models.blip2_files import holding, weight_files
+from polylens.models.precision import Quantization, loading_settings
 from polylens.models.resamplers import QFormer
-
-MODEL_TYPE = "blip-2"
-INDEXED = ("model.safetensors", "pytorch_model.bin")
-
-
-def is_blip2(folder: Path) -> bool:
-    """Whether the folder's config says that it is a BLIP-2 model."""
-    try:
-        return (
-            json.loads((folder / "config.json").read_text(encoding="utf-8")).get("model_type") == MODEL_TYPE
-        )
-    except (OSError, ValueError, AttributeError):
-        return False
 
 
 def read_config(folder: Path) -> Blip2Config:
@@ -76,20 +64,29 @@ def read_projector(folder: Path, dtype: torch.dtype = torch.float32) -> torch.nn
     return projector
 
 
-def read_language_model(folder: Path, dtype: torch.dtype = torch.float32) -> PreTrainedModel:
+def read_language_model(
+    folder: Path, dtype: torch.dtype = torch.float32, quantization: Quantization | None = None
+) -> PreTrainedModel:
     """The language model, its head as in the folder: apart from the embeddings if it differs from them."""
     config = read_config(folder).text_config
     table = (
         MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING if config.is_encoder_decoder else MODEL_FOR_CAUSAL_LM_MAPPING
     )
-    return _filled(table[type(config)], config, read_tensors(folder, "language_model."), folder, dtype)
+    tensors = read_tensors(folder, "language_model.")
+    return _filled(table[type(config)], config, tensors, folder, dtype, quantization)
 
 
 def _filled(
-    kind: Any, config: Any, tensors: Mapping[str, torch.Tensor], folder: Path, dtype: torch.dtype
+    kind: Any,
+    config: Any,
+    tensors: Mapping[str, torch.Tensor],
+    folder: Path,
+    dtype: torch.dtype,
+    quantization: Quantization | None = None,
 ) -> Any:
+    settings = loading_settings(dtype, quantization)
     model, report = kind.from_pretrained(
-        None, config=config, state_dict=dict(tensors), dtype=dtype, output_loading_info=True
+        None, config=config, state_dict=dict(tensors), output_loading_info=True, **settings
     )
     lacking = sorted(report["missing_keys"]) + [key for key, *_ in sorted(report["mismatched_keys"])]
     if lacking:
@@ -102,9 +99,7 @@ def _filled(
 def read_tensors(folder: Path, prefix: str) -> dict[str, torch.Tensor]:
     """All tensors whose names begin with `prefix`, under the rest of their names. Raises `UserError`."""
     tensors: dict[str, torch.Tensor] = {}
-    for file, names in _files(folder).items():
-        if names is not None and not any(name.startswith(prefix) for name in names):
-            continue
+    for file in holding(weight_files(folder), (prefix,)):
         path = folder / file
         try:
             if path.suffix == ".safetensors":
@@ -119,17 +114,3 @@ def read_tensors(folder: Path, prefix: str) -> dict[str, torch.Tensor]:
             ) from error
         tensors |= {name.removeprefix(prefix): t for name, t in found.items() if name.startswith(prefix)}
     return tensors
-
-
-def _files(folder: Path) -> dict[str, list[str] | None]:
-    """The folder's weight files, and the names of the tensors in each where an index says."""
-    for name in INDEXED:
-        index = folder / f"{name}.index.json"
-        if index.is_file():
-            files: dict[str, list[str] | None] = {}
-            for tensor, file in json.loads(index.read_text(encoding="utf-8"))["weight_map"].items():
-                files.setdefault(file, []).append(tensor)  # type: ignore[union-attr]
-            return files
-        if (folder / name).is_file():
-            return {name: None}
-    raise UserError(f"'{folder}' has no weights: neither {' nor '.join(INDEXED)}, nor an index of shards.")

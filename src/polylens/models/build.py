@@ -13,9 +13,11 @@ from transformers import (
 
 from polylens.data.images import ImageProcessor
 from polylens.errors import UserError
-from polylens.models.blip2_parts import is_blip2, read_language_model, read_qformer
+from polylens.models.blip2_files import is_blip2
+from polylens.models.blip2_parts import read_language_model, read_projector, read_qformer
 from polylens.models.card import MANIFEST, card_languages
-from polylens.models.manifest import read_checkpoint_qformer
+from polylens.models.manifest import read_checkpoint_projector, read_checkpoint_qformer
+from polylens.models.precision import Quantization, loading_settings
 from polylens.models.registry import resolve_model
 from polylens.models.resamplers import QFormer, Resampler, new_resampler
 from polylens.models.vision import VisionTower, load_vision
@@ -59,8 +61,10 @@ def build_model(config: ModelConfig, dtype: torch.dtype = torch.float32) -> Visi
     """
     config = config.model_copy(deep=True)
     vision = load_vision(config.vision, dtype)
-    processor = ImageProcessor.from_folder(resolve_model(str(config.vision.path)))
-    language_model, tokenizer = load_language_model(config.language_model.path, dtype)
+    processor = ImageProcessor.from_folder(resolve_model(str(config.vision.path), part="vision"))
+    language_model, tokenizer = load_language_model(
+        config.language_model.path, dtype, config.language_model.quantization
+    )
     resampler = None
     if config.resampler.path is not None:
         resampler = _taken_qformer(config.resampler.path, dtype)
@@ -72,14 +76,20 @@ def build_model(config: ModelConfig, dtype: torch.dtype = torch.float32) -> Visi
             )
         config.resampler = config.resampler.model_copy(update={"num_tokens": resampler.num_tokens})
     if config.language_model.languages is None:
-        config.language_model.languages = card_languages(resolve_model(str(config.language_model.path)))
-    model = compose(config, vision, language_model, tokenizer, processor, resampler).to(dtype)
+        config.language_model.languages = card_languages(
+            resolve_model(str(config.language_model.path), part="language_model")
+        )
+    model = compose(config, vision, language_model, tokenizer, processor, resampler)
+    if config.projector.path is not None:
+        _keep_projector(model.projector, config.projector.path)
+    model.resampler.to(dtype)
+    model.projector.to(dtype)
     remember_parts(model)
     return model
 
 
 def _taken_qformer(path: str, dtype: torch.dtype) -> QFormer:
-    folder = resolve_model(path)
+    folder = resolve_model(path, part="resampler")
     if (folder / MANIFEST).is_file():
         return read_checkpoint_qformer(folder, dtype)
     if not is_blip2(folder):
@@ -90,13 +100,33 @@ def _taken_qformer(path: str, dtype: torch.dtype) -> QFormer:
     return read_qformer(folder, dtype)
 
 
+def _keep_projector(projector: nn.Module, path: str) -> None:
+    folder = resolve_model(path, part="projector")
+    if (folder / MANIFEST).is_file():
+        state = read_checkpoint_projector(folder)
+    elif is_blip2(folder):
+        state = read_projector(folder).state_dict()
+    else:
+        raise UserError(
+            f"projector.path '{path}' is neither a checkpoint nor a BLIP-2 folder: leave it out for a new one."
+        )
+    found = {name: tuple(tensor.shape) for name, tensor in state.items()}
+    wanted = {name: tuple(tensor.shape) for name, tensor in projector.state_dict().items()}
+    if found != wanted:
+        raise UserError(
+            f"The projection of '{path}' is {found or 'none'}, and this model's must be {wanted or 'none'}: "
+            "it fits only the language model it was trained for; leave projector.path out for a new one."
+        )
+    projector.load_state_dict(state)
+
+
 def new_projector(config: ModelConfig, width: int, lm_width: int) -> nn.Module:
     """From the resampler's width to the language model's; the MLP's tokens are as wide already."""
     return nn.Identity() if config.resampler.kind == "mlp" else nn.Linear(width, lm_width)
 
 
 def load_language_model(
-    path: str | None, dtype: torch.dtype = torch.float32
+    path: str | None, dtype: torch.dtype = torch.float32, quantization: Quantization | None = None
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """The language model and tokenizer of a folder, packaged name or hub id.
 
@@ -107,15 +137,16 @@ def load_language_model(
         raise UserError(
             "The language model has no path: set language_model.path to a folder, a name or a hub id."
         )
-    source = resolve_model(path)
+    source = resolve_model(path, part="language_model")
+    settings = loading_settings(dtype, quantization)
     try:
         tokenizer = AutoTokenizer.from_pretrained(source)
         if is_blip2(source):
-            model = read_language_model(source, dtype)
+            model = read_language_model(source, dtype, quantization)
         else:
             config = AutoConfig.from_pretrained(source)
             kind = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
-            model = kind.from_pretrained(source, dtype=dtype)
+            model = kind.from_pretrained(source, **settings)
     except (OSError, ValueError, TypeError) as error:
         raise UserError(f"No language model can be loaded from '{path}': {error}") from error
     if tokenizer.eos_token_id is None:

@@ -1,10 +1,12 @@
 """Checkpoint folders: what was trained, and by path and content hash the frozen parts that it stands on.
 
-polylens.json              config, parts, provenance model.safetensors          resampler, projector, and
-every tensor of a part that differs from the part's folder adapter/                   LoRA, as PEFT saves it
-(only with LoRA) tokenizer/                 the tokenizer preprocessor_config.json   how pictures are
-prepared vision/, language_model/   parts without a folder of their own, or all parts of a standalone
-checkpoint
+polylens.json              config, parts, provenance
+model.safetensors          resampler, projector, and every tensor of a part that differs from the
+                           part's folder
+adapter/                   LoRA, as PEFT saves it (only with LoRA)
+tokenizer/                 the tokenizer
+preprocessor_config.json   how pictures are prepared
+vision/, language_model/   parts without a folder of their own, or all parts of a standalone checkpoint
 """
 
 import json
@@ -26,10 +28,11 @@ from polylens.data.images import ImageProcessor
 from polylens.errors import UserError
 from polylens.files import make_writable_folder, sha256_folder, write_atomic
 from polylens.models.blip2 import load_blip2
-from polylens.models.blip2_parts import is_blip2
+from polylens.models.blip2_files import PREFIXES, Part, holding, is_blip2, weight_files
 from polylens.models.build import compose, fingerprint, load_language_model, part_state, remember_parts
 from polylens.models.card import MANIFEST
 from polylens.models.manifest import FORMAT, WEIGHTS, read_manifest
+from polylens.models.precision import Quantization, is_quantized
 from polylens.models.registry import packaged_models, resolve_model
 from polylens.models.resamplers import QFormer
 from polylens.models.vision import load_vision
@@ -37,7 +40,7 @@ from polylens.models.vlm import VisionLanguageModel
 
 ADAPTER = "adapter"
 TOKENIZER = "tokenizer"
-PARTS = ("vision", "language_model")
+PARTS: tuple[Part, ...] = ("vision", "language_model")
 
 
 def save_model(
@@ -75,7 +78,7 @@ def _write(
 ) -> None:
     config = model.config.model_dump()
     # Wherever the resampler was taken from, this checkpoint has it now.
-    config["resampler"]["path"] = None
+    config["resampler"]["path"] = config["projector"]["path"] = None
     parts: dict[str, dict[str, str]] = {}
     tensors = {
         f"{part}.{name}": tensor
@@ -84,15 +87,21 @@ def _write(
     }
     for part in PARTS:
         state = part_state(model, part)
-        source = None if config[part]["path"] is None or standalone else resolve_model(config[part]["path"])
+        source = None
+        if config[part]["path"] is not None and not standalone:
+            source = resolve_model(config[part]["path"], part=part)
         if source is None or source.resolve().is_relative_to(folder.resolve()):
             inner = model.vision.model if part == "vision" else model.lm
+            if is_quantized(inner):
+                raise UserError(
+                    "A language model in 8 or 4 bits is not written again: load it in bfloat16, then save."
+                )
             inner.save_pretrained(new / part, state_dict=state)
             (model.processor.save if part == "vision" else model.tokenizer.save_pretrained)(new / part)
             parts[part] = {"path": part, "sha256": sha256_folder(new / part)}
         else:
             reference = _reference(config[part]["path"], source, folder)
-            parts[part] = {"path": reference, "sha256": sha256_folder(source)}
+            parts[part] = {"path": reference, "sha256": sha256_part(source, part)}
             tensors |= {
                 f"{part}.{name}": tensor
                 for name, tensor in state.items()
@@ -155,16 +164,26 @@ def _swap(new: Path, folder: Path) -> None:
         shutil.rmtree(old, ignore_errors=True)
 
 
-def load_model(name_or_path: str | Path, dtype: torch.dtype = torch.float32) -> VisionLanguageModel:
+def sha256_part(folder: Path, part: Part) -> str:
+    """SHA-256 of a part's folder; of a BLIP-2 folder only the weight files that hold the part count."""
+    if is_blip2(folder):
+        return sha256_folder(folder, holding(weight_files(folder), PREFIXES[part]))
+    return sha256_folder(folder)
+
+
+def load_model(
+    name_or_path: str | Path, dtype: torch.dtype = torch.float32, quantization: Quantization | None = None
+) -> VisionLanguageModel:
     """The model of a checkpoint folder, a packaged name, a hub id, or a BLIP-2 folder, ready to be used.
 
+    With `quantization` its language model is held in 8 or 4 bits, and `dtype` should be bfloat16.
     Raises `UserError` that names the part or tensor which is missing, or whose content is not what the
     checkpoint was trained on.
     """
     folder = resolve_model(name_or_path)
     if not (folder / MANIFEST).is_file():
         if is_blip2(folder):
-            return load_blip2(folder, dtype).eval()
+            return load_blip2(folder, dtype, quantization).eval()
         raise UserError(
             f"'{name_or_path}' has no {MANIFEST}: it is neither a checkpoint nor a BLIP-2 folder."
         )
@@ -173,7 +192,8 @@ def load_model(name_or_path: str | Path, dtype: torch.dtype = torch.float32) -> 
         path = _find_part(folder, part, manifest["parts"][part], str(name_or_path))
         setattr(config, part, getattr(config, part).model_copy(update={"path": path}))
     vision = load_vision(config.vision, dtype)
-    language_model, tokenizer = load_language_model(config.language_model.path, dtype)
+    config.language_model.quantization = quantization
+    language_model, tokenizer = load_language_model(config.language_model.path, dtype, quantization)
     if (folder / TOKENIZER).is_dir():
         tokenizer = AutoTokenizer.from_pretrained(folder / TOKENIZER)
     sizes = manifest.get("qformer")
@@ -197,16 +217,16 @@ def read_provenance(folder: str | Path) -> dict[str, Any]:
     return read_manifest(Path(folder))[0]["provenance"]
 
 
-def _find_part(folder: Path, part: str, entry: dict[str, str], name: str) -> str:
+def _find_part(folder: Path, part: Part, entry: dict[str, str], name: str) -> str:
     """The part's path for this session: checked, and under a packaged model by that model's name."""
     try:
-        source = resolve_model(entry["path"], relative_to=folder)
+        source = resolve_model(entry["path"], relative_to=folder, part=part)
     except UserError as error:
         raise UserError(
             f"The {part} part of '{name}' is missing: {entry['path']} (sha256 {entry['sha256'][:12]}...) is "
             "neither beside the checkpoint nor elsewhere; put it there."
         ) from error
-    found = sha256_folder(source)
+    found = sha256_part(source, part)
     if found != entry["sha256"]:
         raise UserError(
             f"The {part} part of '{name}', {source}, is not the one that the checkpoint was made with: "

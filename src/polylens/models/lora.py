@@ -8,6 +8,7 @@ from torch import nn
 from transformers.pytorch_utils import Conv1D
 
 from polylens.errors import UserError
+from polylens.models.precision import is_quantized
 
 if TYPE_CHECKING:
     from polylens.models.vlm import VisionLanguageModel
@@ -54,6 +55,13 @@ def apply_lora(
 
 
 def merge_lora(model: "VisionLanguageModel") -> None:
-    """Add the adapters into the weights that they stand beside, and drop them; no adapters, no change."""
+    """Add the adapters into the weights that they stand beside, and drop them; no adapters, no change.
+
+    Raises `UserError` for weights in 8 or 4 bits, which would lose what the adapters learnt.
+    """
     if isinstance(model.language_model, PeftModel):
+        if is_quantized(model.language_model):
+            raise UserError(
+                "Adapters cannot be merged into weights of 8 or 4 bits: load the model in bfloat16."
+            )
         model.language_model = model.language_model.merge_and_unload()

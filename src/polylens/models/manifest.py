@@ -36,6 +36,11 @@ def read_manifest(folder: Path) -> tuple[dict[str, Any], ModelConfig]:
         ) from error
 
 
+def read_checkpoint_projector(folder: Path) -> dict[str, torch.Tensor]:
+    """The tensors of a checkpoint's projector (none if its resampler needs none)."""
+    return _read_own(folder, "projector.")
+
+
 def read_checkpoint_qformer(folder: Path, dtype: torch.dtype) -> QFormer:
     """The Q-Former of a checkpoint, without its other parts, which need not be there."""
     manifest, _ = read_manifest(folder)
@@ -43,7 +48,11 @@ def read_checkpoint_qformer(folder: Path, dtype: torch.dtype) -> QFormer:
     if sizes is None:
         raise UserError(f"'{folder}' has a resampler of another kind: only a Q-Former can be taken over.")
     qformer = QFormer(Blip2QFormerConfig(**sizes["config"]), sizes["num_tokens"])
-    with safe_open(folder / WEIGHTS, framework="pt") as file:
-        own = [name for name in file.keys() if name.startswith("resampler.")]  # noqa: SIM118 (no iterator)
-        qformer.load_state_dict({name.removeprefix("resampler."): file.get_tensor(name) for name in own})
+    qformer.load_state_dict(_read_own(folder, "resampler."))
     return qformer.to(dtype)
+
+
+def _read_own(folder: Path, prefix: str) -> dict[str, torch.Tensor]:
+    with safe_open(folder / WEIGHTS, framework="pt") as file:
+        own = [name for name in file.keys() if name.startswith(prefix)]  # noqa: SIM118 (no iterator)
+        return {name.removeprefix(prefix): file.get_tensor(name) for name in own}

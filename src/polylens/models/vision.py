@@ -12,7 +12,8 @@ from torch import nn
 from transformers import AutoConfig, AutoModel, PreTrainedModel
 
 from polylens.errors import UserError
-from polylens.models.blip2_parts import is_blip2, read_vision
+from polylens.models.blip2_files import is_blip2
+from polylens.models.blip2_parts import read_vision
 from polylens.models.registry import resolve_model
 
 
@@ -84,7 +85,7 @@ def load_vision(config: VisionConfig, dtype: torch.dtype = torch.float32) -> Vis
         raise UserError(
             "The vision part has no path: set vision.path to a model folder, a packaged name or a hub id."
         )
-    source = resolve_model(config.path)
+    source = resolve_model(config.path, part="vision")
     if is_blip2(source):
         return VisionTower(read_vision(source, dtype), config.layer, config.class_token)
     try:

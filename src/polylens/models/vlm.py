@@ -21,6 +21,7 @@ from polylens.data.sample import Picture, Sample
 from polylens.errors import UserError
 from polylens.models.choosing import choose_candidates
 from polylens.models.generation import generate_answers
+from polylens.models.precision import Quantization
 from polylens.models.resamplers import Resampler, ResamplerConfig
 from polylens.models.scoring import score_candidates
 from polylens.models.vision import VisionConfig, VisionTower
@@ -33,12 +34,22 @@ class LanguageModelConfig(BaseModel):
     """Where the language model and its tokenizer come from: a folder, a packaged name or a hub id.
 
     `languages` are the codes it knows; None takes those that its model card names, if it has one.
+    `quantization` holds its linear layers in 8 or 4 bits, frozen or under LoRA; it needs a GPU to be fast.
     """
 
     model_config = ConfigDict(extra="forbid")
 
     path: str | None = None
     languages: list[str] | None = None
+    quantization: Quantization | None = None
+
+
+class ProjectorConfig(BaseModel):
+    """The BLIP-2 folder or checkpoint (`path`) whose projection to keep; without it a fresh one."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    path: str | None = None
 
 
 class ModelConfig(BaseModel):
@@ -51,6 +62,7 @@ class ModelConfig(BaseModel):
 
     vision: VisionConfig = Field(default_factory=VisionConfig)
     resampler: ResamplerConfig = Field(default_factory=ResamplerConfig)
+    projector: ProjectorConfig = Field(default_factory=ProjectorConfig)
     language_model: LanguageModelConfig = Field(default_factory=LanguageModelConfig)
     layout: Layout = Field(default_factory=Layout)
     visual_words: bool = False

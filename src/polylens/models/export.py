@@ -1,0 +1,96 @@
+"""What the exports to formats of others share: an image token, adapters merged, and a folder that is whole."""
+
+import copy
+import os
+import secrets
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import PreTrainedTokenizerBase
+
+from polylens.errors import UserError
+from polylens.files import make_writable_folder
+from polylens.models.build import part_state
+from polylens.models.precision import is_quantized
+from polylens.models.vlm import VisionLanguageModel
+
+IMAGE_TOKEN = "<image>"
+
+
+@dataclass(frozen=True)
+class TextSide:
+    """A language model with a token for pictures: its tokenizer, that token's id, its weights and config."""
+
+    tokenizer: PreTrainedTokenizerBase
+    image_token: int
+    state: dict[str, torch.Tensor]
+    config: dict[str, Any]
+
+
+def text_side(model: VisionLanguageModel) -> TextSide:
+    """The model's language side with an image token.
+
+    Where the embeddings have no spare row for it, a row is added: the mean of the others, which no answer
+    prefers. Raises `UserError` for adapters that are not merged, for weights in 8 or 4 bits, and for visual
+    words.
+    """
+    if model.config.visual_words:
+        raise UserError(
+            "Other formats have no visual words (model.visual_words): only models trained without can be exported."
+        )
+    if model.lm is not model.language_model:
+        raise UserError("The model carries LoRA adapters: merge them (merge_lora) before exporting.")
+    if is_quantized(model.lm):
+        raise UserError("A model in 8 or 4 bits cannot be exported: load it in bfloat16 or float32.")
+    tokenizer = copy.deepcopy(model.tokenizer)
+    tokenizer.add_tokens([IMAGE_TOKEN], special_tokens=True)
+    image_token = tokenizer.convert_tokens_to_ids(IMAGE_TOKEN)
+    state = part_state(model, "language_model")
+    config = model.lm.config.to_dict()
+    if image_token >= model.lm.get_input_embeddings().weight.shape[0]:
+        state = _with_rows(model, state, image_token + 1)
+        config["vocab_size"] = image_token + 1
+    return TextSide(tokenizer, image_token, state, config)
+
+
+def _with_rows(
+    model: VisionLanguageModel, state: dict[str, torch.Tensor], wanted: int
+) -> dict[str, torch.Tensor]:
+    """The language model's state with the embeddings and the head filled up to `wanted` rows."""
+    modules = (model.lm.get_input_embeddings(), model.lm.get_output_embeddings())
+    grown = {}
+    for tensor in (t.detach() for module in modules for t in module.parameters()):
+        mean = tensor.float().mean(0, keepdim=True).to(tensor.dtype)
+        grown[tensor.data_ptr()] = torch.cat([tensor, mean.expand(wanted - len(tensor), *tensor.shape[1:])])
+    return {name: grown.get(tensor.data_ptr(), tensor) for name, tensor in state.items()}
+
+
+def special_ids(model: VisionLanguageModel) -> dict[str, Any]:
+    """The ids that generation begins and ends with."""
+    own = model.lm.generation_config
+    names = ("bos_token_id", "eos_token_id", "pad_token_id", "decoder_start_token_id")
+    return {name: getattr(own, name) for name in names if getattr(own, name, None) is not None}
+
+
+def write_whole(folder: str | Path, write: Callable[[Path], None]) -> None:
+    """Have `write` fill a new folder, which gets its name when all is there.
+
+    Raises `UserError` when the folder exists and holds something, or cannot be written.
+    """
+    folder = Path(folder)
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise UserError(f"'{folder}' exists and is not empty: choose another folder.")
+    make_writable_folder(folder.parent)
+    new = folder.parent / f".{folder.name}.{secrets.token_hex(4)}.tmp"
+    try:
+        new.mkdir()
+        write(new)
+        os.replace(new, folder)
+    except OSError as error:
+        raise UserError(f"'{folder}' cannot be written: {error}.") from error
+    finally:
+        shutil.rmtree(new, ignore_errors=True)

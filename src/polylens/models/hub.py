@@ -1,0 +1,100 @@
+"""Models on the hub: what is fetched, and one sentence for whatever keeps it from being fetched.
+
+Files land in the cache that all of Hugging Face's libraries share (HF_HOME); a download that was cut off
+goes on where it stopped. HF_ENDPOINT names another server, HF_HUB_OFFLINE=1 forbids the network.
+"""
+
+from fnmatch import fnmatch
+from pathlib import Path, PurePosixPath
+
+from huggingface_hub import constants, get_cached_repo_tree, snapshot_download
+from huggingface_hub.errors import (
+    CachedRepoTreeNotFoundError,
+    GatedRepoError,
+    HFValidationError,
+    IncompleteSnapshotError,
+    LocalEntryNotFoundError,
+    RepositoryNotFoundError,
+)
+
+from polylens.errors import UserError
+from polylens.models.blip2_files import PREFIXES, Part, holding, is_blip2, read_index
+
+OTHER_FORMATS = [
+    "*.h5",
+    "*.msgpack",
+    "*.onnx",
+    "*.ot",
+    "*.gguf",
+    "*.tflite",
+    "onnx/*",
+    "openvino/*",
+    "coreml/*",
+]
+PICKLED = ["*.bin", "*.pt", "*.pth", "*.ckpt"]
+WEIGHTS = ["*.safetensors", *PICKLED]
+
+
+def download(hub_id: str, part: Part | None = None, weights: bool = True) -> Path:
+    """The folder of the model `hub_id`, downloaded once.
+
+    Of weights in two formats only the safetensors come; of a BLIP-2 model with `part` only the shards that
+    hold it; with `weights` false none. Raises `UserError` with the reason when something is not to be had.
+    """
+    try:
+        folder = Path(snapshot_download(hub_id, ignore_patterns=[*OTHER_FORMATS, *WEIGHTS]))
+        files = _weights(hub_id, folder, part) if weights else []
+        if files:
+            # By its commit, so that both downloads are of one state of the repository.
+            snapshot_download(hub_id, revision=folder.name, allow_patterns=files)
+        return folder
+    except CachedRepoTreeNotFoundError:  # cached by an older library: what is there must do
+        return folder
+    except (OSError, ValueError) as error:
+        raise UserError(_sentence(hub_id, error)) from error
+
+
+def _weights(hub_id: str, folder: Path, part: Part | None) -> list[str]:
+    tree = [file.path for file in get_cached_repo_tree(hub_id, revision=folder.name)]
+    files = [path for path in tree if _matches(path, WEIGHTS) and not _matches(path, OTHER_FORMATS)]
+    safe = {PurePosixPath(path).parent for path in files if path.endswith(".safetensors")}
+    files = [p for p in files if not (PurePosixPath(p).parent in safe and _matches(p, PICKLED))]
+    if part and is_blip2(folder):
+        kind = "model.safetensors" if PurePosixPath() in safe else "pytorch_model.bin"
+        index = folder / f"{kind}.index.json"
+        if index.is_file():
+            wanted = holding(read_index(index), PREFIXES[part])
+            files = [path for path in files if path in wanted]
+    return files
+
+
+def _matches(path: str, patterns: list[str]) -> bool:
+    return any(fnmatch(path, pattern) for pattern in patterns)
+
+
+def _sentence(hub_id: str, error: Exception) -> str:
+    server = constants.ENDPOINT
+    offline = constants.HF_HUB_OFFLINE
+    away = "HF_HUB_OFFLINE forbids the network" if offline else f"the hub ({server}) cannot be reached"
+    remedy = "unset it" if offline else "check the connection"
+    if isinstance(error, GatedRepoError):
+        return f"'{hub_id}' is gated: accept its terms on {server}/{hub_id}, then log in (hf auth login, or HF_TOKEN)."
+    if isinstance(error, RepositoryNotFoundError):
+        return (
+            f"No folder '{hub_id}' exists, and the hub ({server}) has no such model: check the spelling, or log "
+            "in if it is private (hf auth login, or HF_TOKEN)."
+        )
+    if isinstance(error, IncompleteSnapshotError):
+        return (
+            f"Only a part of '{hub_id}' has been downloaded, and {away}: {remedy} and run the same again, it "
+            "goes on where it stopped."
+        )
+    if isinstance(error, LocalEntryNotFoundError):
+        return (
+            f"No folder '{hub_id}' exists, it has not been downloaded before, and {away}: {remedy}, or give "
+            "the path of a copy."
+        )
+    if isinstance(error, HFValidationError):
+        return f"'{hub_id}' is neither a folder nor a hub id (owner/name): check the path."
+    reason = (str(error).strip() or repr(error)).splitlines()[0]
+    return f"'{hub_id}' cannot be downloaded ({reason}): run the same again, it goes on where it stopped."

@@ -1,0 +1,54 @@
+"""The precisions a model is loaded in: float32, bfloat16, or its language model in 8 or 4 bits.
+
+Of a quantized model the vision tower, resampler and projector stay in bfloat16, and so do the language
+model's embeddings, norms and output head; its other linear layers are bitsandbytes' (arXiv 2208.07339 for
+int8, arXiv 2305.14314 for nf4).
+"""
+
+from importlib.util import find_spec
+from typing import Any, Literal
+
+import torch
+from torch import nn
+from transformers import BitsAndBytesConfig
+
+from polylens.errors import UserError
+
+Quantization = Literal["int8", "nf4"]
+Precision = Literal["float32", "bfloat16", "int8", "nf4"]
+
+
+def split_precision(precision: Precision) -> tuple[torch.dtype, Quantization | None]:
+    """The type of the plain weights, and how the language model is quantized, if it is."""
+    if precision in ("int8", "nf4"):
+        return torch.bfloat16, precision
+    return getattr(torch, precision), None
+
+
+def check_device(precision: Precision) -> None:
+    """Raises `UserError` where a quantized model would have to run without a GPU, slower than a plain one."""
+    if precision in ("int8", "nf4") and not torch.cuda.is_available():
+        raise UserError(f"The precision {precision} needs a CUDA GPU, and there is none: use bfloat16.")
+
+
+def loading_settings(dtype: torch.dtype, quantization: Quantization | None) -> dict[str, Any]:
+    """What transformers' `from_pretrained` is given. Raises `UserError` without bitsandbytes."""
+    if quantization is None:
+        return {"dtype": dtype}
+    if find_spec("bitsandbytes") is None:
+        raise UserError(
+            f"{quantization} needs bitsandbytes, which is not installed: pip install 'polylens[quantization]', "
+            "or use bfloat16."
+        )
+    if quantization == "int8":
+        config = BitsAndBytesConfig(load_in_8bit=True)
+    else:
+        config = BitsAndBytesConfig(
+            load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=torch.bfloat16
+        )
+    return {"dtype": torch.bfloat16, "quantization_config": config}
+
+
+def is_quantized(model: nn.Module) -> bool:
+    """Whether weights of `model` are held in 8 or 4 bits."""
+    return any(type(module).__name__ in ("Linear8bitLt", "Linear4bit") for module in model.modules())
