@@ -5,13 +5,13 @@ results -> rows, columns -> page, table in the terminal, figures, CSV
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
 from polylens.errors import UserError
-from polylens.languages import language
+from polylens.languages import LANGUAGES, language
 
 PIVOT = "en"
 COUNTS = ("n", "n_ratio")
@@ -84,18 +84,24 @@ def _share(name: str, label: str, meaning: str, **more: Any) -> Metric:
     return Metric(name=name, label=label, meaning=meaning, scale=100, unit="%", high=1, **more)
 
 
-# In the order shown; the first one that is present is what bars and rankings are made of.
+# In the order shown; the first one that is present is what bars and rankings are made of. CIDEr-D stands before
+# exact match, which says little of whole sentences.
 METRICS = {
     metric.name: metric
     for metric in (
-        _share("exact_match", "Exact match", "answers that are the expected text, letter for letter"),
-        _share("accuracy", "Accuracy", "answers that are right"),
-        _share("vqa_accuracy", "VQA accuracy", "answers that people gave too, by the benchmark's own rule"),
         Metric(
             name="cider_d",
             label="CIDEr-D",
             meaning="agreement with people's captions, rare words counting more; times 100, as in papers",
             scale=100,
+        ),
+        _share("exact_match", "Exact match", "answers that are the expected text, letter for letter"),
+        _share("accuracy", "Accuracy", "answers that are right"),
+        _share("vqa_accuracy", "VQA accuracy", "answers that people gave too, by the benchmark's own rule"),
+        Metric(
+            name="judge_score",
+            label="Judge score",
+            meaning="the judge's grades of the answers over those of the references, times 100",
         ),
         Metric(
             name="cider",
@@ -139,6 +145,39 @@ METRICS = {
         _share(
             "language_identified", "Right language", "answers recognised as being in the language asked for"
         ),
+        _share(
+            "language_other",
+            "Other language",
+            "answers that are surely in another language than the one asked for",
+            higher_is_better=False,
+        ),
+        _share(
+            "judge_preferred",
+            "Preferred",
+            "answers that the judge grades above the reference, ties half",
+            chance=0.5,
+        ),
+        Metric(
+            name="reference_grade",
+            label="Grade of references",
+            meaning="the judge's mean grade of the reference answers, from 1 to 10",
+            digits=2,
+            high=10,
+        ),
+        Metric(
+            name="answer_grade",
+            label="Grade of answers",
+            meaning="the judge's mean grade of the answers, from 1 to 10",
+            digits=2,
+            high=10,
+        ),
+        Metric(
+            name="unparseable",
+            label="Unreadable",
+            meaning="replies of the judge that were no two grades; in no mean",
+            digits=0,
+            higher_is_better=False,
+        ),
     )
 }
 YARDSTICKS = {
@@ -159,6 +198,7 @@ CONTROLS = {
     ),
     "before_alignment": ("Before alignment", "the same model with an untrained link; should be near 0"),
 }
+BENCHMARKS = "benchmarks."
 BASELINES = {"native": "Native pairs", "mix": "Mix of languages"}
 HELD_OUT = "Held-out concepts"
 
@@ -247,8 +287,12 @@ def columns(results: Mapping[str, Any]) -> list[Column]:
 
 
 def comparison_columns(results: Mapping[str, Any]) -> list[Column]:
-    """The measures of baselines and of held-out concepts."""
+    """The measures of single benchmarks, of baselines and of held-out concepts."""
     runs = [
+        (f"{BENCHMARKS}{name}", one.get("title") or name, one.get("languages"))
+        for name, one in (results.get("benchmarks") or {}).items()
+    ]
+    runs += [
         (f"baselines.{name}", BASELINES.get(name, name), scores)
         for name, scores in (results.get("baselines") or {}).items()
     ]
@@ -259,6 +303,68 @@ def comparison_columns(results: Mapping[str, Any]) -> list[Column]:
 def main_column(results: Mapping[str, Any]) -> Column | None:
     """The measure that languages are ranked by: the first known one that is present."""
     return next(iter(_metric_columns(results.get("languages") or {})), None)
+
+
+def chief_columns(found: Sequence[Column]) -> list[Column]:
+    """The main measure of one run, and its choices where it has any."""
+    return [
+        column for place, column in enumerate(found) if not place or column.metric.name == "choice_accuracy"
+    ]
+
+
+def pretraining_points(results: Mapping[str, Any]) -> dict[str, tuple[float, float]]:
+    """{code: (percent of mC4, main measure)} of the languages whose share is known."""
+    main, points = main_column(results), {}
+    for code, value in main.values.items() if main else ():
+        share = language(code).mc4_share if code in LANGUAGES else None
+        if share:
+            points[code] = (share, value)
+    return points
+
+
+@dataclass(frozen=True, kw_only=True)
+class LanguageGroup:
+    """Languages with something in common, and the main measure over them, each language counting once."""
+
+    kind: str
+    name: str
+    codes: tuple[str, ...]
+    mean: float
+    best: tuple[str, float]
+    worst: tuple[str, float]
+
+
+def language_groups(results: Mapping[str, Any]) -> list[LanguageGroup]:
+    """The main measure by script and by language family, larger groups first; none for a single group."""
+    main = main_column(results)
+    if main is None:
+        return []
+    found: list[LanguageGroup] = []
+    table = [row for row in rows(results) if row.code in main.values]
+    names: dict[str, Callable[[Row], str]] = {
+        "Script": lambda row: row.script,
+        "Family": lambda row: row.family.split(" / ")[0] or UNKNOWN_SCRIPT,
+    }
+    for kind, name_of in names.items():
+        groups: dict[str, dict[str, float]] = {}
+        for row in table:
+            groups.setdefault(name_of(row), {})[row.code] = main.values[row.code]
+        if len(groups) < 2:
+            continue
+        ordered = sorted(groups.items(), key=lambda group: (-len(group[1]), group[0]))
+        for name, values in ordered:
+            ends = sorted(values.items(), key=lambda one: one[1], reverse=main.metric.higher_is_better)
+            found.append(
+                LanguageGroup(
+                    kind=kind,
+                    name=name,
+                    codes=tuple(values),
+                    mean=fmean(values.values()),
+                    best=ends[0],
+                    worst=ends[-1],
+                )
+            )
+    return found
 
 
 def controls(results: Mapping[str, Any]) -> list[tuple[str, str, float]]:

@@ -1,0 +1,288 @@
+"""LLaVA-QA90 with a judge: a text model reads what is in the picture, and grades the reference and the answer.
+
+    question, context, two answers -> judge, both orders -> grades 1-10 -> 100 x mean(answer) / mean(reference)
+
+The picture itself is not shown to the judge: people's captions and the boxes of its objects stand for it (Liu et al.,
+2023, Visual Instruction Tuning, section 5.1). Each pair is judged twice, with the order of the answers swapped.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import regex
+
+from polylens.data.rows import json_lines, read_json, text_field
+from polylens.errors import UserError
+from polylens.evaluation.bootstrap import Score, bootstrap
+from polylens.evaluation.judge_prompts import PROMPTS, Wording
+from polylens.evaluation.peers.chat import (
+    ChatClient,
+    Estimate,
+    Prices,
+    estimate,
+    map_concurrently,
+    text_tokens,
+)
+from polylens.files import make_writable_folder
+
+CACHE = "judgements.jsonl"
+LOWEST, HIGHEST = 1.0, 10.0
+MAX_TOKENS = 1024
+HAN = regex.compile(r"\p{Han}")
+NUMBER = regex.compile(r"(?<![\p{L}\d.,\-−])\d+(?:\.\d+)?(?!\d)")
+# What stands for the same digits and signs in Chinese text.
+HALF_WIDTH = str.maketrans("０１２３４５６７８９．／", "0123456789./")
+FILES = {
+    "questions": "qa90_questions*.jsonl",
+    "references": "qa90_gpt4_answer*.jsonl",
+    "contexts": "caps_boxes*.jsonl",
+}
+
+
+@dataclass(frozen=True)
+class Question:
+    """One question of the benchmark, with the reference answer and what the judge is told of the picture."""
+
+    id: str
+    category: str
+    text: str
+    reference: str
+    captions: tuple[str, ...]
+    boxes: tuple[tuple[str, tuple[float, ...]], ...]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the judge said of one question in one order; without `grades` its reply could not be read."""
+
+    question: Question
+    swapped: bool
+    reply: str
+    grades: tuple[float, float] | None
+
+    @property
+    def reference_and_answer(self) -> tuple[float, float] | None:
+        if self.grades is None:
+            return None
+        return (self.grades[1], self.grades[0]) if self.swapped else self.grades
+
+
+def read_questions(folder: str | Path) -> tuple[list[Question], str]:
+    """The questions of an official folder, in their order, and their language (en or zh).
+
+    Raises `UserError` for a file that is missing, not alone, or does not fit the others.
+    """
+    folder = Path(folder)
+    path = {name: _only(folder, pattern) for name, pattern in FILES.items()}
+    references = {}
+    for number, row in json_lines(path["references"]):
+        references[_id(row)] = text_field(row, "text", f"{path['references']}, line {number}")
+    contexts = {str(row.get("image")): row for _, row in json_lines(path["contexts"])}
+    questions: dict[str, Question] = {}
+    for number, row in json_lines(path["questions"]):
+        where, name, image = f"{path['questions']}, line {number}", _id(row), str(row.get("image"))
+        if name in questions:
+            raise UserError(f"{where}: the question {name} comes a second time.")
+        if name not in references or image not in contexts:
+            raise UserError(f"{where}: there is no reference or no context of question {name} beside it.")
+        context = contexts[image]
+        questions[name] = Question(
+            id=name,
+            category=text_field(row, "category", where),
+            text=text_field(row, "text", where),
+            reference=references[name],
+            captions=tuple(map(str, context.get("captions") or ())),
+            boxes=tuple((str(box["category"]), tuple(box["bbox"])) for box in context.get("instances") or ()),
+        )
+    if not questions:
+        raise UserError(f"'{path['questions']}' has no questions: get the file again.")
+    text = "".join(question.text for question in questions.values())
+    return list(questions.values()), "zh" if len(HAN.findall(text)) > len(text) / 4 else "en"
+
+
+def read_answers(path: str | Path, questions: Sequence[Question]) -> list[str]:
+    """A model's answers in the questions' order, from predictions.jsonl or rows of `question_id` and `text`.
+
+    Raises `UserError` when some are missing, naming the first five.
+    """
+    found: dict[str, str] = {}
+    for _, row in json_lines(path):
+        if "fingerprint" in row:
+            continue
+        text = row.get("prediction", row.get("text"))
+        if isinstance(text, str):
+            found[_id(row)] = text
+    missing = [question.id for question in questions if question.id not in found]
+    if missing:
+        raise UserError(
+            f"'{path}' has no answer to {len(missing)} of {len(questions)} questions: "
+            f"{', '.join(missing[:5])}{' ...' if len(missing) > 5 else ''}."
+        )
+    return [found[question.id] for question in questions]
+
+
+def wording(language: str, rule: str | Path | None = None) -> Wording:
+    """How the judge is asked: in our own words, or with the prompts of an official rule file.
+
+    Raises `UserError` for a rule file without prompts.
+    """
+    own = PROMPTS[language]
+    if rule is None:
+        return own
+    content = read_json(rule)
+    try:
+        rules = {str(category): str(entry["prompt"]) for category, entry in content.items()}
+    except (AttributeError, KeyError, TypeError) as error:
+        raise UserError(f"'{rule}' is no rule file: it needs {{category: {{prompt: ...}}}}.") from error
+    digest = hashlib.sha256(Path(rule).read_bytes()).hexdigest()
+    return own.with_rules(rules, f"{Path(rule).name} ({digest[:12]})")
+
+
+@dataclass(frozen=True)
+class Judge:
+    """A judge with its wording; what it said is kept in `folder` and never asked for again."""
+
+    client: ChatClient
+    wording: Wording
+    folder: Path
+
+    def estimate(
+        self, questions: Sequence[Question], answers: Sequence[str], prices: Prices | None = None
+    ) -> Estimate:
+        """What is still to be asked, and what it will cost at most."""
+        said = self._said()
+        texts = [
+            text
+            for question, answer in zip(questions, answers, strict=True)
+            for swapped in (False, True)
+            if self._key(text := self.wording.ask(question, answer, swapped)) not in said
+        ]
+        return estimate(len(texts), sum(map(text_tokens, texts)), len(texts) * MAX_TOKENS, prices)
+
+    def judge(
+        self,
+        questions: Sequence[Question],
+        answers: Sequence[str],
+        advance: Callable[[int], None] = lambda count: None,
+    ) -> list[Verdict]:
+        """Both orders of every pair. Raises `UserError` when the judge cannot be reached; what it said is kept."""
+        make_writable_folder(self.folder)
+        said = self._said()
+        pairs = [
+            (question, swapped, self.wording.ask(question, answer, swapped))
+            for question, answer in zip(questions, answers, strict=True)
+            for swapped in (False, True)
+        ]
+        missing = list({text: None for _, _, text in pairs if self._key(text) not in said})
+        advance(len(pairs) - len(missing))
+        path = self.folder / CACHE
+        with path.open("a", encoding="utf-8", newline="\n") as file:
+            for place, reply in map_concurrently(self._ask, missing, self.client.concurrency):
+                key = self._key(missing[place])
+                said[key] = reply.text
+                row = {"key": key, "reply": reply.text, "judge": reply.model or self.client.model}
+                file.write(json.dumps(row, ensure_ascii=False) + "\n")
+                file.flush()
+                advance(1)
+        verdicts = []
+        for question, swapped, text in pairs:
+            reply_text = said[self._key(text)]
+            verdicts.append(Verdict(question, swapped, reply_text, read_grades(reply_text)))
+        return verdicts
+
+    def served(self) -> list[str]:
+        """The names by which the server called the judge, over all that is kept."""
+        rows = json_lines(self.folder / CACHE) if (self.folder / CACHE).exists() else ()
+        return sorted({str(row["judge"]) for _, row in rows})
+
+    def _ask(self, text: str) -> Any:
+        return self.client.ask([{"role": "user", "content": text}], max_tokens=MAX_TOKENS)
+
+    def _key(self, text: str) -> str:
+        named = json.dumps([self.client.url, self.client.model, text], ensure_ascii=False)
+        return hashlib.sha256(named.encode()).hexdigest()
+
+    def _said(self) -> dict[str, str]:
+        path = self.folder / CACHE
+        if not path.exists():
+            return {}
+        whole = path.read_bytes()
+        # A kill may leave half a line, which is asked anew.
+        kept = whole[: whole.rfind(b"\n") + 1]
+        if kept != whole:
+            os.truncate(path, len(kept))
+        return {row["key"]: row["reply"] for _, row in json_lines(path)}
+
+
+def read_grades(reply: str) -> tuple[float, float] | None:
+    """The two grades of the first line that is not empty; None unless it has exactly two numbers from 1 to 10."""
+    line = next((line for line in reply.splitlines() if line.strip()), "").translate(HALF_WIDTH)
+    # "8/10 9/10" names the scale, and "Assistant 1: 8" the answer.
+    line = regex.sub(r"/\s*10\b", " ", line)
+    line = regex.sub(r"(?i)(?:assistant|answer|助手|助理|回答)\s*[12]\s*(?:is|的)?[^\d]*?[:：=]", " ", line)
+    grades = [float(number) for number in NUMBER.findall(line)]
+    if len(grades) != 2 or not all(LOWEST <= grade <= HIGHEST for grade in grades):
+        return None
+    return grades[0], grades[1]
+
+
+@dataclass(frozen=True)
+class JudgeScore:
+    """100 x mean(answer) / mean(reference) over questions whose both verdicts could be read; `unparseable` counts
+    replies that could not, and `preferred` how often the answer got the higher grade (a tie counts half).
+    """
+
+    score: Score | None
+    reference: float
+    answer: float
+    preferred: float
+    unparseable: int
+
+
+def score_verdicts(verdicts: Sequence[Verdict], seed: int = 0) -> dict[str, JudgeScore]:
+    """Over all questions ("all") and by category. A question with an unreadable reply is in no mean, so that the
+    two orders stay balanced.
+    """
+    groups: dict[str, dict[str, list[Verdict]]] = {"all": {}}
+    for verdict in verdicts:
+        for name in ("all", verdict.question.category):
+            groups.setdefault(name, {}).setdefault(verdict.question.id, []).append(verdict)
+    return {name: _score(list(group.values()), seed) for name, group in groups.items()}
+
+
+def _score(questions: Sequence[Sequence[Verdict]], seed: int) -> JudgeScore:
+    unparseable = sum(verdict.grades is None for verdicts in questions for verdict in verdicts)
+    means, preferred = [], []
+    for verdicts in questions:
+        pairs = [pair for verdict in verdicts if (pair := verdict.reference_and_answer) is not None]
+        if len(pairs) == len(verdicts):
+            means.append(np.mean(pairs, axis=0))
+            preferred.append(
+                np.mean([(answer > reference) + (answer == reference) / 2 for reference, answer in pairs])
+            )
+    if not means:
+        return JudgeScore(None, float("nan"), float("nan"), float("nan"), unparseable)
+    statistics = np.stack(means)
+    score = bootstrap(statistics, lambda sums: 100 * sums[:, 1] / sums[:, 0], seed=seed)
+    reference, answer = statistics.mean(0).tolist()
+    return JudgeScore(score, reference, answer, float(np.mean(preferred)), unparseable)
+
+
+def _only(folder: Path, pattern: str) -> Path:
+    found = sorted(folder.glob(pattern))
+    if len(found) != 1:
+        what = "has no" if not found else f"has {len(found)} files"
+        raise UserError(f"'{folder}' {what} '{pattern}': one language of LLaVA-QA90 has one such file.")
+    return found[0]
+
+
+def _id(row: Mapping[str, Any]) -> str:
+    if "question_id" in row:
+        return str(row["question_id"])
+    return str(row.get("id", "")).rsplit(":", 1)[-1]
