@@ -183,7 +183,9 @@ class PositionBias(nn.Module):
     def forward(
         self, distances: torch.Tensor, relations: torch.Tensor | None = None, same: torch.Tensor | None = None
     ) -> torch.Tensor:
-        """Biases (H, ...) of `distances` (..., key - query), and of `relations` (...) where not in the `same` segment."""
+        """Biases (H, ...) of `distances` (..., key - query), and of `relations` (...) where not in the `same`
+        segment.
+        """
         buckets = self._buckets(distances)
         if relations is not None and same is not None:
             buckets = torch.where(same, buckets, relations - 1 + self.num_buckets)

@@ -1,0 +1,239 @@
+"""Files of VisCPM-Chat: the released one, and folders of sharded safetensors.
+
+    released          one .pt or .bin with vpm.*, query, mapping.*, llm.*; vocab.txt apart
+    FOLDER            config.json  model-0000x-of-0000y.safetensors  vocab.txt  preprocessor_config.json  README.md
+
+A released file is mapped into memory and its tensors become the model's as they are, so that there is never a second
+copy; another type is made tensor by tensor.
+"""
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Literal
+from zipfile import is_zipfile
+
+import torch
+from safetensors import safe_open
+from transformers import PreTrainedModel
+
+from polylens.data.images import ImageProcessor
+from polylens.errors import UserError
+from polylens.files import make_writable_folder, write_atomic
+from polylens.models.beit3 import RELEASED as RELEASED_VISION
+from polylens.models.beit3 import Beit3Config, resize_positions
+from polylens.models.cpm_bee.config import CpmBeeConfig
+from polylens.models.cpm_bee.modeling import CpmBee
+from polylens.models.cpm_bee.tokenizer import CpmBeeTokenizer
+from polylens.models.precision import Quantization, loading_settings
+from polylens.models.viscpm.modeling import VisCpm, VisCpmConfig
+
+IGNORED_PREFIX = "vpm.mim_head."
+IMAGE_POSITIONS = "vpm.beit3.encoder.embed_positions.A.weight"
+HALF = (0.5, 0.5, 0.5)
+Stream = Literal["cpu", "disk"]
+
+
+def is_viscpm(folder: Path) -> bool:
+    """Whether the folder's config says that it is a VisCPM-Chat."""
+    return _model_type(folder) == VisCpmConfig.model_type
+
+
+def is_cpm_bee(folder: Path) -> bool:
+    """Whether the folder's config says that it is a CPM-Bee alone."""
+    return _model_type(folder) == CpmBeeConfig.model_type
+
+
+def _model_type(folder: Path) -> str | None:
+    try:
+        return json.loads((folder / "config.json").read_text(encoding="utf-8")).get("model_type")
+    except (OSError, ValueError, AttributeError):
+        return None
+
+
+def viscpm_processor(image_size: int) -> ImageProcessor:
+    """How pictures are prepared: squeezed to a square, bicubic, mean and deviation one half."""
+    return ImageProcessor(height=image_size, width=image_size, mean=HALF, std=HALF)
+
+
+def read_released_viscpm(
+    path: str | Path, config: str | Path | None = None, dtype: torch.dtype = torch.float32
+) -> VisCpm:
+    """The model of a released file. `config` is a JSON file of sizes where they are not those of VisCPM-Chat 10B:
+    {"llm": {...}, "vision": {...}, "query_num": 64}, with the keys of the original's configurations.
+
+    Raises `UserError` for a file that is damaged, lacks tensors or has others.
+    """
+    tensors = _read_file(Path(path))
+    sizes = _read_sizes(config) if config else {}
+    model_config = VisCpmConfig(
+        llm=CpmBeeConfig.from_released(sizes.get("llm", {})),
+        vision=Beit3Config(
+            **{
+                RELEASED_VISION[key]: value
+                for key, value in sizes.get("vision", {}).items()
+                if key in RELEASED_VISION
+            }
+        ),
+        num_queries=sizes.get("query_num", 64),
+    )
+    return _assemble(VisCpm, model_config, tensors, dtype, path)
+
+
+def read_released_cpm_bee(
+    path: str | Path, config: str | Path | None = None, dtype: torch.dtype = torch.float32
+) -> CpmBee:
+    """CPM-Bee alone, out of its own file (`encoder.*`, ...) or one of VisCPM (`llm.*`); `config` and errors as in
+    `read_released_viscpm`, whose file of sizes will do as well.
+    """
+    tensors = _read_file(Path(path))
+    if any(name.startswith("llm.") for name in tensors):
+        tensors = {n.removeprefix("llm."): t for n, t in tensors.items() if n.startswith("llm.")}
+    sizes = _read_sizes(config) if config else {}
+    return _assemble(CpmBee, CpmBeeConfig.from_released(sizes.get("llm", sizes)), tensors, dtype, path)
+
+
+def _read_file(path: Path) -> dict[str, torch.Tensor]:
+    try:
+        if path.suffix == ".safetensors":
+            with safe_open(path, framework="pt") as opened:
+                tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
+        else:
+            tensors = torch.load(path, map_location="cpu", weights_only=True, mmap=is_zipfile(path))
+    except Exception as error:
+        raise UserError(f"The weights '{path}' cannot be read ({error}): download them again.") from error
+    if not isinstance(tensors, dict):
+        raise UserError(f"'{path}' holds no weights by name: is it the released file?")
+    return {name: t for name, t in tensors.items() if not name.startswith(IGNORED_PREFIX)}
+
+
+def _read_sizes(path: str | Path) -> dict[str, Any]:
+    try:
+        sizes = json.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"The sizes '{path}' cannot be read: {error}") from error
+    if not isinstance(sizes, dict):
+        raise UserError(f"'{path}' holds no JSON object of sizes.")
+    return sizes
+
+
+def _assemble(
+    kind: Any,
+    config: Any,
+    tensors: Mapping[str, torch.Tensor],
+    dtype: torch.dtype,
+    path: str | Path,
+) -> Any:
+    with torch.device("meta"):
+        model = kind(config)
+    wanted = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    found = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    wrong = next((name for name in [*wanted, *found] if wanted.get(name) != found.get(name)), None)
+    if wrong:
+        raise UserError(
+            f"'{path}' does not fit: '{wrong}' is {found.get(wrong, 'missing')} there, and "
+            f"{wanted.get(wrong, 'not there')} in a model of these sizes; give its own config."
+        )
+    for name, tensor in tensors.items():  # one at a time: never two copies of the whole
+        model.load_state_dict({name: tensor.to(dtype)}, strict=False, assign=True)
+    return model.eval()
+
+
+def read_viscpm(
+    folder: Path,
+    dtype: torch.dtype = torch.float32,
+    quantization: Quantization | None = None,
+    stream: Stream | None = None,
+    image_size: int | None = None,
+) -> VisCpm:
+    """The model of a folder.
+
+    `quantization` holds CPM-Bee's linear layers in 8 or 4 bits. With `stream`, CPM-Bee's layers stay on the "cpu" or on
+    "disk", and each is brought to where it runs when its turn comes. For another `image_size` the positions of the
+    picture are interpolated. Raises `UserError` when the folder lacks something.
+    """
+    settings = loading_settings(dtype, quantization)
+    if quantization:
+        settings["quantization_config"].llm_int8_skip_modules = ["vpm", "mapping"]
+    model = _from_folder(VisCpm, folder, settings, stream, "llm.encoder.layers")
+    if image_size is not None:
+        set_image_size(model, image_size)
+    return model
+
+
+def read_cpm_bee(
+    folder: Path,
+    dtype: torch.dtype = torch.float32,
+    quantization: Quantization | None = None,
+    stream: Stream | None = None,
+) -> CpmBee:
+    """CPM-Bee alone out of a folder; see `read_viscpm`."""
+    return _from_folder(CpmBee, folder, loading_settings(dtype, quantization), stream, "encoder.layers")
+
+
+def _from_folder(
+    kind: Any, folder: Path, settings: dict[str, Any], stream: Stream | None, layers: str
+) -> Any:
+    if stream is not None:
+        settings["device_map"] = _device_map(kind, folder, stream, layers)
+    try:
+        model, report = kind.from_pretrained(folder, output_loading_info=True, **settings)
+    except (OSError, ValueError, RuntimeError) as error:
+        raise UserError(f"No {kind.__name__} can be loaded from '{folder}': {error}") from error
+    lacking = sorted(report["missing_keys"]) + [key for key, *_ in sorted(report["mismatched_keys"])]
+    if lacking:
+        raise UserError(f"'{folder}' lacks '{lacking[0]}' ({len(lacking)} in all): fetch it again.")
+    return model.eval()
+
+
+def _device_map(kind: Any, folder: Path, stream: Stream, layers: str) -> dict[str, Any]:
+    """All but the layers on the device that computes."""
+    main: int | str = 0 if torch.cuda.is_available() else "cpu"
+    if main == "cpu" and stream == "cpu":
+        raise UserError(
+            "There is no GPU to stream to: without one, weights can be streamed from 'disk' only."
+        )
+    with torch.device("meta"):
+        model = kind(kind.config_class.from_pretrained(folder))
+    count = len(model.get_submodule(layers))
+    return {"": main} | {f"{layers}.{number}": stream for number in range(count)}
+
+
+def set_image_size(model: VisCpm, image_size: int) -> None:
+    """Make the model see pictures of another size, its positions interpolated."""
+    patch = model.config.vision.patch_size
+    if image_size < patch or image_size % patch:
+        raise UserError(
+            f"The image size is {image_size}: it must be a multiple of the patches' {patch} pixels."
+        )
+    positions = model.vpm["beit3"].encoder.embed_positions.A
+    positions.weight = torch.nn.Parameter(resize_positions(positions.weight.data, (image_size // patch) ** 2))
+    positions.num_embeddings = len(positions.weight)
+    model.config.vision.image_size = image_size
+
+
+def save_folder(
+    model: PreTrainedModel, tokenizer: CpmBeeTokenizer, folder: str | Path, max_shard_size: str = "5GB"
+) -> Path:
+    """Write a model of either kind as sharded safetensors, with vocabulary, picture settings and a card."""
+    folder = make_writable_folder(folder)
+    model.save_pretrained(folder, max_shard_size=max_shard_size)
+    tokenizer.save_pretrained(folder)
+    lines = list(_card(model))
+    if isinstance(model, VisCpm):
+        viscpm_processor(model.config.vision.image_size).save(folder)
+    write_atomic(folder / "README.md", "\n".join(lines) + "\n")
+    return folder
+
+
+def _card(model: PreTrainedModel) -> Iterator[str]:
+    sees = isinstance(model, VisCpm)
+    millions = round(sum(parameter.numel() for parameter in model.parameters()) / 1e6)
+    yield from ("---", "language: [en, zh]", "library_name: polylens")
+    yield from (f"pipeline_tag: {'image-text-to-text' if sees else 'text-generation'}", "---", "")
+    yield from (f"# {'VisCPM-Chat' if sees else 'CPM-Bee'}, for Polylens", "")
+    yield f"{millions:,} million parameters in {str(model.dtype).removeprefix('torch.')}, as sharded safetensors."
+    yield "The weights are those of the file that this folder was made from; its licence goes on to hold."
+    yield from ("", "```", "polylens chat THIS_FOLDER" + (" --image photo.jpg" if sees else ""), "```", "")
+    if sees:
+        yield "The method is MPM's: *Large Multilingual Models Pivot Zero-Shot Multimodal Learning*, arXiv 2308.12038."
