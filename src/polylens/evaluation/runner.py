@@ -6,10 +6,12 @@ Predictions are appended as they come, so that a run that was killed goes on whe
 fingerprint of everything that moves them, so that answers of two settings are never mixed.
 """
 
+import hashlib
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +33,13 @@ class Item:
     references: tuple[str, ...]
     choices: tuple[str, ...] = ()
 
+    @cached_property
+    def asked(self) -> str:
+        """Names the question by its content: an answer on disk is only gone on with where this is equal."""
+        sample = self.sample
+        parts = [sample.turns[-1].prompt, *(picture.key for picture in sample.images), *self.choices]
+        return hashlib.sha256("\x1f".join(parts).encode("utf-8", "surrogatepass")).hexdigest()[:16]
+
 
 def answer(
     predictor: Predictor,
@@ -46,13 +55,14 @@ def answer(
 
     With `likelihood`, the likeliest of an item's choices is its answer. With a `folder`, answers are read from and
     appended to its `predictions.jsonl`. Raises `UserError` when that file is of another model, data or settings
-    (its `fingerprint`), or cannot be written, and when the predictor knows no likelihoods.
+    (its `fingerprint`), or cannot be written, and when the predictor knows no likelihoods. An item whose prompt,
+    pictures or choices have changed since is answered anew.
     """
     if likelihood and not isinstance(predictor, Chooser):
         raise UserError(
             f"'{predictor.name}' gives no likelihoods to choose by: generate the answers instead."
         )
-    store = _Store(folder, fingerprint or {}) if folder is not None else None
+    store = _Store(folder, fingerprint or {}, items) if folder is not None else None
     said: dict[str, str] = dict(store.done) if store else {}
     advance(sum(item.sample.id in said for item in items))
     missing = [item for item in items if item.sample.id not in said]
@@ -89,10 +99,11 @@ def _answers(
 class _Store:
     """predictions.jsonl: a header line with the fingerprint, then one line per answered item."""
 
-    def __init__(self, folder: Path, fingerprint: Mapping[str, Any]) -> None:
+    def __init__(self, folder: Path, fingerprint: Mapping[str, Any], items: Sequence[Item]) -> None:
         path = make_writable_folder(folder) / FILE_NAME
         header = json.dumps({"fingerprint": dict(fingerprint)}, ensure_ascii=False, sort_keys=True)
         self.done: dict[str, str] = {}
+        self.asked = {item.sample.id: item.asked for item in items}
         if path.exists():
             whole = path.read_bytes()
             # A kill may leave half a line, which is answered anew.
@@ -103,7 +114,11 @@ class _Store:
                     f"'{path}' holds answers of other settings: choose another --out, or delete it."
                 )
             rows = [json.loads(line) for line in lines[1:]]
-            self.done = {row["id"]: row["prediction"] for row in rows}
+            self.done = {
+                row["id"]: row["prediction"]
+                for row in rows
+                if self.asked.get(row["id"], row["asked"]) == row["asked"]
+            }
             if kept != whole:
                 os.truncate(path, len(kept))
         self.path = path
@@ -116,6 +131,7 @@ class _Store:
             "id": item.sample.id,
             "language": item.sample.language,
             "task": item.sample.task,
+            "asked": item.asked,
             "prediction": text,
             "references": item.references,
             **item.sample.extra,

@@ -1,0 +1,1 @@
+"""The benchmarks, one module each, and what they share: interface, protocols, reading, scoring, running."""

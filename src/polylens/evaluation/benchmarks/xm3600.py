@@ -1,0 +1,35 @@
+"""Crossmodal-3600: 3,600 pictures from all over the world, captioned anew in each of 36 languages."""
+
+from collections.abc import Container, Iterator
+from pathlib import Path
+
+from polylens.data.rows import json_lines
+from polylens.evaluation.benchmarks.files import known_code, need, the_file, wanted
+from polylens.evaluation.benchmarks.interface import Benchmark, Question
+from polylens.evaluation.benchmarks.scoring import score_captions
+
+
+def read(folder: Path, languages: Container[str] | None) -> Iterator[Question]:
+    """`captions.jsonl`: a row per picture, in it a dict with `caption`, a list, per language."""
+    path = the_file(folder, ["captions.jsonl"], "XM3600")
+    for _, row in json_lines(path):
+        [key] = need(row, "image/key", path=path)
+        for spelling, texts in row.items():
+            if "/" in spelling or not isinstance(texts, dict):
+                continue
+            code = known_code(spelling)
+            if wanted(code, languages) and texts.get("caption"):
+                yield Question(
+                    id=f"{code}/{key}", images=(f"{key}.jpg",), language=code, answers=tuple(texts["caption"])
+                )
+
+
+BENCHMARK = Benchmark(
+    name="xm3600",
+    title="XM3600",
+    task="caption",
+    files="captions.jsonl",
+    images="KEY.jpg",
+    read=read,
+    score=score_captions,
+)
