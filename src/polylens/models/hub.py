@@ -1,7 +1,8 @@
 """Models on the hub: what is fetched, and one sentence for whatever keeps it from being fetched.
 
-Files land in the cache that all of Hugging Face's libraries share (HF_HOME); a download that was cut off
-goes on where it stopped. HF_ENDPOINT names another server, HF_HUB_OFFLINE=1 forbids the network.
+Files land in the cache that all of Hugging Face's libraries share (HF_HOME). A connection that breaks off is
+taken up at the byte where it broke; of a download that was killed, the files that had arrived are kept.
+HF_ENDPOINT names another server, HF_HUB_OFFLINE=1 forbids the network.
 """
 
 from fnmatch import fnmatch
@@ -41,6 +42,7 @@ def download(hub_id: str, part: Part | None = None, weights: bool = True) -> Pat
     Of weights in two formats only the safetensors come; of a BLIP-2 model with `part` only the shards that
     hold it; with `weights` false none. Raises `UserError` with the reason when something is not to be had.
     """
+    folder: Path | None = None
     try:
         folder = Path(snapshot_download(hub_id, ignore_patterns=[*OTHER_FORMATS, *WEIGHTS]))
         files = _weights(hub_id, folder, part) if weights else []
@@ -49,9 +51,10 @@ def download(hub_id: str, part: Part | None = None, weights: bool = True) -> Pat
             snapshot_download(hub_id, revision=folder.name, allow_patterns=files)
         return folder
     except CachedRepoTreeNotFoundError:  # cached by an older library: what is there must do
+        assert folder is not None
         return folder
     except (OSError, ValueError) as error:
-        raise UserError(_sentence(hub_id, error)) from error
+        raise UserError(_sentence(hub_id, error, folder is not None)) from error
 
 
 def _weights(hub_id: str, folder: Path, part: Part | None) -> list[str]:
@@ -72,7 +75,7 @@ def _matches(path: str, patterns: list[str]) -> bool:
     return any(fnmatch(path, pattern) for pattern in patterns)
 
 
-def _sentence(hub_id: str, error: Exception) -> str:
+def _sentence(hub_id: str, error: Exception, begun: bool) -> str:
     server = constants.ENDPOINT
     offline = constants.HF_HUB_OFFLINE
     away = "HF_HUB_OFFLINE forbids the network" if offline else f"the hub ({server}) cannot be reached"
@@ -84,10 +87,10 @@ def _sentence(hub_id: str, error: Exception) -> str:
             f"No folder '{hub_id}' exists, and the hub ({server}) has no such model: check the spelling, or log "
             "in if it is private (hf auth login, or HF_TOKEN)."
         )
-    if isinstance(error, IncompleteSnapshotError):
+    if isinstance(error, IncompleteSnapshotError) or (begun and isinstance(error, LocalEntryNotFoundError)):
         return (
-            f"Only a part of '{hub_id}' has been downloaded, and {away}: {remedy} and run the same again, it "
-            "goes on where it stopped."
+            f"Only a part of '{hub_id}' has been downloaded, and {away}: {remedy} and run the same again; the "
+            "files that have arrived are kept."
         )
     if isinstance(error, LocalEntryNotFoundError):
         return (
@@ -97,4 +100,4 @@ def _sentence(hub_id: str, error: Exception) -> str:
     if isinstance(error, HFValidationError):
         return f"'{hub_id}' is neither a folder nor a hub id (owner/name): check the path."
     reason = (str(error).strip() or repr(error)).splitlines()[0]
-    return f"'{hub_id}' cannot be downloaded ({reason}): run the same again, it goes on where it stopped."
+    return f"'{hub_id}' cannot be downloaded ({reason}): run the same again; the files that have arrived are kept."
