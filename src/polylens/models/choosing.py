@@ -2,8 +2,8 @@
 
 One greedy walk through the candidates' tokens ends at a complete answer and its score, and gives every
 other candidate a bound: the walk's score up to where the two part, plus the candidate's own next token.
-Later tokens only lower a score, so a candidate whose bound is not above the walk's score cannot win; only
-the others are scored.
+Later tokens only lower a score, so a candidate whose bound is not above the walk's score cannot win. The
+others are scored a few tokens deep, which leaves few of them to score whole.
 
 Shapes: S samples read together, K vocabulary.
 """
@@ -18,6 +18,7 @@ from polylens.data.sample import Sample
 from polylens.models.scoring import ROWS, Prompts, read_prompts, score_rows
 
 FIRST_RIVALS = 4
+DEPTHS = (2, 4, 8, None)
 
 if TYPE_CHECKING:
     from polylens.models.vlm import VisionLanguageModel, Visual
@@ -32,7 +33,7 @@ def choose_candidates(
 ) -> list[int]:
     """For every sample the index of its likeliest candidate; see `VisionLanguageModel.choose`."""
     collator = model.collator(with_pictures=False)
-    ids = {text: collator.answer_ids(text) for texts in candidates for text in texts}
+    ids = {text: collator.answer_ids(text) for text in {text for texts in candidates for text in texts}}
     chosen: list[int] = []
     first = 0
     for start in range(0, len(samples), batch_size):
@@ -49,22 +50,33 @@ def _choose(
 ) -> list[int]:
     walked, bounds = _walk(model, prompts, answers)
     best = [(bounds[s][c], -c) for s, c in enumerate(walked)]
-    rivals = [
-        sorted((c for c in range(len(bound)) if c != walked[s]), key=bound.__getitem__, reverse=True)
-        for s, bound in enumerate(bounds)
-    ]
-    # The most promising first: what they score leaves fewer of the others in question.
-    size = FIRST_RIVALS
-    while any(rivals):
-        round_ = [(s, c) for s, row in enumerate(rivals) for c in row[:size] if bounds[s][c] > best[s][0]]
-        rivals = [row[size:] for row in rivals]
-        size *= 2
-        round_.sort(key=lambda place: len(answers[place[0]][place[1]]))
-        for start in range(0, len(round_), ROWS):
-            rows = round_[start : start + ROWS]
-            scores = score_rows(model, prompts, [s for s, _ in rows], [answers[s][c] for s, c in rows])
-            for (s, c), score in zip(rows, scores.tolist(), strict=True):
-                best[s] = max(best[s], (score, -c))
+
+    def score(places: list[tuple[int, int]], depth: int | None) -> list[tuple[int, int]]:
+        """Score places up to `depth` tokens; those that go on, with tighter bounds, are returned."""
+        going_on = []
+        places = sorted(places, key=lambda place: len(answers[place[0]][place[1]]))
+        for start in range(0, len(places), ROWS):
+            rows = places[start : start + ROWS]
+            begun = [answers[s][c][:depth] for s, c in rows]
+            scores = score_rows(model, prompts, [s for s, _ in rows], begun).tolist()
+            for (s, c), ids, found in zip(rows, begun, scores, strict=True):
+                if len(ids) == len(answers[s][c]):
+                    best[s] = max(best[s], (found, -c))
+                else:
+                    bounds[s][c] = found
+                    going_on.append((s, c))
+        return going_on
+
+    rivals: list[tuple[int, int]] = []
+    first: list[tuple[int, int]] = []
+    for s, bound in enumerate(bounds):
+        others = sorted((c for c in range(len(bound)) if c != walked[s]), key=bound.__getitem__, reverse=True)
+        first += [(s, c) for c in others[:FIRST_RIVALS]]
+        rivals += [(s, c) for c in others[FIRST_RIVALS:]]
+    # What the most promising score whole leaves fewer of the others in question.
+    score([(s, c) for s, c in first if bounds[s][c] > best[s][0]], None)
+    for depth in DEPTHS:
+        rivals = score([(s, c) for s, c in rivals if bounds[s][c] > best[s][0]], depth)
     return [-place for _, place in best]
 
 
