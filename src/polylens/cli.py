@@ -11,7 +11,10 @@ from typer.core import TyperGroup
 from polylens import __version__
 from polylens.commands import describe, evaluation, picto, training
 from polylens.commands.common import complain
+from polylens.commands.compare import compare
+from polylens.commands.judge import judge
 from polylens.commands.languages import languages
+from polylens.commands.report import report
 from polylens.errors import UserError
 
 WRONG_USE = 2
@@ -19,7 +22,7 @@ INTERRUPTED = 130
 BROKEN_PIPE = 1  # as Rich has it
 FULL = (errno.ENOSPC, errno.EDQUOT)
 REFUSED = (errno.EACCES, errno.EPERM, errno.EROFS)
-RESUMABLE = ("demo", "train", "evaluate", "picto")
+RESUMABLE = ("demo", "train", "evaluate", "judge", "picto")
 
 
 class Commands(TyperGroup):
@@ -107,6 +110,9 @@ def main(
 app.command()(picto.demo)
 app.command()(training.train)
 app.command()(evaluation.evaluate)
+app.command()(compare)
+app.command()(judge)
+app.command()(report)
 app.command()(describe.caption)
 app.command()(training.inspect)
 app.command()(languages)

@@ -151,6 +151,7 @@ def test_csv_holds_all_numbers(report: Path) -> None:
 def test_figures_beside_the_page(report: Path) -> None:
     assert sorted(path.name for path in report.parent.iterdir()) == [
         "heatmap.png",
+        "pretraining.png",
         "report.html",
         "results.csv",
         "scores.png",

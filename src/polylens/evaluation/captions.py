@@ -3,7 +3,7 @@
 import hashlib
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,11 +15,15 @@ from polylens import __version__
 from polylens.data.captions import FILE_NAME, read_captions, split_by_image, with_references
 from polylens.data.sample import Sample
 from polylens.errors import UserError
-from polylens.evaluation.bootstrap import Score
+from polylens.evaluation.answer_language import answer_languages
 from polylens.evaluation.caption_metrics import caption_scores
 from polylens.evaluation.caption_metrics.segmentation import caption_tokenizer
+from polylens.evaluation.examples import best_and_worst
+from polylens.evaluation.items import ScoredItem, write_items
+from polylens.evaluation.measures import METRICS
+from polylens.evaluation.names import exact_match
 from polylens.evaluation.predictor import Generation, LocalPredictor
-from polylens.evaluation.report import Example, write_report
+from polylens.evaluation.report import write_report
 from polylens.evaluation.runner import Item, answer, as_row, name_scores
 from polylens.files import make_writable_folder, sha256_file, write_atomic
 from polylens.languages import language, parse_languages
@@ -27,8 +31,8 @@ from polylens.models.vlm import VisionLanguageModel
 from polylens.recipe import nearest
 from polylens.training.log import progress_bar
 
-NUM_EXAMPLES = 12
-PIVOT = "en"
+# What examples are ranked by, the first that there is.
+RANKED_BY = ("cider_d", "exact_match")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,17 +60,17 @@ def evaluate_captions(
 ) -> dict[str, Any]:
     """Caption the pictures of `folder` and score them against its captions, language by language.
 
-    Writes predictions.jsonl (where a run that was stopped goes on), report.html with its figures, results.csv
-    and results.json into `out`, and returns the results. Every caption of a picture in a language is a
-    reference. Raises `UserError` for data that cannot be read, a selection that leaves nothing, and a folder
-    that cannot be written or holds answers of other settings.
+    Writes predictions.jsonl (where a run that was stopped goes on), items.jsonl (what each answer scored),
+    report.html with its figures, results.csv and results.json into `out`, and returns the results. Every caption
+    of a picture in a language is a reference. Raises `UserError` for data that cannot be read, a selection that
+    leaves nothing, and a folder that cannot be written or holds answers of other settings.
     """
     selection, generation = selection or Selection(), generation or Generation()
     console = console or Console(quiet=True)
     make_writable_folder(out)
     samples = read_captions(folder, prompt=model.config.layout.ask_caption)
     items = _select(samples, selection, folder)
-    pictures = _by_picture(items)
+    num_pictures = len({item.sample.images[0].key for item in items})
     start = time.monotonic()
     with progress_bar(console) as bar:
         task = bar.add_task("captions", total=len(items))
@@ -79,13 +83,13 @@ def evaluate_captions(
             advance=lambda count: bar.advance(task, count),
         )
     answered = time.monotonic()
-    rows, remarks = _scores(items, said)
+    rows, values, remarks = _scores(items, said)
     results: dict[str, Any] = {
         "title": f"Captions of {Path(folder).resolve().name}",
         "model": model_name,
         "polylens_version": __version__,
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "n": len(pictures),
+        "n": num_pictures,
         "languages": rows,
     }
     if selection.group_by:
@@ -93,7 +97,7 @@ def evaluate_captions(
     unknown = unknown_languages(model, list(results["languages"]))
     results |= {
         "unknown_languages": unknown,
-        "notes": [*_notes(unknown, selection, len(pictures)), *remarks],
+        "notes": [*_notes(unknown, selection, num_pictures), *remarks],
         "seconds": {"captions": round(answered - start, 1), "scores": round(time.monotonic() - answered, 1)},
         "settings": {
             "data": str(folder),
@@ -106,7 +110,16 @@ def evaluate_captions(
             "caption_metrics": "polylens",
         },
     }
-    write_report(results, _examples(pictures, items, said), out)
+    scored = [
+        ScoredItem(
+            item.sample.id, item.sample.language, [picture.key for picture in item.sample.images], value
+        )
+        for item, value in zip(items, values, strict=True)
+    ]
+    write_items(out, scored)
+    metric = next(METRICS[name] for name in RANKED_BY if any(name in one.scores for one in scored))
+    ranks = {one.id: one.scores[metric.name] for one in scored if metric.name in one.scores}
+    write_report(results, best_and_worst(items, said, ranks, metric), out)
     write_atomic(out / "results.json", json.dumps(results, ensure_ascii=False, indent=1))
     return results
 
@@ -138,14 +151,6 @@ def _select(samples: Sequence[Sample], selection: Selection, folder: str | Path)
     return [Item(sample, tuple(references)) for sample, references in with_references(chosen)]
 
 
-def _by_picture(items: Sequence[Item]) -> dict[str, list[int]]:
-    """{key of the picture: places of its items}"""
-    places: dict[str, list[int]] = {}
-    for place, item in enumerate(items):
-        places.setdefault(item.sample.images[0].key, []).append(place)
-    return places
-
-
 def _fingerprint(
     samples: Sequence[Sample],
     folder: str | Path,
@@ -166,29 +171,43 @@ def _fingerprint(
     }
 
 
-def _scores(items: Sequence[Item], said: Sequence[str]) -> tuple[dict[str, dict[str, Any]], list[str]]:
-    """({language: exact match, chrF, and where words can be told CIDEr-D, BLEU-4, ROUGE-L}, remarks)."""
-    rows, remarks = {}, []
+def _scores(
+    items: Sequence[Item], said: Sequence[str]
+) -> tuple[dict[str, dict[str, Any]], list[dict[str, float]], list[str]]:
+    """({language: scores}, the values of every single item, remarks).
+
+    Scores are exact match, chrF, CIDEr-D, BLEU-4 and ROUGE-L where words can be told, and the share of answers in
+    the language asked for where it can be identified.
+    """
+    rows: dict[str, dict[str, Any]] = {}
+    values: list[dict[str, float]] = [{} for _ in items]
+    remarks, unidentified = [], []
     for code, places in _by_language(items, range(len(items))).items():
         mine, references = [said[at] for at in places], [items[at].references for at in places]
         scores = name_scores(mine, references)
+        columns = {"exact_match": [exact_match(*pair) for pair in zip(mine, references, strict=True)]}
         try:
             caption_tokenizer(code)
         except UserError as error:
             remarks.append(f"No CIDEr-D, BLEU-4 and ROUGE-L of {language(code).name}: {error}")
         else:
-            scores |= _word_scores(mine, references, code)
-        rows[code] = as_row(scores)
+            found = caption_scores(mine, references, code)
+            scores |= {"cider_d": found.cider, "bleu_4": found.bleu[3], "rouge_l": found.rouge_l}
+            columns |= {"cider_d": found.items["cider"].tolist(), "rouge_l": found.items["rouge_l"].tolist()}
+        languages = answer_languages(mine, code)
+        if not languages.measures:
+            unidentified.append(language(code).name)
+        columns |= languages.items
+        rows[code] = as_row(scores | languages.measures) | {"answers_in_other_languages": languages.others}
+        for place, at in enumerate(places):
+            values[at] = {name: column[place] for name, column in columns.items()}
     if any("cider_d" in row for row in rows.values()):
         remarks.append(
             "CIDEr-D weighs words by how rare they are in the set scored: compare equal sets only."
         )
-    return rows, remarks
-
-
-def _word_scores(said: Sequence[str], references: Sequence[Sequence[str]], code: str) -> dict[str, Score]:
-    scores = caption_scores(said, references, code)
-    return {"cider_d": scores.cider, "bleu_4": scores.bleu[3], "rouge_l": scores.rouge_l}
+    if unidentified:
+        remarks.append(f"Not told from other languages, so not identified: {', '.join(unidentified)}.")
+    return rows, values, remarks
 
 
 def _group_scores(
@@ -224,22 +243,3 @@ def _notes(unknown: Sequence[str], selection: Selection, num_pictures: int) -> l
             f"Only the first {num_pictures} pictures were scored (--limit): not comparable with other scores."
         )
     return notes
-
-
-def _examples(pictures: Mapping[str, list[int]], items: Sequence[Item], said: Sequence[str]) -> list[Example]:
-    step = max(1, len(pictures) // NUM_EXAMPLES)
-    examples: list[Example] = []
-    for places in list(pictures.values())[::step][:NUM_EXAMPLES]:
-        english = [items[at].references[0] for at in places if items[at].sample.language == PIVOT]
-        first = items[places[0]].sample
-        examples.append(
-            {
-                "picture": first.images[0].load(),
-                "title": english[0] if english else first.id.rsplit(":", 2)[0],
-                "answers": {
-                    items[at].sample.language: {"said": said[at], "wanted": items[at].references[0]}
-                    for at in places
-                },
-            }
-        )
-    return examples

@@ -1,11 +1,13 @@
 """What results say, in words: the numbers to take home, two plain sentences, captions of figures."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
+
+from polylens.evaluation.measures import METRICS
 from polylens.evaluation.summary import (
-    METRICS,
     PIVOT,
     Column,
     columns,
@@ -14,6 +16,7 @@ from polylens.evaluation.summary import (
     language_name,
     main_column,
     number,
+    pretraining_points,
     rows,
 )
 
@@ -107,6 +110,9 @@ def tiles(results: Mapping[str, Any]) -> list[Tile]:
 def sentences(results: Mapping[str, Any]) -> list[str]:
     """What the numbers mean, in two plain sentences."""
     main = main_column(results)
+    if main is None and results.get("benchmarks"):
+        count = _counted(len(results["benchmarks"]), "benchmark")
+        return [f"{count} in {_counted(len(results.get('languages') or {}), 'language')}."]
     if main is None:
         return ["No language has been scored, so there is nothing to show yet."]
     return [
@@ -178,6 +184,40 @@ def describe_heat_map(results: Mapping[str, Any]) -> tuple[str, str, str]:
     note = "Each measure is coloured from 0 to its own highest value; shares are in percent."
     names = ", ".join(dict.fromkeys(column.label for column in columns(results)))
     return "All measures", note, f"Heat map of languages against {names}. The table holds all numbers."
+
+
+def describe_scatter(results: Mapping[str, Any]) -> tuple[str, str, str]:
+    """Title, note and alternative text of the scatter."""
+    main, points = main_column(results), pretraining_points(results)
+    assert main is not None, "the scatter was drawn, so there is a measure"
+    ranks = [_ranks([point[axis] for point in points.values()]) for axis in (0, 1)]
+    varied = all(np.ptp(axis) > 0 for axis in ranks)
+    rho = float(np.corrcoef(*ranks)[0, 1]) if varied else 0.0
+    absent = len(main.values) - len(points)
+    note = f"Over {_counted(len(points), 'language')} the rank correlation (Spearman's rho) is {rho:.2f}."
+    if absent:
+        note += f" {_counted(absent, 'language')} whose share of mC4 is not known: not shown."
+    alt = f"Scatter of {main.label} against the share of each language in mC4"
+    return "Against the share in pretraining", note, f"{alt}. {note} The table holds all numbers."
+
+
+def _ranks(values: Sequence[float]) -> np.ndarray:
+    """Ranks from 1; equal values share the mean of theirs."""
+    _, place, counts = np.unique(values, return_inverse=True, return_counts=True)
+    return (np.cumsum(counts) - (counts - 1) / 2)[place]
+
+
+def describe_differences(results: Mapping[str, Any]) -> tuple[str, str, str]:
+    """Title, note and alternative text of the differences."""
+    comparison = results["comparison"]
+    first, second = comparison["names"]
+    found = comparison["languages"]
+    sure = [code for code, row in found.items() if row["p_holm"] < comparison["level"]]
+    note = (
+        f"{first} minus {second}, with 95% intervals; in colour where the paired test, corrected for the number of "
+        f"languages, is below {comparison['level']:g}: {len(sure)} of {len(found)}."
+    )
+    return "Difference by language", note, f"{note} The table holds all numbers."
 
 
 def phases(results: Mapping[str, Any]) -> dict[str, float]:

@@ -7,7 +7,7 @@
 import base64
 import csv
 import io
-from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -25,7 +25,9 @@ from polylens import __version__
 from polylens.data.images import FilePicture
 from polylens.evaluation.findings import (
     describe_bars,
+    describe_differences,
     describe_heat_map,
+    describe_scatter,
     facts,
     phases,
     sentences,
@@ -33,55 +35,94 @@ from polylens.evaluation.findings import (
     tiles,
     words,
 )
-from polylens.evaluation.plots import DARK, LIGHT, heat_map, score_bars, script_colours
+from polylens.evaluation.measures import METRICS, Metric
+from polylens.evaluation.plots import (
+    DARK,
+    LIGHT,
+    difference_plot,
+    heat_map,
+    score_bars,
+    script_colours,
+    share_scatter,
+)
+from polylens.evaluation.published import PUBLISHED
 from polylens.evaluation.summary import (
-    METRICS,
     Column,
     Row,
+    chief_columns,
     columns,
     comparison_columns,
     controls,
     duration,
+    language_groups,
     language_name,
+    main_column,
     rows,
 )
 from polylens.files import write_atomic
+
+Draw = Callable[..., bytes | None]
+Describe = Callable[[Mapping[str, Any]], tuple[str, str, str]]
 
 PAGE, TABLE = "report.html", "results.csv"
 # Shown at half this many CSS pixels, for screens of twice the density.
 PICTURE_SIDE = 320
 # Answers longer than this are sentences and get wider cells.
 LONG_ANSWER = 42
+# Measures in the table of parts.
+MOST_OF_PARTS = 5
 # What the page holds, its anchor, and its name in the list at the top.
 SECTIONS = (
+    ("differences", "differences", "Differences"),
     ("bars", "scores", "Scores"),
     ("controls", "controls", "Controls"),
     ("examples", "examples", "Examples"),
     ("heat", "measures", "All measures"),
     ("table", "languages", "By language"),
+    ("scatter", "pretraining", "Pretraining"),
+    ("groups", "groups", "Scripts and families"),
+    ("parts", "parts", "By part"),
     ("comparisons", "comparisons", "Comparisons"),
+    ("published", "published", "Published numbers"),
     ("next_steps", "next", "What to try next"),
     ("settings", "settings", "Settings"),
 )
 # Columns of a terminal that has room for spaces between the columns of the table.
 WIDE_TERMINAL = 110
-COMPARISONS = {"baselines": "Beside other training", "heldout_concepts": "On held-out concepts"}
+COMPARISONS = {
+    "benchmarks": "By benchmark",
+    "baselines": "Beside another run",
+    "heldout_concepts": "On held-out concepts",
+}
+# The figures of a page by their place in it: file, how it is drawn, how it is described.
+FIGURES: dict[str, tuple[str, Draw, Describe]] = {
+    "differences": ("differences.png", difference_plot, describe_differences),
+    "bars": ("scores.png", score_bars, describe_bars),
+    "heat": ("heatmap.png", heat_map, describe_heat_map),
+    "scatter": ("pretraining.png", share_scatter, describe_scatter),
+}
 
 
 class Answer(TypedDict):
-    """What the model said about a picture in one language; without `right` it is shown unmarked."""
+    """What the model said about a picture in one language; without `right` it is shown unmarked. `score` is its
+    value as it is shown.
+    """
 
     said: str
     wanted: str
     right: NotRequired[bool | None]
+    score: NotRequired[str]
 
 
 class Example(TypedDict):
-    """A picture (or its path), its English name, and the answers by language code."""
+    """A picture (or its path), its English name, and the answers by language code; examples side by side that
+    have the same `kind` stand under it.
+    """
 
     picture: Image.Image | str | Path
     title: str
     answers: Mapping[str, Answer]
+    kind: NotRequired[str]
 
 
 class Figure(NamedTuple):
@@ -96,17 +137,17 @@ class Figure(NamedTuple):
 
 
 def write_report(results: Mapping[str, Any], examples: Sequence[Example], folder: str | Path) -> Path:
-    """Write report.html, results.csv, scores.png and heatmap.png into `folder`; returns the page's path.
+    """Write report.html, results.csv and the figures that there is something for into `folder`; returns the
+    page's path.
 
     Each file is written whole or not at all, the page last. Raises `UserError` for a folder that cannot be
     written or a picture that cannot be read.
     """
     folder = Path(folder)
     shown = [_example(example, rows(results)) for example in examples]
-    bars = _figure(folder, "scores.png", score_bars, describe_bars, results)
-    heat = _figure(folder, "heatmap.png", heat_map, describe_heat_map, results)
+    figures = {name: _figure(folder, *figure, results) for name, figure in FIGURES.items()}
     write_atomic(folder / TABLE, results_csv(results))
-    write_atomic(folder / PAGE, _template().render(_page(results, shown, bars, heat)))
+    write_atomic(folder / PAGE, _template().render(_page(results, shown, figures)))
     return folder / PAGE
 
 
@@ -153,13 +194,27 @@ def print_table(results: Mapping[str, Any], console: Console) -> None:
 
 
 def _page(
-    results: Mapping[str, Any], examples: Sequence[Any], bars: Figure | None, heat: Figure | None
+    results: Mapping[str, Any], examples: Sequence[Any], figures: Mapping[str, Figure | None]
 ) -> dict[str, Any]:
     table = rows(results)
     found = columns(results) if table else []
     others = comparison_columns(results) if table else []
-    kept = {column.metric.name for column in found[:1]} | {"choice_accuracy"}
     page = {
+        **figures,
+        "figures": [figure for figure in figures.values() if figure],
+        "main": main_column(results),
+        "groups": [
+            (
+                group,
+                ", ".join(map(language_name, group.codes)),
+                language_name(group.best[0]),
+                language_name(group.worst[0]),
+            )
+            for group in language_groups(results)
+        ],
+        "parts": _parts(results),
+        "published": PUBLISHED.get(str(results.get("benchmark") or ""), ()),
+        "differing": _differing(results),
         "title": str(results.get("title") or "Evaluation"),
         "model": str(results.get("model") or ""),
         "facts": facts(results),
@@ -167,8 +222,6 @@ def _page(
         "sentences": sentences(results),
         "notes": [str(note) for note in results.get("notes") or []],
         "tiles": tiles(results),
-        "bars": bars,
-        "heat": heat,
         "controls": [
             (label, meaning, METRICS["exact_match"].text(value))
             for label, meaning, value in controls(results)
@@ -176,7 +229,7 @@ def _page(
         "rows": table,
         "colours": script_colours(table),
         "table": found,
-        "comparisons": _comparison(found, others, kept),
+        "comparisons": _comparison(found, others),
         "meanings": [
             (column.label, column.metric.meaning, column.metric.chance, column.metric)
             for column in found
@@ -192,15 +245,13 @@ def _page(
     return page
 
 
-def _comparison(
-    found: Sequence[Column], others: Sequence[Column], kept: Container[str]
-) -> dict[str, Any] | None:
-    """This run beside its baselines and held-out concepts, by the measures in `kept`."""
-    runs = {"This run": [column for column in found if column.key in kept]}
-    for column in others:
-        if column.metric.name in kept:
-            runs.setdefault(column.group, []).append(column)
-    if len(runs) == 1:
+def _comparison(found: Sequence[Column], others: Sequence[Column]) -> dict[str, Any] | None:
+    """The chief measures of this run beside those of single benchmarks, baselines and held-out concepts."""
+    runs = {"This run": chief_columns([column for column in found if column.key == column.metric.name])}
+    for group in dict.fromkeys(column.group for column in others):
+        runs[group] = chief_columns([column for column in others if column.group == group])
+    runs = {run: measures for run, measures in runs.items() if measures}
+    if not others or not runs:
         return None
     titles = [title for key, title in COMPARISONS.items() if any(one.key.startswith(key) for one in others)]
     return {
@@ -210,11 +261,41 @@ def _comparison(
     }
 
 
+def _parts(results: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Parts of the data that were scored apart: their means over languages, a row each."""
+    groups = results.get("groups") or {}
+    found = {name: columns({"languages": scores}) for name, scores in groups.items()}
+    shown = {column.key: column for measures in found.values() for column in measures[:MOST_OF_PARTS]}
+    if not shown:
+        return None
+    lines = []
+    for name, measures in found.items():
+        means = {column.key: column.mean() for column in measures}
+        counts = [row.n for row in rows({"languages": groups[name]}) if row.n is not None]
+        lines.append((name, [means.get(key) for key in shown], sum(counts)))
+    return {"columns": list(shown.values()), "rows": lines}
+
+
+def _differing(results: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The table of a comparison's main measure."""
+    comparison = results.get("comparison")
+    if not comparison:
+        return None
+    name = comparison["measure"]
+    table = comparison["measures"][name]
+    return {
+        "metric": METRICS.get(name) or Metric(name=name, label=name.replace("_", " "), digits=3),
+        "names": comparison["names"],
+        "rows": [("All items" if code == "all" else language_name(code), row) for code, row in table.items()],
+        "level": comparison["level"],
+    }
+
+
 def _figure(
     folder: Path,
     file: str,
-    draw: Callable[..., bytes | None],
-    describe: Callable[[Mapping[str, Any]], tuple[str, str, str]],
+    draw: Draw,
+    describe: Describe,
     results: Mapping[str, Any],
 ) -> Figure | None:
     """The figure in four versions, the wide light one also as a file; None where there is nothing to draw."""
@@ -251,6 +332,7 @@ def _example(example: Example, table: Sequence[Row]) -> dict[str, Any]:
     longest = max((len(answer["said"]) for answer in answers.values()), default=0)
     return {
         "title": example["title"],
+        "kind": example.get("kind", ""),
         "source": _data_uri(buffer.getvalue(), "webp"),
         "size": picture.size,
         "answers": shown,

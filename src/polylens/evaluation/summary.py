@@ -6,11 +6,12 @@ results -> rows, columns -> page, table in the terminal, figures, CSV
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import fmean
 from typing import Any
 
 from polylens.errors import UserError
+from polylens.evaluation.measures import BASELINES, CONTROLS, METRICS, YARDSTICKS, Metric, with_unit
 from polylens.languages import LANGUAGES, language
 
 PIVOT = "en"
@@ -45,161 +46,7 @@ SCRIPTS = {
     "Telu": "Telugu",
     "Thai": "Thai",
 }
-
-
-@dataclass(frozen=True, kw_only=True)
-class Metric:
-    """How a measure is named and shown: `value * scale` with `digits` and `unit`.
-
-    `high` is the best value there is (None: unbounded), `chance` what guessing gives, both before scaling.
-    """
-
-    name: str
-    label: str
-    meaning: str = ""
-    scale: float = 1
-    digits: int = 1
-    unit: str = ""
-    high: float | None = None
-    higher_is_better: bool = True
-    chance: float | None = None
-
-    @property
-    def heading(self) -> str:
-        return _with_unit(self.label, self.unit)
-
-    def number(self, value: float | None) -> str:
-        """`value` as shown under `heading`, or a dash where there is none."""
-        return "–" if value is None else f"{value * self.scale:.{self.digits}f}"
-
-    def text(self, value: float | None) -> str:
-        """`value` with its unit, for running text."""
-        return self.number(value) + (self.unit if value is not None else "")
-
-    def range(self, interval: tuple[float, float] | None) -> str:
-        return f"{self.number(interval[0])}–{self.number(interval[1])}" if interval else ""
-
-
-def _share(name: str, label: str, meaning: str, **more: Any) -> Metric:
-    return Metric(name=name, label=label, meaning=meaning, scale=100, unit="%", high=1, **more)
-
-
-# In the order shown; the first one that is present is what bars and rankings are made of. CIDEr-D stands before
-# exact match, which says little of whole sentences.
-METRICS = {
-    metric.name: metric
-    for metric in (
-        Metric(
-            name="cider_d",
-            label="CIDEr-D",
-            meaning="agreement with people's captions, rare words counting more; times 100, as in papers",
-            scale=100,
-        ),
-        _share("exact_match", "Exact match", "answers that are the expected text, letter for letter"),
-        _share("accuracy", "Accuracy", "answers that are right"),
-        _share("vqa_accuracy", "VQA accuracy", "answers that people gave too, by the benchmark's own rule"),
-        Metric(
-            name="judge_score",
-            label="Judge score",
-            meaning="the judge's grades of the answers over those of the references, times 100",
-        ),
-        Metric(
-            name="cider",
-            label="CIDEr",
-            meaning="agreement with people's captions, rare words counting more; times 100, as in papers",
-            scale=100,
-        ),
-        Metric(
-            name="chrf",
-            label="chrF",
-            meaning="letter sequences shared with the expected text, from 0 to 100; near misses count",
-            high=100,
-        ),
-        _share(
-            "choice_accuracy",
-            "Choice",
-            "pictures whose name is the likeliest of 100 candidate names in that language",
-            chance=0.01,
-        ),
-        Metric(
-            name="pivot_ratio",
-            label="Pivot ratio",
-            meaning="exact match over that of English: 1 means that nothing is lost on the way",
-            digits=2,
-            high=1,
-        ),
-        Metric(
-            name="choice_pivot_ratio",
-            label="Choice pivot ratio",
-            meaning="choice accuracy over that of English",
-            digits=2,
-            high=1,
-        ),
-        *(
-            _share(
-                f"bleu_{order}", f"BLEU-{order}", f"sequences of up to {order} words shared with references"
-            )
-            for order in (4, 3, 2, 1)
-        ),
-        _share("rouge_l", "ROUGE-L", "longest common sequence of words with a reference"),
-        _share(
-            "language_identified", "Right language", "answers recognised as being in the language asked for"
-        ),
-        _share(
-            "language_other",
-            "Other language",
-            "answers that are surely in another language than the one asked for",
-            higher_is_better=False,
-        ),
-        _share(
-            "judge_preferred",
-            "Preferred",
-            "answers that the judge grades above the reference, ties half",
-            chance=0.5,
-        ),
-        Metric(
-            name="reference_grade",
-            label="Grade of references",
-            meaning="the judge's mean grade of the reference answers, from 1 to 10",
-            digits=2,
-            high=10,
-        ),
-        Metric(
-            name="answer_grade",
-            label="Grade of answers",
-            meaning="the judge's mean grade of the answers, from 1 to 10",
-            digits=2,
-            high=10,
-        ),
-        Metric(
-            name="unparseable",
-            label="Unreadable",
-            meaning="replies of the judge that were no two grades; in no mean",
-            digits=0,
-            higher_is_better=False,
-        ),
-    )
-}
-YARDSTICKS = {
-    "text_ceiling": (
-        "Text ceiling",
-        "the same language model given the English name as text, not as a picture",
-    ),
-    "translate_test": (
-        "Translate-test",
-        "the model's own English answer, translated by the same language model",
-    ),
-}
-CONTROLS = {
-    "no_image": ("No picture", "what guessing without seeing gives; should be near 0"),
-    "other_image": (
-        "Another picture",
-        "pictures of other things, each scored against its own name; should be about the score itself",
-    ),
-    "before_alignment": ("Before alignment", "the same model with an untrained link; should be near 0"),
-}
 BENCHMARKS = "benchmarks."
-BASELINES = {"native": "Native pairs", "mix": "Mix of languages"}
 HELD_OUT = "Held-out concepts"
 
 
@@ -229,7 +76,7 @@ class Column:
 
     @property
     def heading(self) -> str:
-        return _with_unit(self.label, self.metric.unit)
+        return with_unit(self.label, self.metric.unit)
 
     def mean(self) -> float | None:
         return fmean(self.values.values()) if self.values else None
@@ -276,12 +123,13 @@ def rows(results: Mapping[str, Any]) -> list[Row]:
 
 
 def columns(results: Mapping[str, Any]) -> list[Column]:
-    """The run's own measures, then its yardsticks."""
-    own = _metric_columns(results.get("languages") or {})
+    """The run's own measures, the main one first, then its yardsticks, which are values of the main one."""
+    own = _metric_columns(results.get("languages") or {}, main=results.get("main_measure"))
+    main = own[0].metric if own else METRICS["exact_match"]
     for key, (label, meaning) in YARDSTICKS.items():
         values = _numbers(results.get(key) or {})
         if values:
-            metric = _share("exact_match", label, meaning)
+            metric = replace(main, label=label, meaning=meaning)
             own.append(Column(key=key, label=label, metric=metric, values=values, intervals={}))
     return own
 
@@ -301,8 +149,9 @@ def comparison_columns(results: Mapping[str, Any]) -> list[Column]:
 
 
 def main_column(results: Mapping[str, Any]) -> Column | None:
-    """The measure that languages are ranked by: the first known one that is present."""
-    return next(iter(_metric_columns(results.get("languages") or {})), None)
+    """The measure that languages are ranked by: the one that results name, else the first known one."""
+    found = _metric_columns(results.get("languages") or {}, main=results.get("main_measure"))
+    return found[0] if found else None
 
 
 def chief_columns(found: Sequence[Column]) -> list[Column]:
@@ -387,10 +236,6 @@ def duration(seconds: float) -> str:
     return f"{minutes} min {rest} s" if minutes else f"{rest} s"
 
 
-def _with_unit(label: str, unit: str) -> str:
-    return f"{label},\u00a0{unit}" if unit else label
-
-
 def _row(code: str, scores: Mapping[str, Any]) -> Row:
     counts = {name: None if number(scores.get(name)) is None else int(scores[name]) for name in COUNTS}
     try:
@@ -402,9 +247,12 @@ def _row(code: str, scores: Mapping[str, Any]) -> Row:
     return Row(code=code, name=known.name, own_name=known.own_name, script=script, family=family, **counts)
 
 
-def _metric_columns(scores: Mapping[str, Mapping[str, Any]], key: str = "", group: str = "") -> list[Column]:
+def _metric_columns(
+    scores: Mapping[str, Mapping[str, Any]], key: str = "", group: str = "", main: str | None = None
+) -> list[Column]:
     present = {name for one in scores.values() for name in _numbers(one)} - set(COUNTS)
     names = [name for name in METRICS if name in present] + sorted(present - set(METRICS))
+    names.sort(key=lambda name: name != main)
     found = []
     for name in names:
         metric = METRICS.get(name) or Metric(name=name, label=name.replace("_", " "), digits=3)

@@ -143,7 +143,7 @@ def test_an_encoder_decoder_without_a_template(tmp_path: Path) -> None:
 def test_a_prompt_without_a_place_for_the_picture_is_refused(tmp_path: Path) -> None:
     blind = TEMPLATE.replace("<image>", "")
     peer = TransformersPredictor(str(save_llava(tmp_path, blind)))
-    with pytest.raises((UserError, ValueError), match=r"place|match"):
+    with pytest.raises(UserError, match=r"no place for the picture|cannot read these prompts"):
         list(peer.generate(SAMPLES[:1], Generation()))
 
 

@@ -98,14 +98,19 @@ class TransformersPredictor:
             ]
         else:
             texts = [self._plain(sample) for sample in samples]
-        inputs = self.processor(
-            text=texts,
-            images=pictures if pictures[0] else None,
-            padding=True,
-            return_tensors="pt",
-            # The template has put the special tokens.
-            **({"add_special_tokens": False} if self._has_template else {}),
-        )
+        # A template has put the special tokens already.
+        settings = {"add_special_tokens": False} if self._has_template else {}
+        try:
+            inputs = self.processor(
+                text=texts,
+                images=pictures if pictures[0] else None,
+                padding=True,
+                return_tensors="pt",
+                **settings,
+            )
+        except ValueError as error:
+            reason = str(error).split("\n")[0]
+            raise UserError(f"The processor of '{self.name}' cannot read these prompts: {reason}") from error
         place = getattr(
             self.model.config, "image_token_id", getattr(self.model.config, "image_token_index", None)
         )

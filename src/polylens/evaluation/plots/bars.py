@@ -8,6 +8,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
+from polylens.evaluation.measures import YARDSTICKS
 from polylens.evaluation.plots.style import (
     DPI,
     FONT_SIZE,
@@ -37,10 +38,9 @@ def score_bars(results: Mapping[str, Any], *, theme: Theme = LIGHT, narrow: bool
     table, main = rows(results), main_column(results)
     if main is None:
         return None
-    marks = [column for column in columns(results) if column.key in ("text_ceiling", "translate_test")]
-    lines = controls(results)
-    if main.metric.name != "exact_match":
-        marks, lines = [], []
+    marks = [column for column in columns(results) if column.key in YARDSTICKS]
+    # Controls are measured by exact match only.
+    lines = controls(results) if main.metric.name == "exact_match" else []
     panels = _panels(table, 1 if narrow else 2)
     heights = [_height(panel) for panel in panels]
     legend, legend_columns = _score_legend(main, marks, lines, theme, 1 if narrow else 3)
@@ -106,16 +106,20 @@ def _control_style(position: int, theme: Theme) -> dict[str, Any]:
 
 
 def _mark_style(key: str, theme: Theme) -> dict[str, Any]:
-    shape = {"text_ceiling": ("D", 4.3), "translate_test": ("o", 5.0)}[key]
-    fill = theme.paper if key == "translate_test" else theme.ink
-    edge = theme.ink if key == "translate_test" else theme.paper
-    width = 1.2 if key == "translate_test" else 0.8
+    """Full marks for what bounds the model from above, open ones for other ways to answer."""
+    shape, size = {
+        "text_ceiling": ("D", 4.3),
+        "translate_test": ("o", 5.0),
+        "text_only": ("s", 4.4),
+        "majority": ("^", 4.8),
+    }[key]
+    full = key == "text_ceiling"
     return {
-        "marker": shape[0],
-        "markersize": shape[1],
-        "markerfacecolor": fill,
-        "markeredgecolor": edge,
-        "markeredgewidth": width,
+        "marker": shape,
+        "markersize": size,
+        "markerfacecolor": theme.ink if full else theme.paper,
+        "markeredgecolor": theme.paper if full else theme.ink,
+        "markeredgewidth": 0.8 if full else 1.2,
         "linestyle": "none",
     }
 

@@ -6,6 +6,7 @@ from typing import Any
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
+from polylens.evaluation.measures import METRICS, Metric
 from polylens.evaluation.plots.style import (
     FONT_SIZE,
     LIGHT,
@@ -16,7 +17,7 @@ from polylens.evaluation.plots.style import (
     new_figure,
     png,
 )
-from polylens.evaluation.summary import METRICS, Metric, language_name
+from polylens.evaluation.summary import language_name
 
 ROW_HEIGHT = 0.23
 BETTER, WORSE = "#2a9474", "#cf5965"

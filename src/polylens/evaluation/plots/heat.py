@@ -9,6 +9,7 @@ from matplotlib.collections import PatchCollection
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.patches import Rectangle
 
+from polylens.evaluation.measures import YARDSTICKS
 from polylens.evaluation.plots.style import (
     FONT_SIZE,
     LIGHT,
@@ -95,7 +96,7 @@ def heat_map(results: Mapping[str, Any], *, theme: Theme = LIGHT, narrow: bool =
 def _heat_blocks(results: Mapping[str, Any], narrow: bool) -> list[list[Column]]:
     """Own measures, yardsticks, benchmarks, then, where there is room, the chief measures of each baseline."""
     own = columns(results)
-    yardsticks = [column for column in own if column.key in ("text_ceiling", "translate_test")]
+    yardsticks = [column for column in own if column.key in YARDSTICKS]
     measures = [column for column in own if column not in yardsticks]
     others = [
         chief_columns(list(group))

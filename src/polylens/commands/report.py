@@ -1,0 +1,33 @@
+"""`polylens report`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from polylens.commands.common import Json, complain, consoles, print_json, say
+
+
+def report(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Folders of finished evaluations.")],
+    out: Annotated[Path, typer.Option(help="Where the page and its figures are written.")] = Path(
+        "runs/report"
+    ),
+    as_json: Json = False,
+) -> None:
+    """Put evaluations of several benchmarks on one page: a heat map of languages against benchmarks, and a table.
+
+    \b
+    Example
+      polylens report runs/xm3600 runs/xgqa runs/marvl --out runs/overview
+    """
+    from polylens.evaluation.overview import overview, write_overview
+
+    console, _ = consoles(as_json)
+    results = overview(runs)
+    page = write_overview(results, out)
+    for note in results["notes"]:
+        complain(note, "note")
+    say(console, f"The report is {page}")
+    if as_json:
+        print_json(results)

@@ -1,0 +1,190 @@
+"""Two runs of one benchmark side by side: by language the difference, its interval, and a paired test.
+
+    two result folders -> items that both answered -> resampled differences -> Holm's correction -> page, CSV, PNG
+
+Holm (1979): over many languages some p-value is small by chance, so each is multiplied by how many are at least as
+large, itself included.
+"""
+
+import csv
+import io
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from polylens import __version__
+from polylens.data.rows import read_json
+from polylens.errors import UserError
+from polylens.evaluation.bootstrap import Comparison, compare_means
+from polylens.evaluation.items import ScoredItem, read_items
+from polylens.evaluation.measures import METRICS
+from polylens.evaluation.report import write_report
+from polylens.evaluation.summary import language_name
+from polylens.files import write_atomic
+
+LEVEL = 0.05
+ALL = "all"
+TABLE = "compare.csv"
+# Their values depend on the whole set scored, so that they can only be paired over equal sets.
+OF_THE_SET = ("cider_d", "cider")
+# Settings without which two runs are no measurements of the same thing.
+SAME = ("data_sha256", "protocol", "limit", "split", "caption_metrics")
+
+
+@dataclass(frozen=True)
+class Run:
+    """A result folder: its results.json and its items."""
+
+    folder: Path
+    results: Mapping[str, Any]
+    items: Sequence[ScoredItem]
+
+    @property
+    def name(self) -> str:
+        return str(self.results.get("model") or self.folder.name)
+
+
+def read_run(folder: str | Path) -> Run:
+    """The run in `folder`. Raises `UserError` for a folder that holds none."""
+    folder = Path(folder)
+    if not (folder / "results.json").is_file():
+        raise UserError(f"'{folder}' has no results.json: give the folder of a finished evaluation.")
+    results = read_json(folder / "results.json")
+    if not isinstance(results, dict):
+        raise UserError(f"'{folder / 'results.json'}' holds no results.")
+    return Run(folder, results, read_items(folder))
+
+
+def compare_runs(first: Run, second: Run, *, seed: int = 0) -> dict[str, Any]:
+    """Results of a comparison: every measure that both have, by language, and over all items.
+
+    Raises `UserError` for runs of different benchmarks, and for runs without a common item.
+    """
+    kinds = [run.results.get("benchmark") or run.results.get("title") for run in (first, second)]
+    if kinds[0] != kinds[1]:
+        raise UserError(f"'{kinds[0]}' and '{kinds[1]}' cannot be compared: give two runs of one benchmark.")
+    pairs = _pairs(first, second)
+    measures = [name for name in _order(pairs) if _paired(pairs, name)]
+    if not measures:
+        raise UserError(
+            f"'{first.folder}' and '{second.folder}' have no item in common that both were scored on: "
+            "compare runs on the same data."
+        )
+    tables = {name: _by_language(pairs, name, seed) for name in measures}
+    main = measures[0]
+    names = [first.name, second.name]
+    if names[0] == names[1]:
+        names = [f"{run.name} ({run.folder.name})" for run in (first, second)]
+    return {
+        "title": f"{names[0]} and {names[1]}",
+        "model": names[0],
+        "benchmark": first.results.get("benchmark"),
+        "polylens_version": __version__,
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "n": len({one.picture for one, _ in pairs.values()}),
+        "languages": first.results.get("languages") or {},
+        "baselines": {names[1]: second.results.get("languages") or {}},
+        "comparison": {
+            "names": names,
+            "measure": main,
+            "level": LEVEL,
+            "languages": {code: row for code, row in tables[main].items() if code != ALL},
+            "measures": tables,
+        },
+        "notes": _notes(first, second, pairs),
+        "settings": {
+            "first": {"folder": str(first.folder), **(first.results.get("settings") or {})},
+            "second": {"folder": str(second.folder), **(second.results.get("settings") or {})},
+            "test": "paired bootstrap over pictures, 1000 resamples; Holm's correction over languages",
+            "seed": seed,
+        },
+    }
+
+
+def write_comparison(results: Mapping[str, Any], out: Path) -> Path:
+    """compare.csv, compare.json and the report with its figures; returns the page's path."""
+    write_atomic(out / TABLE, comparison_csv(results))
+    page = write_report(results, [], out)
+    write_atomic(out / "compare.json", json.dumps(results, ensure_ascii=False, indent=1))
+    return page
+
+
+def comparison_csv(results: Mapping[str, Any]) -> str:
+    """A line per measure and language, numbers not rounded."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    fields = ["first", "second", "difference", "low", "high", "p_value", "p_holm", "n"]
+    writer.writerow(["measure", "code", "language", *fields])
+    for measure, table in results["comparison"]["measures"].items():
+        for code, row in table.items():
+            name = "all items" if code == ALL else language_name(code)
+            writer.writerow([measure, code, name, *(row[field] for field in fields)])
+    return text.getvalue()
+
+
+def holm(p_values: Mapping[str, float]) -> dict[str, float]:
+    """Holm's adjusted p-values, at most 1 and never in another order than the given ones."""
+    adjusted, highest = {}, 0.0
+    for place, (name, p_value) in enumerate(sorted(p_values.items(), key=lambda one: one[1])):
+        highest = max(highest, min(1.0, (len(p_values) - place) * p_value))
+        adjusted[name] = highest
+    return adjusted
+
+
+Pairs = Mapping[str, tuple[ScoredItem, ScoredItem]]
+
+
+def _pairs(first: Run, second: Run) -> Pairs:
+    theirs = {item.id: item for item in second.items}
+    return {item.id: (item, theirs[item.id]) for item in first.items if item.id in theirs}
+
+
+def _order(pairs: Pairs) -> list[str]:
+    """Measures of both, known ones first and in the reports' order."""
+    shared = {name for one, other in pairs.values() for name in one.scores.keys() & other.scores.keys()}
+    return [name for name in METRICS if name in shared] + sorted(shared - METRICS.keys())
+
+
+def _paired(pairs: Pairs, measure: str) -> list[tuple[ScoredItem, ScoredItem]]:
+    return [pair for pair in pairs.values() if all(measure in item.scores for item in pair)]
+
+
+def _by_language(pairs: Pairs, measure: str, seed: int) -> dict[str, dict[str, Any]]:
+    groups: dict[str, list[tuple[ScoredItem, ScoredItem]]] = {}
+    for pair in _paired(pairs, measure):
+        groups.setdefault(pair[0].language, []).append(pair)
+    found = {code: _compare(group, measure, seed) for code, group in groups.items()}
+    adjusted = holm({code: row["p_value"] for code, row in found.items()})
+    table = {code: row | {"p_holm": adjusted[code]} for code, row in found.items()}
+    if len(groups) > 1:
+        over_all = _compare([pair for group in groups.values() for pair in group], measure, seed)
+        table[ALL] = over_all | {"p_holm": over_all["p_value"]}
+    return table
+
+
+def _compare(pairs: Sequence[tuple[ScoredItem, ScoredItem]], measure: str, seed: int) -> dict[str, Any]:
+    one, other = ([pair[side].scores[measure] for pair in pairs] for side in (0, 1))
+    found: Comparison = compare_means(one, other, [pair[0].picture for pair in pairs], seed=seed)
+    return {"first": sum(one) / len(one), "second": sum(other) / len(other), **asdict(found)}
+
+
+def _notes(first: Run, second: Run, pairs: Pairs) -> list[str]:
+    notes = []
+    alone = [len(run.items) - len(pairs) for run in (first, second)]
+    if any(alone):
+        notes.append(
+            f"{len(pairs)} items are compared; {alone[0]} of the first run and {alone[1]} of the second have no "
+            "counterpart and count nowhere."
+        )
+        if any(name in item.scores for name in OF_THE_SET for pair in pairs.values() for item in pair):
+            notes.append(
+                "CIDEr depends on the whole set that was scored, so its differences here mean little."
+            )
+    mine, theirs = (run.results.get("settings") or {} for run in (first, second))
+    differing = [key for key in SAME if mine.get(key) != theirs.get(key)]
+    if differing:
+        notes.append(f"The runs differ in more than the model: {', '.join(differing)}.")
+    return notes
