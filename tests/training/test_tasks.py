@@ -206,11 +206,11 @@ def test_views():
     draw = torch.Generator().manual_seed(0)
     image = Image.fromarray(torch.randint(0, 256, (24, 36, 3), generator=draw).to(torch.uint8).numpy())
     settings = Augmentation(crop=(0.3, 0.8), flip=True, views=4)
-    views = [augment(image, f"x#{number}", settings) for number in range(1, 9)]
-    assert {view.size for view in views} == {(36, 24)}
+    views = [augment(image, f"x#{number}", settings, (24, 16)) for number in range(1, 9)]
+    assert {view.size for view in views} == {(24, 16)}
     assert len({view.tobytes() for view in views}) == 8
-    assert augment(image, "x#3", settings).tobytes() == views[2].tobytes()
-    assert augment(image, "x#3", Augmentation(views=1)).tobytes() == image.tobytes()
+    assert augment(image, "x#3", settings, (24, 16)).tobytes() == views[2].tobytes()
+    assert augment(image, "x#3", Augmentation(views=1), (24, 16)).tobytes() == image.tobytes()
 
 
 def test_every_epoch_shows_the_next_view():

@@ -8,16 +8,21 @@ import random
 import string
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
+from polylens.data.rows import read_json
 from polylens.errors import UserError
 from polylens.languages import Language, language, mblip_language
 
 
+def fields_of(template: str) -> list[str]:
+    """The names in braces, in their order. Raises `ValueError` for broken braces."""
+    return [name for _, name, _, _ in string.Formatter().parse(template) if name is not None]
+
+
 def _check(template: str, prompts: str) -> None:
     try:
-        plain = all(
-            name is None or name.isidentifier() for _, name, _, _ in string.Formatter().parse(template)
-        )
+        plain = all(name.isidentifier() for name in fields_of(template))
     except ValueError:
         plain = False
     if not plain:
@@ -59,15 +64,25 @@ class Templates:
         translated = self.translated.get(task, {}).get(language(code).code)
         return tuple(translated or self.english[task])
 
-    def prompt(self, task: str, code: str, rng: random.Random | None = None, **values: str) -> str:
-        """The first template, or one drawn by `rng`, with `values` and the language's names filled in.
+    def prompt(
+        self,
+        task: str,
+        code: str,
+        rng: random.Random | None = None,
+        answer_in: str | None = None,
+        **values: str,
+    ) -> str:
+        """The first template of language `code`, or one drawn by `rng`, with `values` filled in.
+
+        The language that a prompt names is `answer_in` where the answer's is another than the prompt's own.
 
         Raises `UserError` for an unknown task or language, and for a field without a value.
         """
         entry = language(code)
         templates = self.of(task, entry.code)
         template = templates[0] if rng is None else rng.choice(templates)
-        values = {"language": self.language_name(entry), "own_language": entry.own_name} | values
+        named = entry if answer_in is None else language(answer_in)
+        values = {"language": self.language_name(named), "own_language": named.own_name} | values
         try:
             return template.format_map(values)
         except KeyError as error:
@@ -104,11 +119,71 @@ DEFAULT = Templates(
             "A short description of the image in {language}: ",
         ),
         "name": ("Name in {language}: ", "What is in the image? Answer in {language}: "),
-        "vqa": ("Question: {question} Short answer in {language}:",),
-        "vqg": ("Ask a question in {language} about the image whose answer is: {answer} Question:",),
-        "matching": ('Does "{caption}" describe the image? Yes or no? Answer in {language}:',),
+        "vqa": (
+            "Question: {question} Short answer in {language}:",
+            "{question} Answer briefly in {language}:",
+            "Look at the image and answer in {language}, in a few words. {question}",
+        ),
+        "vqg": (
+            "Ask a question in {language} about the image whose answer is: {answer} Question:",
+            "The answer is: {answer}. What is the question about the image, in {language}?",
+            "Write a question in {language} that the image answers with: {answer}",
+        ),
+        "explanation": (
+            "Question: {question} Answer in {language} and say why:",
+            "{question} Give the answer in {language}, then the reason:",
+            "Answer in {language} and justify it by what is known of the image. {question}",
+        ),
+        "chain_of_thought": (
+            "Question: {question} Think first, then answer in {language}:",
+            "{question} Reason in {language} before the answer:",
+            "What does one have to know to answer this? Reason, and end with the answer, in {language}. {question}",
+        ),
+        "instruction": ("{question}",),
+        "matching": (
+            'Does "{caption}" describe the image? Yes or no? Answer in {language}:',
+            'Is this a caption of the image: "{caption}"? Say yes or no in {language}:',
+            "Caption: {caption} Does it fit the image? Yes or no, in {language}:",
+        ),
+        "classification": (
+            "What is in the image? Answer in {language}: ",
+            "Name what the image shows, in {language}: ",
+            "The main thing in the image is called, in {language}: ",
+        ),
+        "verification": (
+            'Does the image show "{label}"? Yes or no? Answer in {language}:',
+            'Is there this in the image: "{label}"? Say yes or no in {language}:',
+            'What is in the image is called "{label}". Is that right? Yes or no, in {language}:',
+        ),
     },
 )
+
+
+def read_templates(path: str | Path) -> Templates:
+    """The default English prompts with translated ones out of a JSON file: {task: {language: [prompt, ...]}}.
+
+    Raises `UserError` for a task or field that the English prompts do not have, or an unknown language.
+    """
+    content = read_json(path)
+    if not isinstance(content, dict):
+        raise UserError(f"'{path}' holds no prompts: {{task: {{language: [prompt, ...]}}}} was expected.")
+    translated: dict[str, dict[str, list[str]]] = {}
+    for task, by_language in content.items():
+        if task not in DEFAULT.english or not isinstance(by_language, dict):
+            raise UserError(f"'{path}' has no prompts of a known task in '{task}': see the page Data.")
+        known = {field for template in DEFAULT.english[task] for field in fields_of(template)}
+        translated[task] = {}
+        for spelling, texts in by_language.items():
+            if not isinstance(texts, list) or not texts or not all(isinstance(text, str) for text in texts):
+                raise UserError(f"'{path}', {task}, {spelling}: a list of prompts was expected.")
+            for text in texts:
+                missing = (known - {"language"}) - set(fields_of(text))
+                if missing or set(fields_of(text)) - known - {"language", "own_language"}:
+                    raise UserError(
+                        f"'{path}', {task}, {spelling}: '{text}' must have the fields {sorted(known)}."
+                    )
+            translated[task][language(spelling).code] = texts
+    return Templates(name=Path(path).stem, english=DEFAULT.english, translated=translated)
 
 
 def caption_prompt(code: str) -> str:

@@ -24,11 +24,12 @@ BuildTask = Literal[
 Fraction = Annotated[float, Field(ge=0, le=1)]
 # Which tasks each option speaks to.
 OPTIONS: dict[str, tuple[str, ...]] = {
-    "english_answers": ("vqa",),
+    "english_answers": ("vqa", "vqg"),
     "max_sentences": ("instruction",),
     "neighbours": ("matching", "verification"),
     "negatives": ("matching", "verification"),
     "hard": ("matching", "verification"),
+    "plain": ("matching", "verification"),
 }
 
 
@@ -44,9 +45,10 @@ class Build(Section):
     Written in YAML as the task's name alone, or as a mapping. `templates` is a JSON file of translated prompts
     (see `prompts.read_templates`), mixed with the English ones in the share `translated`.
 
-    `english_answers` (vqa) is the share of translated questions whose answer stays English, as the prompt then
-    says. `max_sentences` (instruction) bounds an answer. Of matching and verification, `negatives` is the share
-    answered with no, `hard` the share of those drawn from `neighbours`, a file of `polylens neighbours`.
+    `english_answers` (vqa, vqg) is the share of translated questions whose answer stays English, as the prompt
+    then says. `max_sentences` (instruction) bounds an answer. Of matching and verification, `negatives` is the
+    share answered with no, `hard` the share of those drawn from `neighbours`, a file of `polylens neighbours`;
+    `plain` leaves the prompt out, for pairs that are still to be translated.
     """
 
     task: BuildTask
@@ -57,6 +59,7 @@ class Build(Section):
     neighbours: Path | None = None
     negatives: Fraction = 0.5
     hard: Fraction = 0.5
+    plain: bool = False
 
     @model_validator(mode="before")
     @classmethod

@@ -26,10 +26,14 @@ class Member:
 
 @dataclass(frozen=True)
 class TarPicture:
-    """A picture in a tar. Safe to read from threads and from forked workers: every read opens the tar anew."""
+    """A picture in a tar. Safe to read from threads and from forked workers: every read opens the tar anew.
+
+    `digest` is the SHA-256 of its bytes where that is known: its key is then the same wherever the tar lies.
+    """
 
     archive: Path
     member: Member
+    digest: str = ""
 
     @property
     def name(self) -> str:
@@ -37,7 +41,9 @@ class TarPicture:
 
     @property
     def key(self) -> str:
-        """Absolute path, member, place, and the tar's time of change. Raises `UserError` without the tar."""
+        """The digest, else path, member, place and the tar's time of change. Raises `UserError` without the tar."""
+        if self.digest:
+            return f"sha256:{self.digest}"
         try:
             changed = os.stat(self.archive).st_mtime_ns
         except OSError as error:

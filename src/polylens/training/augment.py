@@ -8,20 +8,40 @@ from PIL.Image import Image, Resampling, Transpose
 
 from polylens.recipe import Augmentation
 
+# Bounds of a crop's width / height, and how often one that fits is looked for: those of torchvision's
+# RandomResizedCrop, which the published models were trained with.
 ASPECT = 4 / 3
+TRIES = 10
+# Changes whenever a view of the same name would have other pixels, so that no cache of older ones is read.
+VERSION = 2
 
 
-def augment(image: Image, name: str, settings: Augmentation) -> Image:
-    """A random crop scaled back to the image's size, mirrored or not; `name` decides all that is random."""
+def augment(
+    image: Image, name: str, settings: Augmentation, size: tuple[int, int], mirror: bool = True
+) -> Image:
+    """A random crop scaled to `size` (width, height), mirrored or not; `name` decides all that is random.
+
+    With `mirror` false it is never mirrored, and the crop is the one that it would have otherwise.
+    """
     rng = np.random.default_rng(list(hashlib.sha256(name.encode()).digest()))
     if settings.crop:
-        area = rng.uniform(*settings.crop)
-        aspect = math.exp(rng.uniform(-math.log(ASPECT), math.log(ASPECT)))
-        width = min(1.0, math.sqrt(area * aspect)) * image.width
-        height = min(1.0, math.sqrt(area / aspect)) * image.height
-        left, top = rng.uniform(0, image.width - width), rng.uniform(0, image.height - height)
-        box = (left, top, left + width, top + height)
-        image = image.resize(image.size, Resampling.BICUBIC, box)
-    if settings.flip and rng.random() < 0.5:
+        image = image.resize(size, Resampling.BICUBIC, _box(image.width, image.height, settings.crop, rng))
+    if settings.flip and rng.random() < 0.5 and mirror:
         image = image.transpose(Transpose.FLIP_LEFT_RIGHT)
     return image
+
+
+def _box(
+    width: int, height: int, share: tuple[float, float], rng: np.random.Generator
+) -> tuple[int, int, int, int]:
+    """(left, top, right, bottom) of a share of the area, of whole pixels; the middle where none fits."""
+    for _ in range(TRIES):
+        area = rng.uniform(*share) * width * height
+        aspect = math.exp(rng.uniform(-math.log(ASPECT), math.log(ASPECT)))
+        wide, high = round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
+        if 0 < wide <= width and 0 < high <= height:
+            left, top = int(rng.integers(0, width - wide + 1)), int(rng.integers(0, height - high + 1))
+            return left, top, left + wide, top + high
+    wide, high = min(width, round(height * ASPECT)), min(height, round(width * ASPECT))
+    left, top = (width - wide) // 2, (height - high) // 2
+    return left, top, left + wide, top + high

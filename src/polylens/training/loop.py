@@ -23,11 +23,12 @@ from rich.console import Console
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from polylens.data.mix import Mix
 from polylens.errors import UserError
 from polylens.files import make_writable_folder, write_atomic
 from polylens.recipe import Checkpoints, Stage, Validation
 from polylens.training.checkpoint import Checkpoint, CheckpointFolder, State
-from polylens.training.data import Order, chunks
+from polylens.training.data import chunks
 from polylens.training.log import RunLog, StepBar
 from polylens.training.optimizer import (
     build_optimizer,
@@ -104,12 +105,11 @@ class Trainer:
         return (state.results or {}) | {"steps": state.done}
 
     def _open_folder(self) -> CheckpointFolder:
-        ids = hashlib.sha256("\n".join(str(sample.id) for sample in self.samples).encode()).hexdigest()
         identity = {
             "seed": self.seed,
             "precision": self.precision,
             "stages": [stage.model_dump(mode="json") for stage in self.stages],
-            "samples": f"{len(self.samples)}, {ids}",
+            "samples": Mix.of(self.samples).identity(),
             **self.settings,
         }
         identity = json.loads(json.dumps(identity, default=str))
@@ -138,10 +138,10 @@ class Trainer:
 
     def _run_stage(self, plan: Plan, state: State, moments: dict[str, torch.Tensor]) -> State:
         stage = plan.stage
-        samples = [sample for sample in self.samples if not stage.tasks or sample.task in stage.tasks]
+        samples = Mix.of(self.samples).only(stage.tasks)
         if not samples:
             raise UserError(f"Stage '{stage.name}' has no sample of its tasks {stage.tasks}: give others.")
-        order = Order(len(samples), stage.batch_size, _mix(self.seed, state.stage))
+        order = samples.order(stage.batch_size, _mix(self.seed, state.stage))
         total = stage.steps or order.steps(stage.epochs or 1)
         self.console.print(plan.table)
         with self._autocast():

@@ -1,9 +1,7 @@
 """From a recipe to a model folder."""
 
-import inspect
 import json
 from collections.abc import Callable, Sequence
-from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
@@ -13,20 +11,21 @@ from rich.console import Console
 from torch import nn
 
 from polylens.data.captions import read_captions, split_by_image
+from polylens.data.mix import Mix, read_mix
 from polylens.data.prompts import caption_prompt
 from polylens.data.sample import Sample
+from polylens.data.sources import Unreadable, pictures_are_there, read_part
+from polylens.data.spec import Part
 from polylens.errors import UserError
 from polylens.files import make_writable_folder, write_atomic
 from polylens.models.build import build_model, fingerprint, part_state
 from polylens.models.checkpoint import PARTS, load_model, save_model
 from polylens.models.vlm import ModelConfig, VisionLanguageModel
-from polylens.recipe import Recipe, Stage, load_recipe, nearest
-from polylens.training.data import Order
+from polylens.recipe import Recipe, Stage, load_recipe
+from polylens.training.log import progress_bar
 from polylens.training.loop import Trainer
 from polylens.training.stages import never_trained
 from polylens.training.tasks import VisionLanguageTask
-
-SOURCES = "polylens.sources"
 
 Evaluate = Callable[[VisionLanguageModel, Sequence[Sample], Sequence[str]], dict[str, float]]
 
@@ -53,10 +52,9 @@ def train(
     folder = make_writable_folder(Path(out or recipe.out or Path("runs") / recipe.name))
     settings = recipe.model_dump(mode="json")
     model = new_model(recipe)
-    samples, held_out = read_samples(recipe, model.config.layout.ask_caption)
-    console.print(
-        f"{len(samples)} samples to train on, {len(held_out)} to validate on, from {recipe.data.source}"
-    )
+    samples, held_out = read_samples(recipe, model.config.layout.ask_caption, console)
+    origin = ", ".join(part.name for part in recipe.data.parts)
+    console.print(f"{len(samples)} samples to train on, {len(held_out)} to validate on, from {origin}")
     task = VisionLanguageTask(model, recipe.augmentation, recipe.data.max_length, console=console)
     write_atomic(folder / "recipe.yaml", yaml.safe_dump(settings, sort_keys=False, allow_unicode=True))
     results = Trainer(
@@ -105,18 +103,28 @@ def _halve_frozen(model: VisionLanguageModel, stages: Sequence[Stage]) -> None:
 
 
 def read_samples(
-    recipe: Recipe, prompt: Callable[[str], str] = caption_prompt
-) -> tuple[list[Sample], list[Sample]]:
+    recipe: Recipe,
+    prompt: Callable[[str], str] = caption_prompt,
+    console: Console | None = None,
+    write_shards: bool = True,
+) -> tuple[Sequence[Sample], list[Sample]]:
     """(samples to train on, samples to validate on); `prompt` asks for the captions of one's own folder.
 
-    Raises `UserError` for a source that is not there, options that it does not know, and an empty set.
+    A mix's shards are written if need be, with progress on `console`, unless `write_shards` is false: then the mix is
+    read into memory. Raises `UserError` for a source that is not there, options that it does not know, and an
+    empty set.
     """
     data, validation = recipe.data, recipe.validation
-    if isinstance(data.split, float):
+    samples: Sequence[Sample]
+    rest: list[Sample] = []
+    if data.mix:
+        samples = _read_mix(recipe, console or Console(quiet=True), write_shards)
+        if validation and validation.mix:
+            rest = list(read_mix(validation.mix, recipe.seed, data.unreadable))
+    elif isinstance(data.split, float):
         samples, rest = split_by_image(_read(recipe, None, data.languages, prompt), data.split)
     else:
         samples = _read(recipe, data.split, data.languages, prompt)
-        rest = []
         if validation and validation.split:
             rest = _read(recipe, validation.split, validation.languages or data.languages, prompt)
     if not samples:
@@ -131,28 +139,43 @@ def read_samples(
     return samples, held_out
 
 
+def _read_mix(recipe: Recipe, console: Console, write_shards: bool) -> Mix:
+    data = recipe.data
+    assert data.mix is not None
+    folder = data.shards
+    if folder is None or not (
+        write_shards or all((folder / p.name / "part.json").exists() for p in data.mix)
+    ):
+        return read_mix(data.mix, recipe.seed, data.unreadable)
+    with progress_bar(console) as progress:
+        bars = {part.name: progress.add_task(f"shards of {part.name}", total=None) for part in data.mix}
+
+        def advance(name: str, count: int) -> None:
+            progress.update(bars[name], completed=count)
+
+        return read_mix(data.mix, recipe.seed, data.unreadable, folder, advance)
+
+
 def _read(
     recipe: Recipe, split: str | None, languages: list[str] | None, prompt: Callable[[str], str]
 ) -> list[Sample]:
     data = recipe.data
+    assert data.source is not None
     if data.source == "captions":
         assert data.path is not None
         return read_captions(data.path, languages, prompt)
-    sources = {point.name: point for point in entry_points(group=SOURCES)}
-    if data.source not in sources:
-        known = ["captions", *sources]
-        raise UserError(
-            f"There is no source '{data.source}': the nearest is '{nearest(data.source, known)}', "
-            f"all are {', '.join(known)}."
-        )
-    source = sources[data.source].load()
-    given = {"path": data.path, "languages": languages, "tasks": data.tasks, "split": split}
-    options = {key: value for key, value in given.items() if value is not None} | data.options
-    try:
-        inspect.signature(source).bind(**options)
-    except TypeError as error:
-        raise UserError(f"The source '{data.source}' cannot be read: {error}; see data.options.") from error
-    return list(source(**options))
+    unreadable = Unreadable(data.unreadable)
+    part = Part(
+        source=data.source,
+        path=data.path,
+        split=split,
+        languages=languages,
+        tasks=data.tasks,
+        options=data.options,
+    )
+    samples = [sample for sample in read_part(part) if unreadable.keep(sample, pictures_are_there)]
+    unreadable.report(data.source)
+    return samples
 
 
 def _bounded(
@@ -164,7 +187,7 @@ def _bounded(
         if languages is None or code in languages:
             mine = [sample for sample in samples if sample.language == code]
             size = min(count or len(mine), len(mine))
-            drawn += [mine[number] for number, _ in sorted(Order(len(mine), size, seed).batch(0))]
+            drawn += [mine[number] for number, _ in sorted(Mix.of(mine).order(size, seed).batch(0))]
     return drawn
 
 

@@ -3,8 +3,10 @@
 import os
 import zlib
 from abc import ABC, abstractmethod
+from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, Self
 
@@ -16,15 +18,18 @@ from torch.nn.utils.rnn import pad_sequence
 
 from polylens.data.collate import IGNORED, Batch
 from polylens.data.sample import Picture, Sample
+from polylens.data.sides import names_a_side
 from polylens.errors import UserError
 from polylens.models.vlm import VisionLanguageModel
 from polylens.recipe import Augmentation
-from polylens.training.augment import augment
+from polylens.training.augment import VERSION, augment
 from polylens.training.cache import FeatureCache, default_root, hash_weights
 from polylens.training.log import progress_bar
 from polylens.training.stages import Plan
 
 FILL_BATCH = 64
+# Tokenized samples that are kept: of streamed ones, which come anew each time, no more would ever be used.
+ROWS = 1 << 16
 
 
 class TrainingBatch(Protocol):
@@ -81,7 +86,7 @@ class VisionLanguageTask(Task):
         self.console = console or Console(quiet=True)
         self._cache_root = cache or default_root()
         self._collator = model.collator(max_length, with_pictures=False)
-        self._rows: dict[int, tuple[Sample, Batch]] = {}
+        self._rows: OrderedDict[int, tuple[Sample, Batch]] = OrderedDict()
         self._features: FeatureCache | None = None
         self._level: Any = "patches"
         self.objective = "answers"
@@ -107,12 +112,14 @@ class VisionLanguageTask(Task):
             "vision": model.config.vision.model_dump(mode="json", exclude={"path"}),
             "processor": repr(model.processor),
             "precision": "bfloat16" if bfloat16 else "float32",
-            "augmentation": self.augmentation.model_dump(mode="json", exclude={"views"}),
+            "augmentation": self.augmentation.model_dump(mode="json", exclude={"views"})
+            | {"version": VERSION},
         }
         features = FeatureCache(self._cache_root, origin)
         views = range(self.augmentation.views)
-        wanted = {_key(p, view): (p, view) for s in samples for p in s.images for view in views}
-        wanted |= {_key(p, 0): (p, 0) for s in held_out for p in s.images}
+        seen = [view for s in samples for number in views for view in self._views(s, number)]
+        wanted = {view.key: view for view in seen}
+        wanted |= {view.key: view for s in held_out for view in self._views(s, 0)}
         missing = [key for key in wanted if key not in features]
 
         @torch.no_grad()
@@ -130,12 +137,13 @@ class VisionLanguageTask(Task):
 
     def collate(self, samples: Sequence[Sample], epochs: Sequence[int] | None = None) -> Batch:
         batch = self._merge([self._row(sample) for sample in samples])
-        views = [0] * len(samples) if epochs is None else map(self._view, samples, epochs)
-        wanted = [(p, view) for sample, view in zip(samples, views, strict=True) for p in sample.images]
+        numbers = [0] * len(samples) if epochs is None else map(self._view, samples, epochs)
+        views = zip(samples, numbers, strict=True)
+        wanted = [view for sample, number in views for view in self._views(sample, number)]
         if not wanted:
             return batch
         if self._features is not None:
-            batch.visual = self._features.get([_key(picture, view) for picture, view in wanted])
+            batch.visual = self._features.get([view.key for view in wanted])
             batch.visual_level = self._level
         else:
             batch.pixel_values = self._pixels(wanted)
@@ -157,24 +165,31 @@ class VisionLanguageTask(Task):
             return epoch + 1 if self.augmentation.crop or self.augmentation.flip else 0
         return (epoch + zlib.crc32(sample.id.encode())) % views
 
-    def _pixels(self, wanted: Iterable[tuple[Picture, int]]) -> Tensor:
+    def _views(self, sample: Sample, number: int) -> list["View"]:
+        """The sample's pictures in their view of that number."""
+        mirror = not (number and self.augmentation.flip and names_a_side(sample))
+        return [View(picture, number, mirror) for picture in sample.images]
+
+    def _pixels(self, wanted: Iterable["View"]) -> Tensor:
         """(N, 3, H, W) of pictures in their views."""
+        processor = self.model.processor
+        size = (processor.width, processor.height)
 
-        def load(pair: tuple[Picture, int]) -> Image:
-            picture, view = pair
-            return (
-                augment(picture.load(), f"{picture.key}#{view}", self.augmentation)
-                if view
-                else picture.load()
-            )
+        def load(view: View) -> Image:
+            image = view.picture.load()
+            if not view.number:
+                return image
+            return augment(image, view.name, self.augmentation, size, view.mirror)
 
-        return self.model.processor(list(self._pool.map(load, wanted)))
+        return processor(list(self._pool.map(load, wanted)))
 
     def _row(self, sample: Sample) -> Batch:
         """The sample alone as a batch, from memory after the first time."""
         if id(sample) not in self._rows:
             # The sample is kept beside its row, so that its id() is not given to another one.
             self._rows[id(sample)] = (sample, self._collator([sample]))
+            if len(self._rows) > ROWS:
+                self._rows.popitem(last=False)
         return self._rows[id(sample)][1]
 
     def _merge(self, rows: Sequence[Batch]) -> Batch:
@@ -193,5 +208,19 @@ class VisionLanguageTask(Task):
         )
 
 
-def _key(picture: Picture, view: int) -> str:
-    return f"{picture.key}#{view}"
+@dataclass(frozen=True)
+class View:
+    """One picture as a step sees it: view 0 is the picture itself, any other one of its random changes."""
+
+    picture: Picture
+    number: int
+    mirror: bool = True
+
+    @property
+    def name(self) -> str:
+        return f"{self.picture.key}#{self.number}"
+
+    @property
+    def key(self) -> str:
+        """Names the pixels: a view that must not be mirrored is another than the one that may."""
+        return self.name if self.mirror else f"{self.name}|upright"

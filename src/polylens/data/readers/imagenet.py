@@ -1,0 +1,125 @@
+"""ImageNet's folders of classes, named in many languages by Babel-ImageNet.
+
+    train/n01440764/n01440764_10026.JPEG      pictures: a folder for each WordNet id
+    babel_imagenet.json                       {"DE": [[class numbers], [labels]], ...}
+    LOC_synset_mapping.txt                    n01440764 tench, Tinca tinca
+
+Class numbers are places in the sorted list of the 1,000 WordNet ids. https://github.com/gregor-ge/Babel-ImageNet
+"""
+
+import random
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from polylens.data.images import FilePicture
+from polylens.data.rows import check_text, decode, read_json
+from polylens.data.sample import Sample, Turn
+from polylens.errors import UserError
+from polylens.languages import language as find_language
+
+SOURCE = "imagenet"
+NUM_CLASSES = 1000
+SYNSET = re.compile(r"n\d{8}")
+
+
+def read_imagenet(
+    path: str | Path,
+    *,
+    labels: str | Path,
+    synsets: str | Path | None = None,
+    languages: Sequence[str] | None = None,
+    per_class: int = 8,
+    seed: int = 0,
+) -> Iterator[Sample]:
+    """Plain classification samples: for every language and class, `per_class` pictures drawn by the seed.
+
+    `labels` is Babel-ImageNet's file; `synsets`, the official list of ids and English names, gives English and is
+    needed where not all 1,000 folders are there. Languages that this program does not know are left out.
+    Raises `UserError` for files of another kind and for a language in `languages` without labels.
+    """
+    folder = Path(path)
+    if not folder.is_dir():
+        raise UserError(f"There is no folder '{folder}': check the path.")
+    folders = sorted(
+        entry.name for entry in folder.iterdir() if SYNSET.fullmatch(entry.name) and entry.is_dir()
+    )
+    names = _synsets(Path(synsets)) if synsets else dict.fromkeys(folders, "")
+    if len(names) != NUM_CLASSES:
+        raise UserError(
+            f"'{synsets or folder}' has {len(names)} classes, not {NUM_CLASSES}: name the official list of 'synsets'."
+        )
+    by_language = _labels(Path(labels), sorted(names))
+    if synsets:
+        by_language = {"en": names} | by_language
+    wanted = list(by_language) if languages is None else [find_language(code).code for code in languages]
+    files = {name: sorted(entry.name for entry in (folder / name).iterdir()) for name in folders}
+    for code in wanted:
+        if code not in by_language:
+            raise UserError(
+                f"'{labels}' has no labels in '{code}': choose from {', '.join(sorted(by_language))}."
+            )
+        for name, label in by_language[code].items():
+            mine = files.get(name, [])
+            drawn = random.Random(f"{seed}/{code}/{name}").sample(mine, min(per_class, len(mine)))
+            for file in drawn:
+                yield Sample(
+                    id=f"{code}/{file}",
+                    images=(FilePicture(folder / name / file),),
+                    turns=(Turn("", label),),
+                    language=code,
+                    task="classification",
+                    source=SOURCE,
+                    extra={"image": file, "class": name},
+                )
+
+
+def _synsets(path: Path) -> dict[str, str]:
+    """{WordNet id: first English name}."""
+    try:
+        lines = decode(path.read_bytes(), str(path)).split("\n")
+    except OSError as error:
+        raise UserError(f"'{path}' cannot be read: {error.strerror or error}.") from error
+    names: dict[str, str] = {}
+    for number, line in enumerate(lines, start=1):
+        if line.strip():
+            name, _, words = line.strip().partition(" ")
+            if not SYNSET.fullmatch(name) or not words:
+                raise UserError(f"{path}, line {number}: not 'n01440764 tench, Tinca tinca'.")
+            if name in names:
+                raise UserError(f"{path}, line {number}: the class {name} is there twice.")
+            names[name] = words.split(",")[0].strip()
+    return names
+
+
+def _labels(path: Path, synsets: list[str]) -> dict[str, dict[str, str]]:
+    """{our code: {WordNet id: label}} of the languages that we know."""
+    content = read_json(path)
+    if not isinstance(content, dict):
+        raise UserError(f"'{path}' is no Babel-ImageNet: a mapping from languages was expected.")
+    by_language: dict[str, dict[str, str]] = {}
+    for spelling, value in content.items():
+        where = f"{path}, '{spelling}'"
+        if (
+            not isinstance(value, list)
+            or len(value) != 2
+            or not all(isinstance(part, list) for part in value)
+        ):
+            raise UserError(f"{where}: not [[class numbers], [labels]].")
+        numbers, labels = value
+        if len(numbers) != len(labels) or not all(
+            isinstance(n, int) and 0 <= n < NUM_CLASSES for n in numbers
+        ):
+            raise UserError(f"{where}: class numbers below {NUM_CLASSES} and as many labels were expected.")
+        try:
+            code = find_language(spelling).code
+        except UserError:
+            continue
+        # Of two spellings of one language (TL and FIL), the one that is our code counts.
+        if code in by_language and spelling.lower() != code.lower():
+            continue
+        by_language[code] = {
+            synsets[number]: check_text(str(label), where)
+            for number, label in zip(numbers, labels, strict=True)
+        }
+    return by_language

@@ -1,0 +1,59 @@
+"""NLLB through transformers: the same translations (float32, up to ties), slowly, where CTranslate2 is missing."""
+
+from collections.abc import Sequence
+
+import torch
+
+from polylens.data.translation.engines import EngineSettings
+from polylens.data.translation.nllb import END, MAX_NEW_TOKENS, NllbTokenizer, fingerprint, model_folder
+from polylens.errors import UserError
+
+PADDING = "<pad>"
+
+
+class TransformersEngine:
+    """On the GPU in bfloat16 where there is one, else in float32."""
+
+    exact = False
+
+    def __init__(self, settings: EngineSettings):
+        from transformers import AutoModelForSeq2SeqLM
+
+        if settings.precision is not None:
+            raise UserError("The engine 'transformers' chooses its own precision: leave out --precision.")
+        folder = model_folder(settings.model)
+        self.tokenizer = NllbTokenizer(folder)
+        if settings.threads:
+            torch.set_num_threads(settings.threads)
+        device, dtype = ("cuda", torch.bfloat16) if torch.cuda.is_available() else ("cpu", torch.float32)
+        self.fingerprint = fingerprint(folder, "transformers", dtype, settings.beams)
+        self._beams = settings.beams
+        try:
+            self._model = AutoModelForSeq2SeqLM.from_pretrained(folder, dtype=dtype).to(device).eval()
+        except (OSError, ValueError) as error:
+            raise UserError(f"transformers cannot load '{folder}' ({error}): give an NLLB model.") from error
+
+    def check(self, source: str, targets: Sequence[str]) -> None:
+        for code in (source, *targets):
+            self.tokenizer.language_token(code)
+
+    @torch.inference_mode()
+    def translate(self, texts: Sequence[str], source: str, target: str) -> list[str | None]:
+        id_of = self.tokenizer.id_of
+        encoded = self.tokenizer.encode(texts, source)
+        rows = [torch.tensor(ids) for ids in encoded if ids]
+        if not rows:
+            return [None] * len(encoded)
+        inputs = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=id_of(PADDING))
+        mask = torch.nn.utils.rnn.pad_sequence([torch.ones_like(row) for row in rows], batch_first=True)
+        output = self._model.generate(
+            input_ids=inputs.to(self._model.device),
+            attention_mask=mask.to(self._model.device),
+            forced_bos_token_id=id_of(self.tokenizer.language_token(target)),
+            decoder_start_token_id=id_of(END),
+            num_beams=self._beams,
+            do_sample=False,
+            max_new_tokens=MAX_NEW_TOKENS,
+        )
+        results = iter(output.tolist())
+        return [None if ids is None else self.tokenizer.decode(next(results)) for ids in encoded]

@@ -1,0 +1,129 @@
+"""A text cut into pieces: sentences to translate, and what must come out as it went in.
+
+Translators lose or change placeholders and do not take several sentences well. So they are never shown a
+placeholder, and one sentence at a time; what is between is kept, and all is put together again.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import regex
+
+from polylens.languages import language
+
+# Scripts that put no space between sentences.
+_UNSPACED = {"Hans", "Hant", "Jpan"}
+_PLACEHOLDERS = (
+    r"https?://[^\s<>]+|www\.[^\s<>]+",
+    r"[\w.+-]+@[\w-]+\.[\w.-]+",
+    r"</?[A-Za-z][^<>\n]{0,60}>",
+    r"\{[^{}\n]{0,60}\}",
+    r"`[^`\n]+`",
+    r"%(?:\(\w+\))?[sdf](?!\w)",
+    r"(?<!\w)[@#]\w+",
+    # Emoji: models of languages have no names for most of them.
+    r"\p{Extended_Pictographic}[\p{Extended_Pictographic}\p{Emoji_Modifier}\u200d\ufe0f]*",
+)
+# A sentence ends at its full stop, before a space and what may begin another; or at a line's end.
+_SENTENCE_END = regex.compile(
+    r"""(?<=[.!?…。！？।۔][)"'”’»]*)(?<!\b(?:Mr|Mrs|Ms|Dr|St|Jr|Sr|vs|No|e\.g|i\.e|etc|\p{Lu})\.)\s+"""
+    r"""(?=[("'“‘«¿¡]*[\p{Lu}\p{Lo}\p{Nd}])|(?<=[。！？])(?=\S)|\s*[\n\r\u2028\u2029\x85]\s*"""
+)
+_EDGES = regex.compile(r"(\s*)(.*?)(\s*)", regex.DOTALL)
+_LETTER = regex.compile(r"\p{L}")
+_NAME_PARTICLES = frozenset("of the and de da di la le van von der del & - y e i".split())
+_NOT_NAMES = frozenset("YES NO OK".split())
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A part of a text; `open` ones are to be translated."""
+
+    text: str
+    open: bool
+
+
+def cut(text: str, kept: Iterable[str] = ()) -> list[Piece]:
+    """Cut a text so that its pieces, joined, are the text again.
+
+    Open pieces are single sentences, or what placeholders leave of them, without white space at their ends.
+    `kept` are further words that must not be translated, matched whole and in any case.
+    """
+    pieces: list[Piece] = []
+    end = 0
+    for placeholder in _placeholders(tuple(kept)).finditer(text):
+        _add_sentences(pieces, text[end : placeholder.start()])
+        pieces.append(Piece(placeholder.group(), open=False))
+        end = placeholder.end()
+    _add_sentences(pieces, text[end:])
+    return pieces
+
+
+def join(pieces: Iterable[Piece], translate: Callable[[str], str | None], target: str) -> str | None:
+    """The text in the target language, with what `translate` makes of the open pieces; None if it lacks one."""
+    parts: list[str] = []
+    after_sentence = False
+    for piece in pieces:
+        if piece.open:
+            translation = translate(piece.text)
+            if translation is None:
+                return None
+            parts.append(translation.strip())
+        elif not (piece.text == " " and after_sentence and language(target).script in _UNSPACED):
+            parts.append(piece.text)
+        after_sentence = piece.open
+    return "".join(parts)
+
+
+def is_kept_whole(label: str) -> bool:
+    """Whether a short answer is a number, a code or a name, and is the same in every language.
+
+    That is one without a letter; or one whose words all hold a digit, or a capital beyond their first letter
+    ("BMW", "McDonald's"), or are two or more with capitals ("Coca Cola", "Statue of Liberty").
+    """
+    words = label.split()
+    if not _LETTER.search(label):
+        return True
+    if len(words) > 5 or label in _NOT_NAMES:
+        return False
+    capitals = [word for word in words if word[:1].isupper()]
+    if len(capitals) >= 2 and label[:1].isupper():
+        return all(word[:1].isupper() or word in _NAME_PARTICLES or _is_code(word) for word in words)
+    return all(_is_code(word) for word in words)
+
+
+def _is_code(word: str) -> bool:
+    return any(c.isdigit() for c in word) or any(c.isupper() for c in word[1:])
+
+
+def _add_sentences(pieces: list[Piece], text: str) -> None:
+    start = 0
+    for mark in _SENTENCE_END.finditer(text):
+        _add_sentence(pieces, text[start : mark.start()])
+        _add_kept(pieces, mark.group())
+        start = mark.end()
+    _add_sentence(pieces, text[start:])
+
+
+def _add_sentence(pieces: list[Piece], text: str) -> None:
+    if not _LETTER.search(text):
+        _add_kept(pieces, text)
+        return
+    edges = _EDGES.fullmatch(text)
+    assert edges is not None
+    _add_kept(pieces, edges[1])
+    pieces.append(Piece(edges[2], open=True))
+    _add_kept(pieces, edges[3])
+
+
+def _add_kept(pieces: list[Piece], text: str) -> None:
+    if text:
+        pieces.append(Piece(text, open=False))
+
+
+@lru_cache(maxsize=8)
+def _placeholders(kept: tuple[str, ...]) -> Any:
+    words = [rf"(?<!\w){regex.escape(word)}(?!\w)" for word in sorted(kept, key=len, reverse=True) if word]
+    return regex.compile("|".join([*words, *_PLACEHOLDERS]), regex.IGNORECASE)
