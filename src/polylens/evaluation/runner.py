@@ -132,6 +132,7 @@ class _Store:
             "language": item.sample.language,
             "task": item.sample.task,
             "asked": item.asked,
+            "prompt": item.sample.turns[-1].prompt,
             "prediction": text,
             "references": item.references,
             **item.sample.extra,

@@ -23,6 +23,13 @@ ENTRY_POINTS = "polylens.benchmarks"
 PictureName = str | tuple[str, ...] | Picture
 
 
+def picture_name(name: PictureName) -> str:
+    """What a picture is called: its first name, or its key."""
+    if isinstance(name, str):
+        return name
+    return name[0] if isinstance(name, tuple) else name.key
+
+
 @dataclass(frozen=True, kw_only=True)
 class Question:
     """One question of the official files, before it is put in words.

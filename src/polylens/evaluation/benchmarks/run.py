@@ -17,22 +17,27 @@ from rich.console import Console
 from polylens import __version__
 from polylens.data.sample import Picture
 from polylens.errors import UserError
+from polylens.evaluation.answer_language import answer_languages
 from polylens.evaluation.benchmarks.asking import Asking, in_text_only, sha256_questions
 from polylens.evaluation.benchmarks.baselines import NAMES, Translate, back, in_english
-from polylens.evaluation.benchmarks.examples import examples
-from polylens.evaluation.benchmarks.interface import Benchmark, Question, Scores, find_benchmark
+from polylens.evaluation.benchmarks.interface import Benchmark, Question, Scores, find_benchmark, picture_name
 from polylens.evaluation.benchmarks.pictures import NAMED, Located, locate
 from polylens.evaluation.benchmarks.protocols import find_protocol
 from polylens.evaluation.benchmarks.scoring import majority
+from polylens.evaluation.examples import best_and_worst
+from polylens.evaluation.items import ScoredItem, write_items
+from polylens.evaluation.measures import METRICS, Metric
 from polylens.evaluation.predictor import Generation, Predictor
-from polylens.evaluation.report import write_report
+from polylens.evaluation.report import Example, write_report
 from polylens.evaluation.runner import Item, answer, as_row
 from polylens.files import make_writable_folder, write_atomic
 from polylens.languages import language
 from polylens.training.log import progress_bar
 
 PIVOT = "en"
-ITEMS, RESULTS = "items.jsonl", "results.json"
+RESULTS = "results.json"
+# Tasks whose answers are long enough to tell what language they are in.
+SENTENCES = ("caption", "chair", "chair_detail", "question")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,6 +83,10 @@ def evaluate_benchmark(
         raise UserError(
             f"The languages {', '.join(unknown)} have no name here, so no answer can be asked for in them."
         )
+    if request.likelihood and not all(question.choices for question in questions):
+        raise UserError(
+            f"{benchmark.title} has no labels to choose from by likelihood: have the answers generated."
+        )
     located = locate(questions, request.images, request.skip_missing)
     questions = located.questions
     # Whatever cannot be scored (a library that is missing, say) is said before hours of answering.
@@ -115,8 +124,8 @@ def evaluate_benchmark(
         "scores and baselines": round(time.monotonic() - answered, 1),
     }
     results["settings"] = _settings(asking, request, items, scored, run.generation, translator)
-    _write_items(out, questions, items, said, scored)
-    write_report(results, examples(questions, located.pictures, said, scored), out)
+    _write_items(out, questions, scored)
+    write_report(results, _examples(questions, items, said, scored), out)
     write_atomic(out / RESULTS, json.dumps(results, ensure_ascii=False, indent=1))
     return results
 
@@ -150,14 +159,28 @@ def read_questions(benchmark: Benchmark, request: Request) -> list[Question]:
 
 
 def score_all(asking: Asking, questions: Sequence[Question], said: Sequence[str]) -> dict[str, Scores]:
-    """{language: scores of its questions}; nothing for a benchmark that is left to a judge."""
-    score = asking.benchmark.score
-    if score is None:
-        return {}
-    return {
-        code: score([questions[at] for at in places], [said[at] for at in places], asking.protocol)
-        for code, places in _by(questions, lambda question: question.language).items()
-    }
+    """{language: scores of its questions}, of long answers also how many are in the language asked for.
+
+    A benchmark that is left to a judge has only the latter.
+    """
+    found = {}
+    for code, places in _by(questions, lambda question: question.language).items():
+        mine, answers = [questions[at] for at in places], [said[at] for at in places]
+        scores = Scores({})
+        if asking.benchmark.score:
+            scores = asking.benchmark.score(mine, answers, asking.protocol)
+        if asking.benchmark.task in SENTENCES:
+            told = answer_languages(answers, code)
+            settings = {"answers in other languages": told.others} if told.others else {}
+            scores = replace(
+                scores,
+                measures={**scores.measures, **told.measures},
+                items={**scores.items, **told.items},
+                settings={**scores.settings, **settings},
+            )
+        if scores.measures:
+            found[code] = scores
+    return found
 
 
 class _Run:
@@ -364,38 +387,36 @@ def _settings(
     }
 
 
-def _write_items(
-    out: Path,
-    questions: Sequence[Question],
-    items: Sequence[Item],
-    said: Sequence[str],
-    scored: Mapping[str, Scores],
-) -> None:
-    """items.jsonl: a line per question in their order, with the value of every measure that has one per question."""
-    lines = []
-    seen = dict.fromkeys(scored, 0)
-    for question, item, text in zip(questions, items, said, strict=True):
-        values = {}
-        if question.language in scored:
-            place = seen[question.language]
-            seen[question.language] += 1
-            values = {name: column[place] for name, column in scored[question.language].items.items()}
-        row = {
-            "id": question.id,
-            "language": question.language,
-            "group": question.group,
-            "pictures": [_picture_name(name) for name in question.images],
-            "prompt": item.sample.turns[-1].prompt,
-            "prediction": text,
-            "references": list(question.answers),
-            "scores": values,
-        }
-        lines.append(json.dumps(row, ensure_ascii=False))
-    write_atomic(out / ITEMS, "".join(line + "\n" for line in lines))
+def _write_items(out: Path, questions: Sequence[Question], scored: Mapping[str, Scores]) -> None:
+    """items.jsonl: every measure that has a value per question, for comparisons."""
+    rows = []
+    for code, places in _by(questions, lambda question: question.language).items():
+        columns = scored[code].items if code in scored else {}
+        for row, at in enumerate(places):
+            names = [picture_name(name) for name in questions[at].images]
+            values = {measure: column[row] for measure, column in columns.items()}
+            rows.append(ScoredItem(questions[at].id, code, names, values))
+    write_items(out, rows)
 
 
-def _picture_name(name: Any) -> str:
-    return name if isinstance(name, str) else name[0] if isinstance(name, tuple) else name.key
+def _examples(
+    questions: Sequence[Question], items: Sequence[Item], said: Sequence[str], scored: Mapping[str, Scores]
+) -> list[Example]:
+    """The best and worst answers by the main measure, where it has a value per question."""
+    name = next(
+        (name for scores in scored.values() for name in scores.measures if name in scores.items), None
+    )
+    if name is None:
+        return []
+    values: dict[str, float] = {}
+    for code, places in _by(questions, lambda question: question.language).items():
+        values |= {questions[at].id: scored[code].items[name][row] for row, at in enumerate(places)}
+    # Shown by the language of the questions: answers to xGQA are all English.
+    shown = [
+        replace(item, sample=replace(item.sample, language=question.language))
+        for question, item in zip(questions, items, strict=True)
+    ]
+    return best_and_worst(shown, said, values, METRICS.get(name) or Metric(name=name, label=name))
 
 
 def _by(questions: Sequence[Question], key: Callable[[Question], str]) -> dict[str, list[int]]:

@@ -12,7 +12,7 @@ from polylens.evaluation.benchmarks.answers import (
     parse_label,
     pope_says_no,
 )
-from polylens.evaluation.benchmarks.interface import Question, Scores
+from polylens.evaluation.benchmarks.interface import Question, Scores, picture_name
 from polylens.evaluation.benchmarks.protocols import Protocol
 from polylens.evaluation.bootstrap import Floats, Score, bootstrap_all, bootstrap_mean
 from polylens.evaluation.caption_metrics import caption_scores
@@ -148,20 +148,13 @@ def score_pope(questions: Sequence[Question], said: Sequence[str], protocol: Pro
 
 def by_picture(questions: Sequence[Question]) -> list[str]:
     """What is drawn together in resampling: questions about one picture are no independent evidence."""
-    return [_name(question) for question in questions]
+    return [picture_name(question.images[0]) if question.images else question.id for question in questions]
 
 
 def majority(questions: Sequence[Question]) -> str:
     """The answer that is right most often among these questions, the first of equals."""
     counts = Counter(answer for question in questions for answer in dict.fromkeys(question.answers))
     return counts.most_common(1)[0][0]
-
-
-def _name(question: Question) -> str:
-    if not question.images:
-        return question.id
-    first = question.images[0]
-    return first if isinstance(first, str) else first[0] if isinstance(first, tuple) else first.key
 
 
 def _with_unread(questions: Sequence[Question], right: list[float], unread: Sequence[bool]) -> Scores:
