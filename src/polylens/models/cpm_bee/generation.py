@@ -10,7 +10,7 @@ Shapes: B prompts, T tokens of the longest, N beams, S steps done, H heads, V + 
 """
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -70,18 +70,17 @@ class _Search:
 
 
 @torch.no_grad()
-def generate(
+def search(
     model: CpmBee,
     tokenizer: CpmBeeTokenizer,
     prompts: Sequence[Encoded],
     settings: BeamSettings,
     visual: torch.Tensor | None = None,
-    advance: Callable[[list[int]], None] | None = None,
-) -> list[list[int]]:
-    """The best answer's tokens to every prompt, its end left out; ids from V on are the prompt's own words.
+) -> Iterator[list[list[int]]]:
+    """After every step what is settled of each prompt's answer, and at last the best answers, without their ends.
 
-    `prompts` have one empty `<ans>`; `visual` (pictures, Q, D) are the pictures of all of them, in order. `advance`
-    hears the tokens of the first prompt's best open beam after every step.
+    Settled are the tokens that all answers which may still win begin with. `prompts` have one empty `<ans>`; `visual`
+    (pictures, Q, D) are the pictures of all of them, in order. What ids stand for: see `own_words`.
     """
     N = settings.num_beams
     rows = [prompt.without_answer() for prompt in prompts]
@@ -91,9 +90,11 @@ def generate(
     cache = model.new_cache(B, T + N * settings.max_new_tokens)
     model(batch, visual, cache)
     to_prompt = _prompt_bias(model, batch, torch.tensor(list(map(_answer_segment, prompts)), device=device))
-    forbidden = _forbidden(rows, tokenizer, batch.extension)
+    words = [own_words(prompt, tokenizer) for prompt in prompts]
+    extension = _extension(words, tokenizer).to(device)
+    forbidden = _forbidden(words, tokenizer, len(extension)).to(device)
     plain = torch.arange(len(tokenizer), device=device)
-    pairs = torch.cat([torch.stack([plain, torch.zeros_like(plain)], 1), batch.extension])
+    pairs = torch.cat([torch.stack([plain, torch.zeros_like(plain)], 1), extension])
 
     searches = [_Search(N, settings.length_penalty) for _ in prompts]
     tokens = torch.full((B, N), tokenizer.bos_id, device=device)
@@ -105,7 +106,7 @@ def generate(
         newest = torch.arange(step * N, (step + 1) * N, device=device).expand(B, N)
         past = torch.cat([past, newest[..., None]], -1)
         states = _read(model, cache, pairs[tokens], to_prompt, past, step)
-        logits = model.logits(states, batch.extension).float() + forbidden[:, None]
+        logits = model.logits(states, extension).float() + forbidden[:, None]
         logits = _penalised(logits, said, settings.repetition_penalty)
         logprobs = (logits / settings.temperature).log_softmax(-1) + scores[..., None]
         best, places = logprobs.flatten(1).topk(2 * N)
@@ -118,13 +119,13 @@ def generate(
         scores = torch.tensor(chosen[2], device=device)
         past = past.gather(1, beams[..., None].expand_as(past))
         said = torch.cat([said.gather(1, beams[..., None].expand_as(said)), tokens[..., None]], -1)
-        if advance is not None:
-            advance(_settled(searches[0], said[0].tolist()))
-    return [search.ended[0][1] for search in searches]
+        yield [_settled(search, row) for search, row in zip(searches, said.tolist(), strict=True)]
+    yield [search.ended[0][1] for search in searches]
 
 
 def _settled(search: _Search, open_beams: list[list[int]]) -> list[int]:
-    """The tokens that all answers which may still win begin with."""
+    if search.done:
+        return search.ended[0][1]
     living = [*open_beams, *(ids for _, ids in search.ended)]
     shared = itertools.takewhile(lambda ids: len(set(ids)) == 1, zip(*living, strict=False))
     return [ids[0] for ids in shared]
@@ -163,21 +164,27 @@ def _read(
     return model.run_layers(model.input_embedding(pairs[..., 0], pairs[..., 1]), bias, None, cache)
 
 
-def _own_words(row: Encoded, tokenizer: CpmBeeTokenizer, extension: list[list[int]]) -> dict[int, str]:
-    """What the columns that a prompt may be answered with, beyond plain tokens, stand for: its unknown words."""
-    columns = {(i, sub): len(tokenizer) + number for number, (i, sub) in enumerate(extension)}
-    return {
-        columns.get(pair, pair[0]): word for pair, word in row.words.items() if pair[0] == tokenizer.unk_id
-    }
+def own_words(row: Encoded, tokenizer: CpmBeeTokenizer) -> dict[int, str]:
+    """What an answer may say beyond plain tokens: the prompt's unknown words, by the ids that `search` gives them.
+
+    The first of them is `<unk>` itself; the others follow the vocabulary, by their sub-ids.
+    """
+    words = ((sub, word) for (i, sub), word in row.words.items() if i == tokenizer.unk_id)
+    return {len(tokenizer) + sub - 1 if sub else tokenizer.unk_id: word for sub, word in words}
 
 
-def _forbidden(rows: Sequence[Encoded], tokenizer: CpmBeeTokenizer, extension: torch.Tensor) -> torch.Tensor:
+def _extension(words: Sequence[dict[int, str]], tokenizer: CpmBeeTokenizer) -> torch.Tensor:
+    """(E, 2) the pairs of `<unk>` and a sub-id that some prompt has a word for; never empty, as in `collate_data`."""
+    count = max((max(own, default=0) - len(tokenizer) + 1 for own in words), default=0)
+    return torch.tensor([(tokenizer.unk_id, sub) for sub in range(1, count + 1)] or [(tokenizer.pad_id, 1)])
+
+
+def _forbidden(words: Sequence[dict[int, str]], tokenizer: CpmBeeTokenizer, size: int) -> torch.Tensor:
     """(B, V + E), very low where a prompt must not be answered: `<unk>` and words that it does not have."""
-    words = [_own_words(row, tokenizer, extension.tolist()) for row in rows]
-    special = [tokenizer.unk_id, *range(len(tokenizer), len(tokenizer) + len(extension))]
-    table = torch.zeros(len(rows), len(tokenizer) + len(extension), device=extension.device)
-    for number, own in enumerate(words):
-        table[number, [column for column in special if column not in own]] = NEVER
+    table = torch.zeros(len(words), len(tokenizer) + size)
+    for row, own in zip(table, words, strict=True):
+        special = (tokenizer.unk_id, *range(len(tokenizer), len(row)))
+        row[[column for column in special if column not in own]] = NEVER
     return table
 
 

@@ -48,9 +48,13 @@ class Encoded:
 
     def without_answer(self) -> "Encoded":
         """The tokens that are read before an answer is generated: all but those to be predicted."""
-        size = self.context.index(0) if 0 in self.context else len(self.context)
-        cut = {name: getattr(self, name)[:size] for name in ("ids", "subs", "segments", "context")}
-        return replace(self, **cut)
+        kept = [at for at, context in enumerate(self.context) if context]
+        cut = {
+            name: [getattr(self, name)[at] for at in kept] for name in ("ids", "subs", "segments", "context")
+        }
+        shifts = [self.context[:begin].count(0) for begin, _ in self.images]
+        moved = [(begin - by, end - by) for (begin, end), by in zip(self.images, shifts, strict=True)]
+        return replace(self, images=moved, **cut)
 
 
 @dataclass

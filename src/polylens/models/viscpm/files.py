@@ -8,6 +8,7 @@ copy; another type is made tensor by tensor.
 """
 
 import json
+import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -177,7 +178,10 @@ def _from_folder(
     if stream is not None:
         settings["device_map"] = _device_map(kind, folder, stream, layers)
     try:
-        model, report = kind.from_pretrained(folder, output_loading_info=True, **settings)
+        with warnings.catch_warnings():
+            # The queries are a parameter of the whole, not of a module: accelerate places them all the same.
+            warnings.filterwarnings("ignore", "The following device_map keys do not match", UserWarning)
+            model, report = kind.from_pretrained(folder, output_loading_info=True, **settings)
     except (OSError, ValueError, RuntimeError) as error:
         raise UserError(f"No {kind.__name__} can be loaded from '{folder}': {error}") from error
     lacking = sorted(report["missing_keys"]) + [key for key, *_ in sorted(report["mismatched_keys"])]
@@ -195,8 +199,16 @@ def _device_map(kind: Any, folder: Path, stream: Stream, layers: str) -> dict[st
         )
     with torch.device("meta"):
         model = kind(kind.config_class.from_pretrained(folder))
-    count = len(model.get_submodule(layers))
-    return {"": main} | {f"{layers}.{number}": stream for number in range(count)}
+    places: dict[str, Any] = {}
+    for name, module in model.named_modules():
+        above = name.rpartition(".")[0]
+        if above == layers:
+            places[name] = stream
+        elif not above or f"{layers}.".startswith(f"{above}."):
+            own = [f"{name}.{key}" if name else key for key, _ in module.named_parameters(recurse=False)]
+            around = not name or f"{layers}.".startswith(f"{name}.")
+            places |= dict.fromkeys(own if around else [name], main)
+    return places
 
 
 def set_image_size(model: VisCpm, image_size: int) -> None:
