@@ -74,7 +74,9 @@ class PerceiverBlock(nn.Module):
             nn.LayerNorm(width), nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width)
         )
 
-    def forward(self, latents_NQD: torch.Tensor, patches_NPV: torch.Tensor) -> torch.Tensor:
+    def forward(
+        self, latents_NQD: torch.Tensor, patches_NPV: torch.Tensor, seen: torch.Tensor | None
+    ) -> torch.Tensor:
         normed = self.latent_norm(latents_NQD)
         pairs = torch.cat(
             [self.key_value_patches(self.patch_norm(patches_NPV)), self.key_value_latents(normed)], 1
@@ -84,7 +86,7 @@ class PerceiverBlock(nn.Module):
             x.unflatten(-1, (self.num_heads, -1)).transpose(1, 2) for x in (self.query(normed), keys, values)
         )  # N, heads, tokens, D / heads
         dropout = self.dropout if self.training else 0.0
-        read = F.scaled_dot_product_attention(query, key, value, dropout_p=dropout)
+        read = F.scaled_dot_product_attention(query, key, value, seen, dropout_p=dropout)
         latents = latents_NQD + self.out(read.transpose(1, 2).flatten(2))
         return latents + self.feed_forward(latents)
 
@@ -110,11 +112,12 @@ class Perceiver(nn.Module):
     def width(self) -> int:
         return self.latents.shape[2]
 
-    def forward(self, patches_NPV: torch.Tensor) -> torch.Tensor:
-        """(N, P, V) patch states to (N, Q, D) latents."""
+    def forward(self, patches_NPV: torch.Tensor, mask_NP: torch.Tensor | None = None) -> torch.Tensor:
+        """(N, P, V) patch states to (N, Q, D) latents; where the mask (N, P) is False nothing is read."""
         latents = self.latents.expand(len(patches_NPV), -1, -1)
+        seen = None if mask_NP is None else F.pad(mask_NP, (0, self.num_tokens), value=True)[:, None, None]
         for block in self.blocks:
-            latents = block(latents, patches_NPV)
+            latents = block(latents, patches_NPV, seen)
         return self.norm(latents)
 
 

@@ -1,0 +1,199 @@
+"""Text to image: a language model's hidden states -> bridge -> a denoiser's cross-attention (MPM, arXiv 2308.12038).
+
+Shapes: N images, H x W pixels, C channels of latents h x w, B prompts, T states of the longest, L width of the
+language model, D width of the cross-attention.
+"""
+
+import inspect
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from diffusers import ModelMixin
+from PIL import Image
+from torch import nn
+
+from polylens.errors import UserError
+from polylens.models.painting.bridge import Bridge, Context
+from polylens.models.painting.config import PainterConfig
+from polylens.models.painting.parts import Space
+from polylens.models.painting.sampling import Sampling, sample, start_noise
+from polylens.models.painting.text import TextEncoder
+
+MAX_SIDE = 4096
+REMEMBERED = 8  # negative prompts
+Advance = Callable[[int], None]
+
+
+def silent(count: int) -> None:
+    """For callers that show no progress."""
+
+
+class Painter(nn.Module):
+    """Draws what a prompt says. The text encoder and the space (pixels or latents) never train."""
+
+    def __init__(
+        self,
+        text: TextEncoder,
+        bridge: Bridge,
+        denoiser: ModelMixin,
+        space: Space,
+        schedule: dict[str, Any],
+        config: PainterConfig,
+    ) -> None:
+        super().__init__()
+        self.text = text
+        self.bridge = bridge
+        self.denoiser = denoiser
+        self.space = space
+        self.schedule = schedule
+        self.config = config
+        self.fingerprints: dict[str, dict[torch.dtype, tuple[int, int]]] = {}
+        self._negatives: dict[str, torch.Tensor] = {}
+        self._takes = inspect.signature(denoiser.forward).parameters
+        if denoiser.config["in_channels"] != space.channels:
+            raise UserError(
+                f"The denoiser reads {denoiser.config['in_channels']} channels, and the space has {space.channels}: "
+                "choose parts that were made for each other."
+            )
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.denoiser.parameters()).device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return next(self.denoiser.parameters()).dtype
+
+    def context(self, rows: Sequence[torch.Tensor]) -> Context:
+        """Rows of states (T, L) to the context (B, T, D) and its mask (B, T), None where all of it counts."""
+        states, mask = self.text.batch(rows)
+        weight = next(self.bridge.parameters())
+        return self.bridge(states.to(weight.device, weight.dtype), mask)
+
+    def predict(
+        self,
+        noisy: torch.Tensor,
+        timesteps: torch.Tensor,
+        context: torch.Tensor,
+        mask: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """What the denoiser says of latents (N, C, h, w) at `timesteps` (N,), in the same shape."""
+        extra: dict[str, Any] = {} if mask is None else {"encoder_attention_mask": mask}
+        if getattr(self.denoiser, "use_additional_conditions", False):
+            height, width = (side * self.space.factor for side in noisy.shape[-2:])
+            sides = noisy.new_tensor([[height, width]]).expand(len(noisy), 2)
+            extra["added_cond_kwargs"] = {"resolution": sides, "aspect_ratio": sides[:, :1] / sides[:, 1:]}
+        elif "added_cond_kwargs" in self._takes and not hasattr(self.denoiser, "get_aug_embed"):
+            extra["added_cond_kwargs"] = {"resolution": None, "aspect_ratio": None}
+        output = self.denoiser(
+            noisy.to(self.dtype),
+            timestep=timesteps,
+            encoder_hidden_states=context.to(self.dtype),
+            return_dict=False,
+            **extra,
+        )[0]
+        # Some denoisers give a variance too, which no sampler here uses.
+        return output[:, : self.space.channels]
+
+    @torch.no_grad()
+    def prompt_states(self, prompts: Sequence[str], negative: str) -> tuple[list[torch.Tensor], torch.Tensor]:
+        """States (T, L) of every prompt, and of the negative one, which is read once and remembered."""
+        distinct = list(dict.fromkeys(prompts))
+        states = dict(zip(distinct, self.text.encode(distinct), strict=True))
+        if negative not in self._negatives:
+            while len(self._negatives) >= REMEMBERED:
+                self._negatives.pop(next(iter(self._negatives)))
+            self._negatives[negative] = self.text.encode([negative])[0]
+        return [states[prompt] for prompt in prompts], self._negatives[negative]
+
+    @torch.no_grad()
+    def latents(
+        self,
+        prompts: Sequence[str],
+        seeds: Sequence[int],
+        settings: Sampling,
+        *,
+        negative: str = "",
+        size: tuple[int, int] | None = None,
+        noise: torch.Tensor | None = None,
+        advance: Advance = silent,
+    ) -> torch.Tensor:
+        """The final latents (N, C, h, w) of one batch, float32; one prompt and one seed for each image.
+
+        `noise` to begin with is drawn by the seeds, unless it is given.
+        """
+        rows, away = self.prompt_states(prompts, negative)
+        if settings.guidance == 1:
+            context, negatives = self.context(rows), None
+        else:
+            # Padded together: both branches see the same number of states.
+            states, mask = self.context([away, *rows])
+            negatives = (
+                states[:1].expand(len(rows), -1, -1),
+                None if mask is None else mask[:1].expand(len(rows), -1),
+            )
+            context = (states[1:], None if mask is None else mask[1:])
+        width, height = self._drawn_size(size)
+        shape = (self.space.channels, height // self.space.factor, width // self.space.factor)
+        generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+        if noise is None:
+            noise = start_noise(shape, generators)
+        return sample(
+            self.predict,
+            context,
+            negatives,
+            noise.to(self.device),
+            generators,
+            self.schedule,
+            settings,
+            advance,
+        )
+
+    @torch.no_grad()
+    def draw(
+        self,
+        prompts: Sequence[str],
+        seeds: Sequence[int],
+        settings: Sampling | None = None,
+        *,
+        negative: str = "",
+        size: tuple[int, int] | None = None,
+        advance: Advance = silent,
+    ) -> list[Image.Image]:
+        """One batch of images, (width, height) `size` or the painter's own; see `latents`.
+
+        A size that the denoiser cannot draw is drawn larger, and the middle cut out. Raises `UserError` for a size
+        that is out of range.
+        """
+        width, height = self.wanted_size(size)
+        latents = self.latents(
+            prompts, seeds, settings or Sampling(), negative=negative, size=size, advance=advance
+        )
+        pixels = self.space.decode(latents).float().clamp(-1, 1)
+        top, left = (pixels.shape[2] - height) // 2, (pixels.shape[3] - width) // 2
+        cut = pixels[:, :, top : top + height, left : left + width]
+        arrays = ((cut + 1) * 127.5).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
+        return [Image.fromarray(np.ascontiguousarray(array)) for array in arrays]
+
+    def wanted_size(self, size: tuple[int, int] | None) -> tuple[int, int]:
+        """(width, height) of the images. Raises `UserError` when it is out of range."""
+        width, height = size or (self.config.size, self.config.size)
+        if not (8 <= width <= MAX_SIDE and 8 <= height <= MAX_SIDE):
+            raise UserError(
+                f"The size {width}x{height} is out of range: each side must be from 8 to {MAX_SIDE}."
+            )
+        return width, height
+
+    def _drawn_size(self, size: tuple[int, int] | None) -> tuple[int, int]:
+        step = self.space.factor * int(self.denoiser.config.get("patch_size") or 1)
+        width, height = (-(-side // step) * step for side in self.wanted_size(size))
+        return width, height
+
+    def speed_up(self, *, compiled: bool = False) -> None:
+        """Lay the denoiser's weights out as its convolutions like them; with `compiled`, compile it."""
+        if any(isinstance(module, nn.Conv2d) for module in self.denoiser.modules()):
+            self.denoiser.to(memory_format=torch.channels_last)
+        if compiled:
+            self.denoiser.compile()

@@ -1,0 +1,1 @@
+"""What a painter is made of: text encoder, bridge, denoiser, pixels or latents, samplers, and checks around it."""

@@ -1,0 +1,54 @@
+"""A painter from parts that exist: a language model, a denoiser, an autoencoder or none, and a fresh bridge."""
+
+import torch
+
+from polylens.models.build import fingerprint, load_language_model
+from polylens.models.card import card_languages
+from polylens.models.cpm_bee.tokenizer import CpmBeeTokenizer
+from polylens.models.painter import Painter
+from polylens.models.painting.bridge import new_bridge
+from polylens.models.painting.config import PainterConfig, TextConfig
+from polylens.models.painting.parts import context_width, load_denoiser, load_schedule, load_space
+from polylens.models.painting.text import CpmBeeText, LanguageModelText, TextEncoder
+from polylens.models.registry import resolve_model
+from polylens.models.viscpm.files import is_cpm_bee, read_cpm_bee
+
+
+def build_painter(config: PainterConfig, dtype: torch.dtype = torch.float32) -> Painter:
+    """Load the parts that `config` names and join them by a new bridge, random from torch's seed.
+
+    Raises `UserError` for parts that are missing or do not fit.
+    """
+    config = config.model_copy(deep=True)
+    config.schedule = load_schedule(config.schedule)
+    text = load_text(config.text, dtype)
+    if config.text.languages is None and config.text.path is not None:
+        config.text.languages = card_languages(resolve_model(config.text.path))
+    denoiser = load_denoiser(config.denoiser, dtype)
+    bridge = new_bridge(config.bridge, text.width, context_width(denoiser)).to(dtype)
+    painter = Painter(text, bridge, denoiser, load_space(config.space, dtype), config.schedule, config)
+    if config.denoiser.path is not None:
+        remember_denoiser(painter)
+    return painter.requires_grad_(False).eval()
+
+
+def load_text(config: TextConfig, dtype: torch.dtype = torch.float32) -> TextEncoder:
+    """The text encoder that `config` names: a CPM-Bee folder, or any language model of transformers."""
+    if config.path is not None and is_cpm_bee(folder := resolve_model(config.path)):
+        return CpmBeeText(read_cpm_bee(folder, dtype), CpmBeeTokenizer.from_pretrained(folder), config)
+    model, tokenizer = load_language_model(config.path, dtype)
+    return LanguageModelText(model, tokenizer, config)
+
+
+def denoiser_state(painter: Painter) -> dict[str, torch.Tensor]:
+    """The denoiser's tensors under the names of its own class, adapters left out."""
+    state = painter.denoiser.state_dict()
+    return {n.replace(".base_layer.", "."): t for n, t in state.items() if ".lora_" not in n}
+
+
+def remember_denoiser(painter: Painter) -> None:
+    """Note the denoiser's weights, fresh from their folder, so that saving finds what has changed."""
+    painter.fingerprints = {
+        name: {dtype: fingerprint(tensor.to(dtype)) for dtype in {tensor.dtype, torch.bfloat16}}
+        for name, tensor in denoiser_state(painter).items()
+    }

@@ -1,0 +1,93 @@
+"""What a `Painter` is made of, as recipes and checkpoints say it."""
+
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
+from pydantic_core import PydanticCustomError
+
+# Stable Diffusion 2.1-base's, with which VisCPM-Paint was trained.
+SCHEDULE: dict[str, Any] = {
+    "num_train_timesteps": 1000,
+    "beta_start": 0.00085,
+    "beta_end": 0.012,
+    "beta_schedule": "scaled_linear",
+    "prediction_type": "epsilon",
+    "clip_sample": False,
+    "steps_offset": 1,
+}
+
+
+class PartConfig(BaseModel):
+    """A part of the painter; keys that it does not know are refused."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class TextConfig(PartConfig):
+    """The language model that reads prompts, and which of its hidden states the painter sees.
+
+    `layer` counts as in Python: -1 are the last hidden states, after the final norm; -2 those before the last
+    layer. `template` is what is read; with `tail`, only the last so many states are kept. A decoder asked for a
+    translation ("{prompt} English:") says in its last state what it is about to say, whatever language the
+    prompt is in. Prompts beyond `max_tokens` are cut.
+    """
+
+    path: str | None = None
+    languages: list[str] | None = None
+    layer: int = -1
+    template: str = "{prompt}"
+    tail: PositiveInt | None = None
+    max_tokens: PositiveInt = 256
+
+    @model_validator(mode="after")
+    def _template_has_prompt(self) -> Self:
+        if self.template.count("{prompt}") != 1:
+            raise PydanticCustomError("template", "the template must hold '{{prompt}}' once")
+        return self
+
+
+class BridgeConfig(PartConfig):
+    """From the language model's states to the denoiser's cross-attention: a linear layer and a layer norm.
+
+    The `resampler` reads the states into `num_tokens` first, so that their number does not depend on the prompt.
+    """
+
+    kind: Literal["linear", "resampler"] = "linear"
+    num_tokens: PositiveInt = 16
+    width: PositiveInt = 512
+    depth: PositiveInt = 2
+    num_heads: PositiveInt = 8
+    eps: float = 1e-6
+
+
+class DenoiserConfig(PartConfig):
+    """A UNet or DiT of diffusers: the folder (or Stable Diffusion folder) it lies in, or the config of a new one."""
+
+    path: str | None = None
+    config: dict[str, Any] | None = None
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> Self:
+        if self.path and self.config:
+            raise PydanticCustomError("denoiser", "give either the denoiser's 'path' or its 'config'")
+        return self
+
+
+class SpaceConfig(PartConfig):
+    """Where diffusion happens: in the latents of the VAE in `path`, else in pixels folded `patch` x `patch`."""
+
+    path: str | None = None
+    patch: PositiveInt = 1
+
+
+class PainterConfig(PartConfig):
+    """All of a painter. `size` is the width and height drawn unless another is asked for; `schedule` are the
+    settings of diffusers' DDPM scheduler, or a Stable Diffusion folder whose scheduler's to take.
+    """
+
+    text: TextConfig = Field(default_factory=TextConfig)
+    bridge: BridgeConfig = Field(default_factory=BridgeConfig)
+    denoiser: DenoiserConfig = Field(default_factory=DenoiserConfig)
+    space: SpaceConfig = Field(default_factory=SpaceConfig)
+    schedule: dict[str, Any] | str = Field(default_factory=lambda: dict(SCHEDULE))
+    size: PositiveInt = 512

@@ -1,0 +1,236 @@
+"""Painter folders: what was trained, and by path and content hash the parts that it stands on.
+
+painter.json        config, parts, provenance
+model.safetensors   bridge, and every tensor of the denoiser that differs from the denoiser's folder; its adapters
+text/, space/       parts without a folder of their own, or all parts of a standalone folder
+"""
+
+import json
+import os
+import secrets
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import ValidationError
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from polylens import __version__
+from polylens.errors import UserError
+from polylens.files import make_writable_folder, sha256_folder, write_atomic
+from polylens.models.build import fingerprint
+from polylens.models.painter import Painter
+from polylens.models.painting.build import build_painter, denoiser_state
+from polylens.models.painting.config import PainterConfig
+from polylens.models.painting.lora import DenoiserLora, adapters, add_adapters
+from polylens.models.painting.parts import AUTOENCODERS, DENOISERS, Latents, part_folder
+from polylens.models.painting.text import CpmBeeText
+from polylens.models.registry import resolve_model
+
+MANIFEST = "painter.json"
+WEIGHTS = "model.safetensors"
+FORMAT = 1
+# Sub-folders of a pipeline that each part is looked for in; the language model is a folder of its own.
+PLACES: dict[str, tuple[str, ...]] = {"text": (), "denoiser": DENOISERS, "space": AUTOENCODERS}
+
+
+def save_painter(
+    painter: Painter,
+    folder: str | Path,
+    provenance: Mapping[str, Any] | None = None,
+    *,
+    standalone: bool = False,
+    dtype: torch.dtype | None = None,
+) -> None:
+    """Write `painter` to `folder`, all or nothing; an older painter there is replaced.
+
+    Parts that were loaded from folders are written as path and content hash (with `standalone`, copied); the
+    trained tensors in `dtype` if it is given. Raises `UserError` when the folder cannot be written, or holds
+    something else.
+    """
+    folder = Path(folder)
+    if (
+        folder.exists()
+        and not (folder / MANIFEST).is_file()
+        and (not folder.is_dir() or any(folder.iterdir()))
+    ):
+        raise UserError(f"'{folder}' exists and is no painter: choose another folder, or empty it.")
+    make_writable_folder(folder.parent)
+    new = folder.parent / f".{folder.name}.{secrets.token_hex(4)}.tmp"
+    old = new.with_suffix(".old")
+    new.mkdir()
+    try:
+        _write(painter, folder, new, dict(provenance or {}), standalone, dtype)
+        if folder.exists():
+            os.rename(folder, old)
+        os.rename(new, folder)
+    except OSError as error:
+        raise UserError(f"The painter '{folder}' cannot be written: {error}.") from error
+    finally:
+        shutil.rmtree(new, ignore_errors=True)
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def _write(
+    painter: Painter,
+    folder: Path,
+    new: Path,
+    provenance: dict[str, Any],
+    standalone: bool,
+    dtype: torch.dtype | None,
+) -> None:
+    config = painter.config.model_dump()
+    parts: dict[str, dict[str, str]] = {}
+    for part, places in PLACES.items():
+        path = config[part]["path"]
+        source = None if path is None else (part_folder(path, places) if places else resolve_model(path))
+        inside = source is not None and source.resolve().is_relative_to(folder.resolve())
+        if source is not None and not standalone and not inside:
+            reference = _reference(path, source, folder)
+            config[part]["path"] = reference
+            parts[part] = {"path": reference, "sha256": sha256_folder(source)}
+        elif part == "denoiser":
+            config[part] = {"path": None, "config": _denoiser_config(painter)}
+        elif part == "text" or isinstance(painter.space, Latents):
+            if source is not None:
+                shutil.copytree(source, new / part)
+            elif part == "space":
+                painter.space.autoencoder.save_pretrained(new / part)
+            else:
+                _save_text(painter, new / part)
+            config[part]["path"] = part
+            parts[part] = {"path": part, "sha256": sha256_folder(new / part)}
+    state = denoiser_state(painter)
+    if "denoiser" in parts:
+        known = painter.fingerprints
+        state = {n: t for n, t in state.items() if known.get(n, {}).get(t.dtype) != fingerprint(t)}
+    tensors = {f"bridge.{name}": tensor for name, tensor in painter.bridge.state_dict().items()}
+    tensors |= {f"denoiser.{name}": tensor for name, tensor in state.items()}
+    tensors |= {
+        f"denoiser.{name}": tensor
+        for name, tensor in painter.denoiser.state_dict().items()
+        if ".lora_" in name
+    }
+    save_file(
+        {n: t.detach().to("cpu", dtype or t.dtype).contiguous() for n, t in tensors.items()}, new / WEIGHTS
+    )
+    lora = adapters(painter)
+    manifest = {
+        "format": FORMAT,
+        "polylens": __version__,
+        "config": config,
+        "parts": parts,
+        "tensors": sorted(tensors),
+        "adapters": None if lora is None else lora.model_dump(),
+        "provenance": provenance,
+    }
+    write_atomic(new / MANIFEST, json.dumps(manifest, indent=2, ensure_ascii=False) + "\n")
+
+
+def _denoiser_config(painter: Painter) -> dict[str, Any]:
+    settings = {key: value for key, value in painter.denoiser.config.items() if not key.startswith("_")}
+    return {"_class_name": type(painter.denoiser).__name__} | settings
+
+
+def _save_text(painter: Painter, folder: Path) -> None:
+    text = painter.text
+    if not isinstance(text, CpmBeeText):
+        raise UserError("The language model of this painter has no folder: set text.path before saving.")
+    text.model.save_pretrained(folder)
+    text.tokenizer.save_pretrained(folder)
+
+
+def _reference(path: str, source: Path, folder: Path) -> str:
+    """A part's name as it is, its path relative to the painter's folder where it lies beside it, or whole."""
+    if not Path(path).expanduser().is_dir():
+        return path
+    source, folder = source.resolve(), folder.resolve()
+    return os.path.relpath(source, folder) if source.is_relative_to(folder.parent) else str(source)
+
+
+def is_painter(folder: Path) -> bool:
+    """Whether a folder is one that `save_painter` wrote."""
+    return (folder / MANIFEST).is_file()
+
+
+def load_painter(name_or_path: str | Path, dtype: torch.dtype = torch.float32) -> Painter:
+    """The painter of a folder, a packaged name or a hub id, ready to draw.
+
+    Raises `UserError` that names the part or tensor which is missing, or whose content is not what the painter was
+    trained on.
+    """
+    folder = resolve_model(name_or_path)
+    if not is_painter(folder):
+        raise UserError(f"'{name_or_path}' has no {MANIFEST}: it is no painter that Polylens saved.")
+    manifest, config = _read_manifest(folder)
+    for part, entry in manifest["parts"].items():
+        place = getattr(config, part)
+        setattr(
+            config,
+            part,
+            place.model_copy(update={"path": _find_part(folder, part, entry, str(name_or_path))}),
+        )
+    painter = build_painter(config, dtype)
+    if manifest["adapters"] is not None:
+        add_adapters(painter, DenoiserLora.model_validate(manifest["adapters"]))
+    _load_tensors(painter, folder, manifest)
+    return painter.requires_grad_(False).eval()
+
+
+def _read_manifest(folder: Path) -> tuple[dict[str, Any], PainterConfig]:
+    try:
+        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        if manifest["format"] != FORMAT:
+            raise UserError(
+                f"'{folder}' is of format {manifest['format']}, this version reads {FORMAT}: update Polylens."
+            )
+        return manifest, PainterConfig.model_validate(manifest["config"])
+    except (OSError, ValueError, KeyError, TypeError, ValidationError) as error:
+        raise UserError(f"'{folder / MANIFEST}' is damaged ({error!r}): save the painter again.") from error
+
+
+def _find_part(folder: Path, part: str, entry: Mapping[str, str], name: str) -> str:
+    """The part's path for this session, its content checked."""
+    beside = folder / entry["path"]
+    path = str(beside) if beside.is_dir() else entry["path"]
+    try:
+        source = part_folder(path, PLACES[part]) if PLACES[part] else resolve_model(path)
+    except UserError as error:
+        raise UserError(
+            f"The {part} part of '{name}' is missing: {entry['path']} (sha256 {entry['sha256'][:12]}...) is "
+            "neither beside the painter nor elsewhere; put it there."
+        ) from error
+    found = sha256_folder(source)
+    if found != entry["sha256"]:
+        raise UserError(
+            f"The {part} part of '{name}', {source}, is not the one that the painter was made with: "
+            f"its sha256 is {found[:12]}..., not {entry['sha256'][:12]}...; restore it."
+        )
+    return path
+
+
+def _load_tensors(painter: Painter, folder: Path, manifest: Mapping[str, Any]) -> None:
+    try:
+        tensors = load_file(folder / WEIGHTS)
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"The weights '{folder / WEIGHTS}' are missing or damaged ({error}).") from error
+    adapted = {n.replace(".base_layer.", "."): n for n in painter.denoiser.state_dict()}
+    lost = sorted(set(manifest["tensors"]) - set(tensors))
+    for part, module in {"bridge": painter.bridge, "denoiser": painter.denoiser}.items():
+        own = {n.removeprefix(f"{part}."): t for n, t in tensors.items() if n.startswith(f"{part}.")}
+        if part == "denoiser":
+            own = {adapted.get(name, name): tensor for name, tensor in own.items()}
+        try:
+            result = module.load_state_dict(own, strict=False)
+        except RuntimeError as error:
+            raise UserError(f"The weights '{folder / WEIGHTS}' do not fit the {part}: {error}") from error
+        lost += [f"{part}.{name}" for name in result.unexpected_keys]
+        if part not in manifest["parts"]:
+            lost += [f"{part}.{name}" for name in result.missing_keys]
+    if lost:
+        raise UserError(
+            f"'{folder / WEIGHTS}' does not fit its {MANIFEST}: see '{lost[0]}' ({len(lost)} in all)."
+        )

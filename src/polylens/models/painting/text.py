@@ -1,0 +1,136 @@
+"""Prompts to hidden states, by any language model: its base model alone runs, so logits never exist.
+
+Shapes: B prompts, T tokens of the longest, L width of the language model.
+"""
+
+import logging
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from itertools import islice
+
+import torch
+from torch import nn
+from torch.nn.utils.rnn import pad_sequence
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from polylens.data.collate import pad_rows
+from polylens.models.cpm_bee.layout import Encoded, collate_data, encode_data
+from polylens.models.cpm_bee.modeling import CpmBee
+from polylens.models.cpm_bee.tokenizer import CpmBeeTokenizer, escape
+from polylens.models.painting.config import TextConfig
+
+logger = logging.getLogger("polylens")
+
+
+class TextEncoder(nn.Module, ABC):
+    """A frozen language model as the reader of prompts."""
+
+    width: int
+
+    @abstractmethod
+    def encode(self, prompts: Sequence[str], batch_size: int = 16) -> list[torch.Tensor]:
+        """The states (T, L) of every prompt, without padding."""
+
+    @abstractmethod
+    def padding(self) -> torch.Tensor | None:
+        """The state (L,) that stands where a prompt is shorter than its neighbours; None: such places are masked."""
+
+    def batch(self, rows: Sequence[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Rows as one (B, T, L) and the mask (B, T), True where there is a state; no mask where it says nothing."""
+        sizes = [len(row) for row in rows]
+        states = pad_sequence(list(rows), batch_first=True)
+        if len(set(sizes)) == 1:
+            return states, None
+        mask = torch.arange(max(sizes), device=states.device)[None] < states.new_tensor(sizes)[:, None]
+        fill = self.padding()
+        if fill is None:
+            return states, mask
+        return torch.where(mask[..., None], states, fill.to(states)), None
+
+
+class LanguageModelText(TextEncoder):
+    """A decoder, or the encoder of an encoder-decoder, of transformers."""
+
+    def __init__(
+        self, language_model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, config: TextConfig
+    ) -> None:
+        super().__init__()
+        whole = language_model.config.is_encoder_decoder
+        self.model = language_model.get_encoder() if whole else language_model.get_decoder()
+        self.tokenizer = tokenizer
+        self.config = config
+        self.width = language_model.get_input_embeddings().weight.shape[1]
+        suffix = config.template.partition("{prompt}")[2].strip()
+        self._suffix = len(tokenizer(suffix, add_special_tokens=False).input_ids) if suffix else 0
+
+    def padding(self) -> torch.Tensor | None:
+        return None
+
+    @torch.no_grad()
+    def encode(self, prompts: Sequence[str], batch_size: int = 16) -> list[torch.Tensor]:
+        rows: list[torch.Tensor] = []
+        ids = [self._ids(prompt) for prompt in prompts]
+        device = next(self.model.parameters()).device
+        for start in range(0, len(ids), batch_size):
+            piece = ids[start : start + batch_size]
+            mask = pad_rows([[1] * len(row) for row in piece], 0, left=False).to(device)
+            inputs = pad_rows(piece, self.tokenizer.pad_token_id or 0, left=False).to(device)
+            states = self._states(inputs, mask)
+            ends = [len(row) for row in piece]
+            rows += [state[:end] for state, end in zip(states, ends, strict=True)]
+        return rows if self.config.tail is None else [row[-self.config.tail :] for row in rows]
+
+    def _states(self, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        if self.config.layer == -1:
+            return self.model(input_ids=ids, attention_mask=mask).last_hidden_state
+        output = self.model(input_ids=ids, attention_mask=mask, output_hidden_states=True)
+        return output.hidden_states[self.config.layer]
+
+    def _ids(self, prompt: str) -> list[int]:
+        """At least one token; of a long prompt the beginning, and all of the template's end."""
+        text = self.config.template.replace("{prompt}", prompt)
+        ids = self.tokenizer(text, truncation=False).input_ids or [self.tokenizer.eos_token_id]
+        limit = self.config.max_tokens
+        if len(ids) > limit:
+            _warn_of_cut(len(ids), limit)
+            kept = min(self._suffix + (ids[-1] == self.tokenizer.eos_token_id), limit)
+            ids = ids[: limit - kept] + ids[len(ids) - kept :]
+        return ids
+
+
+class CpmBeeText(TextEncoder):
+    """CPM-Bee reading {caption: prompt, objects: ""}, as VisCPM-Paint has it; places beyond a prompt are not masked."""
+
+    def __init__(self, language_model: CpmBee, tokenizer: CpmBeeTokenizer, config: TextConfig) -> None:
+        super().__init__()
+        self.model = language_model
+        self.tokenizer = tokenizer
+        self.config = config
+        self.width = language_model.config.hidden_size
+
+    @torch.no_grad()
+    def padding(self) -> torch.Tensor:
+        # A place that attends to nothing is the same in every row: one is computed beyond an empty prompt.
+        row = self._row("")
+        batch = collate_data([row], self.tokenizer, len(row.ids) + 1).to(self.model.device)
+        return self.model(batch)[0, -1]
+
+    @torch.no_grad()
+    def encode(self, prompts: Sequence[str], batch_size: int = 16) -> list[torch.Tensor]:
+        states: list[torch.Tensor] = []
+        rows = iter([self._row(prompt) for prompt in prompts])
+        while piece := list(islice(rows, batch_size)):
+            batch = self.model(collate_data(piece, self.tokenizer).to(self.model.device))
+            states += [state[: len(row.ids)] for state, row in zip(batch, piece, strict=True)]
+        return states
+
+    def _row(self, prompt: str) -> Encoded:
+        pieces = list(self.tokenizer.tokenize(escape(prompt)))
+        if len(pieces) > self.config.max_tokens:
+            _warn_of_cut(len(pieces), self.config.max_tokens)
+            prompt = "".join(pieces[: self.config.max_tokens])
+        return encode_data(self.tokenizer, {"caption": escape(prompt), "objects": ""})
+
+
+def _warn_of_cut(tokens: int, limit: int) -> None:
+    logger.warning("The prompt has %d tokens, and only %d are read: its end is cut off.", tokens, limit)

@@ -1,0 +1,93 @@
+"""VisCPM-Paint against what the original computed, for every folder under `$POLYLENS_GOLDEN/viscpm`."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from tests.models.painting.tiny_painters import save_stable_diffusion
+
+from polylens.errors import UserError
+from polylens.models.painter import Painter
+from polylens.models.painting.folder import load_painter, save_painter
+from polylens.models.painting.sampling import Sampling
+from polylens.models.painting.viscpm import read_released_painter
+
+pytestmark = pytest.mark.golden
+GOLDEN = Path(os.environ.get("POLYLENS_GOLDEN") or Path(__file__).parents[4] / "shared" / "golden") / "viscpm"
+FOLDERS = sorted(path.parent for path in GOLDEN.glob("*/vlg.safetensors"))
+
+
+@pytest.fixture(params=FOLDERS or [None], ids=lambda folder: folder.name if folder else "none")
+def folder(request: pytest.FixtureRequest) -> Path:
+    if request.param is None:
+        if "POLYLENS_GOLDEN" in os.environ:
+            pytest.fail(f"POLYLENS_GOLDEN is set, and {GOLDEN} holds no VisCPM-Paint")
+        pytest.skip(f"{GOLDEN} is absent")
+    return request.param
+
+
+def released(folder: Path, out: Path) -> Painter:
+    """One file as it was released, made of the golden folder's two, and a Stable Diffusion folder beside it."""
+    config = json.loads((folder / "cases.json").read_text())["config"]
+    schedule = {k: v for k, v in config["scheduler"].items() if k != "num_inference_steps"}
+    base = save_stable_diffusion(out / "sd", config["unet"], **schedule)
+    language_model = {k: v for k, v in load_file(folder / "vlu.safetensors").items() if k.startswith("llm.")}
+    save_file(load_file(folder / "vlg.safetensors") | language_model, out / "paint.safetensors")
+    sizes = out / "sizes.json"
+    sizes.write_text(json.dumps(config))
+    return read_released_painter(out / "paint.safetensors", str(base), folder / "vocab.txt", sizes=sizes)
+
+
+def assert_near(found: torch.Tensor, wanted: torch.Tensor) -> None:
+    assert found.shape == wanted.shape
+    assert (found - wanted).abs().max() <= 1e-4 * wanted.abs().max()
+
+
+def drawn(painter: Painter, config: dict, noise: torch.Tensor) -> torch.Tensor:
+    paint = config["paint"]
+    settings = Sampling(
+        sampler="ddpm", steps=config["scheduler"]["num_inference_steps"], guidance=paint["guidance_scale"]
+    )
+    return painter.latents(
+        [paint["prompt"]],
+        [paint["generator_seed"]],
+        settings,
+        negative=paint["negative_prompt"],
+        noise=noise,
+    )
+
+
+def test_states_context_and_latents_are_the_originals(folder: Path, tmp_path: Path) -> None:
+    wanted = load_file(folder / "tensors.safetensors")
+    config = json.loads((folder / "cases.json").read_text())["config"]
+    painter = released(folder, tmp_path)
+    rows, away = painter.prompt_states([config["paint"]["prompt"]], config["paint"]["negative_prompt"])
+    states, mask = painter.text.batch([away, *rows])
+    assert mask is None
+    assert_near(states[1:], wanted["paint.hidden"])
+    assert_near(states[:1], wanted["paint.uncond_hidden"])
+    with torch.no_grad():
+        context, _ = painter.context([away, *rows])
+    assert_near(context, wanted["paint.context"])
+    assert_near(drawn(painter, config, wanted["paint.latents0"]), wanted["paint.latents"])
+
+
+def test_a_saved_painter_draws_the_same(folder: Path, tmp_path: Path) -> None:
+    wanted = load_file(folder / "tensors.safetensors")
+    config = json.loads((folder / "cases.json").read_text())["config"]
+    save_painter(released(folder, tmp_path), tmp_path / "saved")
+    found = drawn(load_painter(tmp_path / "saved"), config, wanted["paint.latents0"])
+    assert_near(found, wanted["paint.latents"])
+
+
+def test_files_that_do_not_fit_are_named(folder: Path, tmp_path: Path) -> None:
+    released(folder, tmp_path)
+    config = json.loads((folder / "cases.json").read_text())["config"]
+    wide = save_stable_diffusion(tmp_path / "wide", config["unet"] | {"block_out_channels": [16, 64]})
+    with pytest.raises(UserError, match="does not fit: 'unet"):
+        read_released_painter(
+            tmp_path / "paint.safetensors", str(wide), folder / "vocab.txt", sizes=tmp_path / "sizes.json"
+        )
