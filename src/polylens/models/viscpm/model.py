@@ -1,0 +1,286 @@
+"""VisCPM-Chat, or CPM-Bee alone, as a model that answers samples: weights, vocabulary and picture settings.
+
+    Sample(images=(a, b), turns=(Turn("What?", "A cat."), Turn("Where?", "")))
+
+    {"image": "<unk>" x 2Q, "context": "User: What?\\nAI: A cat.\\n", "question": "Where?", "<ans>": ""}
+
+Shapes: N pictures, Q queries, D width.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from polylens.data.collate import Layout
+from polylens.data.images import ImageProcessor
+from polylens.data.sample import Picture, Sample
+from polylens.errors import UserError
+from polylens.models.cpm_bee.generation import BeamSettings, own_words, search
+from polylens.models.cpm_bee.layout import (
+    ANSWER,
+    IGNORED,
+    IMAGE,
+    CpmBeeBatch,
+    Encoded,
+    collate_data,
+    encode_data,
+)
+from polylens.models.cpm_bee.modeling import CpmBee
+from polylens.models.cpm_bee.tokenizer import CpmBeeTokenizer, escape, unescape
+from polylens.models.precision import Quantization
+from polylens.models.viscpm.files import Stream, is_cpm_bee, read_cpm_bee, read_viscpm
+from polylens.models.viscpm.modeling import VisCpm
+from polylens.models.vlm import LanguageModelConfig, ModelConfig, Visual
+
+LANGUAGES = ["en", "zh"]
+CAPTION_PROMPT = "Describe the image in {language}."
+CAPTION = "caption"
+MAX_PROMPT = 4096  # the position bias of a prompt of T tokens takes T x T numbers for every head
+
+
+@dataclass
+class VisCpmBatch:
+    """Dictionaries to train on or to score, and the pictures in them."""
+
+    text: CpmBeeBatch
+    sample_ids: list[str]
+    num_targets: int
+    pixel_values: torch.Tensor | None = None
+
+    def to(self, device: torch.device | str) -> "VisCpmBatch":
+        """The same batch with its tensors on `device`."""
+        pixels = None if self.pixel_values is None else self.pixel_values.to(device)
+        return VisCpmBatch(self.text.to(device), self.sample_ids, self.num_targets, pixels)
+
+
+class VisCpmChat(nn.Module):
+    """Answers samples as `VisionLanguageModel` does; `model` is a `VisCpm`, or a `CpmBee` that reads text alone."""
+
+    def __init__(
+        self, model: VisCpm | CpmBee, tokenizer: CpmBeeTokenizer, processor: ImageProcessor | None = None
+    ) -> None:
+        super().__init__()
+        self.model = model
+        self.tokenizer = tokenizer
+        self.processor = processor
+        self.config = ModelConfig(
+            language_model=LanguageModelConfig(languages=LANGUAGES),
+            layout=Layout(caption_prompt=CAPTION_PROMPT),
+        )
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        folder: str | Path,
+        dtype: torch.dtype = torch.float32,
+        quantization: Quantization | None = None,
+        stream: Stream | None = None,
+    ) -> "VisCpmChat":
+        """From a converted folder of either kind; see `read_viscpm`."""
+        folder = Path(folder)
+        tokenizer = CpmBeeTokenizer.from_pretrained(folder)
+        if is_cpm_bee(folder):
+            return cls(read_cpm_bee(folder, dtype, quantization, stream), tokenizer)
+        model = read_viscpm(folder, dtype, quantization, stream)
+        return cls(model, tokenizer, ImageProcessor.from_folder(folder))
+
+    @property
+    def lm(self) -> CpmBee:
+        """CPM-Bee."""
+        return self.model.llm if isinstance(self.model, VisCpm) else self.model
+
+    @property
+    def device(self) -> torch.device:
+        return self.lm.input_embedding.weight.device
+
+    @property
+    def num_image_tokens(self) -> int:
+        """Q, the places that one picture takes among the text tokens."""
+        return self.model.config.num_queries if isinstance(self.model, VisCpm) else 0
+
+    def data(self, sample: Sample, answer: str = "") -> dict[str, str]:
+        """The dictionary that asks the last turn of a sample; every text stands for itself, `<` too."""
+        *earlier, turn = sample.turns
+        data = {IMAGE: "<unk>" * (self.num_image_tokens * len(sample.images))} if sample.images else {}
+        if sample.task == CAPTION and not earlier:
+            return data | {"input": escape(turn.prompt), ANSWER: escape(answer)}
+        said = "".join(f"User: {t.prompt}\nAI: {t.answer}\n" for t in earlier)
+        return data | {"context": escape(said), "question": escape(turn.prompt), ANSWER: escape(answer)}
+
+    def encode_sample(self, sample: Sample, answer: str = "") -> Encoded:
+        """The arrays of `data`. Raises `UserError` for pictures that it cannot see, and for a prompt without end."""
+        if sample.images and not isinstance(self.model, VisCpm):
+            raise UserError(f"CPM-Bee alone reads text, but sample '{sample.id}' has an image: leave it out.")
+        if not sample.turns:
+            raise UserError(f"Sample '{sample.id}' of {sample.source} has no turn: give a prompt.")
+        encoded = encode_data(self.tokenizer, self.data(sample, answer))
+        if len(encoded.ids) > MAX_PROMPT:
+            raise UserError(
+                f"Sample '{sample.id}' has {len(encoded.ids)} tokens, but {MAX_PROMPT} are the limit: shorten it."
+            )
+        return encoded
+
+    @torch.no_grad()
+    def encode_pictures(self, pictures: Sequence[Picture], batch_size: int = 32) -> dict[str, torch.Tensor]:
+        """Visual tokens (Q, D) of every distinct picture, by its key; each is loaded and encoded once."""
+        distinct = list({picture.key: picture for picture in pictures}.values())
+        tokens: dict[str, torch.Tensor] = {}
+        for start in range(0, len(distinct), batch_size):
+            chunk = distinct[start : start + batch_size]
+            pixels = self._pixels(chunk).to(self.device)
+            tokens.update(zip((picture.key for picture in chunk), self.model(pixels), strict=True))
+        return tokens
+
+    def _pixels(self, pictures: Sequence[Picture]) -> torch.Tensor:
+        if self.processor is None:
+            raise UserError("CPM-Bee alone reads text: leave the images out.")
+        return self.processor([picture.load() for picture in pictures])
+
+    def _visual(self, samples: Sequence[Sample], visual: Visual | None) -> torch.Tensor | None:
+        """(N, Q, D) of all pictures of the samples, in order."""
+        pictures = [picture for sample in samples for picture in sample.images]
+        if not pictures:
+            return None
+        if visual is None:
+            visual = self.encode_pictures(pictures)
+        if isinstance(visual, torch.Tensor):
+            tokens = visual
+        else:
+            tokens = torch.stack([visual[picture.key] for picture in pictures])
+        if len(tokens) != len(pictures):
+            raise UserError(f"{len(tokens)} pictures' visual tokens are given for {len(pictures)} pictures.")
+        return tokens.to(self.device)
+
+    def stream(self, sample: Sample, settings: BeamSettings, visual: Visual | None = None) -> Iterator[str]:
+        """The answer as it grows: what all beams agree on after every step, and at last the whole."""
+        row = self.encode_sample(sample)
+        found = search(self.lm, self.tokenizer, [row], settings, self._visual([sample], visual))
+        for answers in found:
+            yield self._text(row, answers[0])
+
+    def _text(self, row: Encoded, ids: Sequence[int]) -> str:
+        return unescape(self.tokenizer.decode(ids, own_words(row, self.tokenizer)))
+
+    def generate(
+        self,
+        samples: Sequence[Sample],
+        *,
+        visual: Visual | None = None,
+        batch_size: int = 16,
+        num_beams: int = 1,
+        max_new_tokens: int = 32,
+        length_penalty: float = 1.0,
+        repetition_penalty: float = 1.0,
+        temperature: float = 1.0,
+    ) -> list[str]:
+        """The answers to the samples' last turns, in their order, without surrounding white space.
+
+        `visual` stands in for the pictures, as in `VisionLanguageModel.generate`. Raises `UserError` for settings out
+        of range.
+        """
+        settings = BeamSettings(num_beams, max_new_tokens, temperature, repetition_penalty, length_penalty)
+        texts = []
+        first = 0
+        for start in range(0, len(samples), batch_size):
+            chunk = samples[start : start + batch_size]
+            count = sum(len(sample.images) for sample in chunk)
+            given = visual[first : first + count] if isinstance(visual, torch.Tensor) else visual
+            first += count
+            rows = [self.encode_sample(sample) for sample in chunk]
+            *_, ids = search(self.lm, self.tokenizer, rows, settings, self._visual(chunk, given))
+            texts += [self._text(row, one).strip() for row, one in zip(rows, ids, strict=True)]
+        return texts
+
+    def fill(self, data: Sequence[Mapping[str, Any]], settings: BeamSettings | None = None) -> list[str]:
+        """What belongs into the empty `<ans>` of every dictionary, texts in CPM-Bee's own notation, one batch."""
+        rows = [encode_data(self.tokenizer, one) for one in data]
+        *_, ids = search(self.lm, self.tokenizer, rows, settings or BeamSettings())
+        return [
+            self.tokenizer.decode(one, own_words(row, self.tokenizer))
+            for row, one in zip(rows, ids, strict=True)
+        ]
+
+    def collate(self, samples: Sequence[Sample], pixel_values: torch.Tensor | None = None) -> VisCpmBatch:
+        """A batch that trains the answers of the samples' last turns; pictures are loaded unless given.
+
+        Raises `UserError` for a sample without an answer.
+        """
+        empty = next(
+            (sample.id for sample in samples if not sample.turns or not sample.turns[-1].answer), None
+        )
+        if empty is not None:
+            raise UserError(f"Sample '{empty}' has no answer to its last turn to be trained on: give one.")
+        rows = [self.encode_sample(sample, sample.turns[-1].answer) for sample in samples]
+        text = collate_data(rows, self.tokenizer)
+        pictures = [picture for sample in samples for picture in sample.images]
+        if pictures and pixel_values is None:
+            pixel_values = self._pixels(pictures)
+        num_targets = int((text.labels != IGNORED).sum())
+        return VisCpmBatch(text, [sample.id for sample in samples], num_targets, pixel_values)
+
+    def loss(self, batch: VisCpmBatch, num_targets: int | None = None) -> torch.Tensor:
+        """Cross-entropy summed over the batch's targets, divided by `num_targets` (the batch's own)."""
+        visual = None if batch.pixel_values is None else self.model(batch.pixel_values)
+        return self.lm.loss(batch.text, visual, num_targets)
+
+    @torch.no_grad()
+    def score(
+        self,
+        samples: Sequence[Sample],
+        candidates: Sequence[Sequence[str]],
+        *,
+        visual: Visual | None = None,
+        batch_size: int = 16,
+    ) -> list[list[float]]:
+        """log P(candidate | pictures, prompt) for every sample's candidate answers, summed over tokens, end
+        included. Pictures are encoded once; `visual` as in `generate`.
+        """
+        if len(samples) != len(candidates):
+            raise UserError(
+                f"{len(samples)} samples, but {len(candidates)} lists of candidates: give one for each."
+            )
+        pictures = [picture for sample in samples for picture in sample.images]
+        if visual is None:
+            visual = self.encode_pictures(pictures)
+        elif isinstance(visual, torch.Tensor):
+            visual = dict(zip((picture.key for picture in pictures), visual, strict=True))
+        pairs = [(s, text) for s, texts in enumerate(candidates) for text in texts]
+        scores: list[list[float]] = [[] for _ in samples]
+        for start in range(0, len(pairs), batch_size):
+            chunk = pairs[start : start + batch_size]
+            rows = [self.encode_sample(samples[s], text) for s, text in chunk]
+            values = self._log_probabilities(rows, self._visual([samples[s] for s, _ in chunk], visual))
+            for (s, _), value in zip(chunk, values, strict=True):
+                scores[s].append(value)
+        return scores
+
+    def _log_probabilities(self, rows: Sequence[Encoded], visual: torch.Tensor | None) -> list[float]:
+        batch = collate_data(rows, self.tokenizer).to(self.device)
+        wanted = batch.labels != IGNORED
+        logits = self.lm.logits(self.lm(batch, visual)[wanted], batch.extension).float()
+        # A row knows its own words only: those of others in the batch must not count.
+        owner = wanted.nonzero()[:, 0].tolist()
+        known = [set(zip(row.ids, row.subs, strict=True)) for row in rows]
+        for column, pair in enumerate(batch.extension.tolist(), start=len(self.tokenizer)):
+            strange = [number for number, row in enumerate(owner) if tuple(pair) not in known[row]]
+            logits[strange, column] = -torch.inf
+        losses = torch.zeros(wanted.shape, device=logits.device)
+        losses[wanted] = F.cross_entropy(logits, batch.labels[wanted], reduction="none")
+        return (-losses.sum(1)).tolist()
+
+    def choose(
+        self,
+        samples: Sequence[Sample],
+        candidates: Sequence[Sequence[str]],
+        *,
+        visual: Visual | None = None,
+        batch_size: int = 16,
+    ) -> list[int]:
+        """The index of every sample's likeliest candidate: the argmax of `score` (the first of equals)."""
+        scores = self.score(samples, candidates, visual=visual, batch_size=batch_size)
+        return [max(range(len(row)), key=row.__getitem__) for row in scores]
