@@ -18,13 +18,36 @@ from rich.console import Console
 from tests.evaluation.made_up import CODES, made_up_examples, made_up_results, own_data_results
 
 from polylens.errors import UserError
-from polylens.evaluation.plots import DARK, LIGHT, SCRIPT_COLOURS, heat_map, score_bars
+from polylens.evaluation.plots import (
+    DARK,
+    LIGHT,
+    SCRIPT_COLOURS,
+    difference_plot,
+    heat_map,
+    score_bars,
+    share_scatter,
+)
 from polylens.evaluation.report import print_table, results_csv, write_report
-from polylens.evaluation.summary import duration, main_column, rows
+from polylens.evaluation.summary import duration, language_groups, main_column, pretraining_points, rows
 from polylens.languages import LANGUAGES, language
 
 VOID = {"meta", "link", "img", "br", "source", "path", "input"}
 SCRIPT = "<script>alert('x')</script>"
+COMPARED = {
+    "comparison": {
+        "measure": "accuracy",
+        "level": 0.05,
+        "languages": {
+            code: {
+                "difference": place / 99,
+                "low": place / 99 - 0.1,
+                "high": place / 99 + 0.1,
+                "p_holm": place / 30,
+            }
+            for place, code in enumerate(CODES)
+        },
+    }
+}
 
 
 class Page(HTMLParser):
@@ -80,7 +103,9 @@ def test_page_shows_every_language(page: Page) -> None:
         assert language(code).name in page.text
         assert language(code).own_name in page.text
     heads = [attributes for attributes in page.all("th") if attributes.get("scope") == "row"]
-    assert len(heads) == 2 * len(CODES) + 1  # by language, comparisons, mean
+    groups = language_groups(made_up_results())
+    assert {group.kind for group in groups} == {"Script", "Family"}
+    assert len(heads) == 2 * len(CODES) + 1 + len(groups)  # by language, comparisons, mean, groups
 
 
 def test_page_shows_the_numbers(page: Page) -> None:
@@ -165,7 +190,12 @@ def test_figures_beside_the_page(report: Path) -> None:
 @pytest.mark.parametrize("narrow", [False, True])
 @pytest.mark.parametrize("theme", [LIGHT, DARK])
 def test_nothing_is_cut_off_at_the_edges_of_figures(theme: Any, narrow: bool) -> None:
-    for draw in (score_bars, heat_map):
+    for draw in (
+        score_bars,
+        heat_map,
+        share_scatter,
+        lambda results, **style: difference_plot(COMPARED, **style),
+    ):
         pixels = np.asarray(
             Image.open(io.BytesIO(draw(made_up_results(), theme=theme, narrow=narrow))).convert("RGB")
         )
@@ -176,7 +206,7 @@ def test_nothing_is_cut_off_at_the_edges_of_figures(theme: Any, narrow: bool) ->
 
 def test_figures_of_a_hundred_languages(recwarn: pytest.WarningsRecorder) -> None:
     results = {"languages": {code: {"exact_match": 0.3, "chrf": 40.0} for code in LANGUAGES}}
-    for draw in (score_bars, heat_map):
+    for draw in (score_bars, heat_map, share_scatter):
         with Image.open(io.BytesIO(draw(results))) as figure:
             assert figure.width == 2160
     assert [str(warning.message) for warning in recwarn if "lyph" in str(warning.message)] == []
@@ -260,6 +290,67 @@ def test_controls_that_fail_are_said_so(tmp_path: Path) -> None:
         "controls": {"no_image": 0.3},
     }
     assert "part of the score is guessing" in Page(write_report(results, [], tmp_path)).text
+
+
+def test_captions_are_led_by_cider_not_by_exact_match() -> None:
+    results = {"languages": {"de": {"exact_match": 0.0, "chrf": 40.0, "cider_d": 0.7}}}
+    assert main_column(results).key == "cider_d"
+    assert main_column(results | {"main_measure": "chrf"}).key == "chrf"
+
+
+def test_yardsticks_are_shown_in_the_main_measure(tmp_path: Path) -> None:
+    results = own_data_results() | {"text_only": {"en": 0.111, "de": 0.05}, "majority": {"en": 0.022}}
+    page = Page(write_report(results, [], tmp_path))
+    for piece in ("Text only", "Majority", "11.1", "2.2"):
+        assert piece in page.text
+
+
+def test_best_and_worst_answers_stand_apart(tmp_path: Path) -> None:
+    answers = {"de": {"said": "x", "wanted": "y", "score": "12.3"}}
+    examples = [
+        {"picture": Image.new("RGB", (8, 8)), "title": str(place), "answers": answers, "kind": kind}
+        for place, kind in enumerate(["Best answers"] * 2 + ["Worst answers"] * 2)
+    ]
+    page = Page(write_report(own_data_results(), examples, tmp_path))
+    assert page.text.count("Best answers") == page.text.count("Worst answers") == 1
+    assert page.text.index("Best answers") < page.text.index("Worst answers")
+    assert page.text.count("12.3") == 4
+
+
+def test_groups_of_languages() -> None:
+    results = {
+        "languages": {code: {"cider_d": value} for code, value in (("en", 0.9), ("de", 0.5), ("ja", 0.2))}
+    }
+    groups = {(group.kind, group.name): group for group in language_groups(results)}
+    latin = groups["Script", "Latin"]
+    assert (latin.codes, latin.mean) == (("en", "de"), pytest.approx(0.7))
+    assert (latin.best, latin.worst) == (("en", 0.9), ("de", 0.5))
+    assert groups["Family", "Indo-European"].codes == ("en", "de")
+    assert groups["Family", "Japonic"].mean == 0.2
+
+
+def test_pretraining_shares_are_those_of_the_table() -> None:
+    points = pretraining_points({"languages": {code: {"accuracy": 0.5} for code in ("en", "sw", "quz")}})
+    assert points == {
+        "en": (language("en").mc4_share, 0.5),
+        "sw": (language("sw").mc4_share, 0.5),
+    }
+
+
+def test_published_numbers_only_where_confirmed(tmp_path: Path) -> None:
+    shown = Page(write_report(own_data_results() | {"benchmark": "xm3600"}, [], tmp_path / "a"))
+    assert "English 78.1, average of 36 languages 41.3" in shown.text
+    other = Page(write_report(own_data_results() | {"benchmark": "cvqa"}, [], tmp_path / "b"))
+    assert "Published numbers" not in other.text
+
+
+def test_parts_of_the_data(tmp_path: Path) -> None:
+    part = {"en": {"cider_d": 0.5, "n": 3}, "de": {"cider_d": 0.3, "n": 4}}
+    page = Page(
+        write_report(own_data_results() | {"groups": {"outdoors": part, "indoors": part}}, [], tmp_path)
+    )
+    assert "outdoors" in page.text
+    assert "40.0" in page.text  # the mean of the two, times 100
 
 
 @pytest.mark.parametrize("width", [80, 140])

@@ -23,6 +23,7 @@ from polylens.evaluation.items import ScoredItem, write_items
 from polylens.evaluation.measures import METRICS
 from polylens.evaluation.names import exact_match
 from polylens.evaluation.predictor import Generation, LocalPredictor
+from polylens.evaluation.processes import share
 from polylens.evaluation.report import write_report
 from polylens.evaluation.runner import Item, answer, as_row, name_scores
 from polylens.files import make_writable_folder, sha256_file, write_atomic
@@ -75,7 +76,7 @@ def evaluate_captions(
     with progress_bar(console) as bar:
         task = bar.add_task("captions", total=len(items))
         said = answer(
-            LocalPredictor(model),
+            share(LocalPredictor(model)),
             items,
             generation,
             folder=out,

@@ -43,7 +43,7 @@ def heat_map(results: Mapping[str, Any], *, theme: Theme = LIGHT, narrow: bool =
     None where no language was scored.
     """
     table, blocks = rows(results), _heat_blocks(results, narrow)
-    if not blocks:
+    if not blocks or not table:
         return None
     flat = [column for block in blocks for column in block]
     highest: dict[str, float] = {}
