@@ -9,12 +9,13 @@ import typer
 from typer.core import TyperGroup
 
 from polylens import __version__
-from polylens.commands import describe, evaluation, picto, training
+from polylens.commands import data, describe, evaluation, picto, training
 from polylens.commands.common import complain
 from polylens.commands.compare import compare
 from polylens.commands.judge import judge
 from polylens.commands.languages import languages
 from polylens.commands.report import report
+from polylens.commands.translate import plan_languages, translate
 from polylens.errors import UserError
 
 WRONG_USE = 2
@@ -22,7 +23,7 @@ INTERRUPTED = 130
 BROKEN_PIPE = 1  # as Rich has it
 FULL = (errno.ENOSPC, errno.EDQUOT)
 REFUSED = (errno.EACCES, errno.EPERM, errno.EROFS)
-RESUMABLE = ("demo", "train", "evaluate", "judge", "picto")
+RESUMABLE = ("demo", "download", "mix", "train", "evaluate", "judge", "picto")
 
 
 class Commands(TyperGroup):
@@ -115,5 +116,10 @@ app.command()(judge)
 app.command()(report)
 app.command()(describe.caption)
 app.command()(training.inspect)
+app.command()(data.download)
+app.command()(data.mix)
+app.command()(data.neighbours)
+app.command()(translate)
+app.command()(plan_languages)
 app.command()(languages)
 app.add_typer(picto.app, name="picto")

@@ -9,7 +9,7 @@ its negatives (arXiv 2307.06930, appendix on data). Rank 0 is the thing itself.
 """
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,6 +19,8 @@ from torch import Tensor
 
 from polylens.data.rows import json_lines, list_field, text_field
 from polylens.data.sample import Picture
+from polylens.data.sources import Unreadable, read_part
+from polylens.data.spec import Part
 from polylens.errors import UserError
 from polylens.files import write_atomic
 
@@ -128,15 +130,57 @@ class DualEncoder:
         return vectors.float().cpu().numpy()
 
 
-def embed_all(
-    encoder: DualEncoder, things: Iterable[Any], kind: Literal["image", "text"], batch_size: int = 64
-) -> Iterator[np.ndarray]:
-    """Vectors of `things`, a batch at a time."""
-    batch: list[Any] = []
-    for thing in things:
-        batch.append(thing)
+def find_neighbours(
+    part: Part,
+    by: Literal["image", "label"],
+    encoder: DualEncoder,
+    out: str | Path,
+    policy: Literal["error", "skip"] = "error",
+    batch_size: int = 64,
+    advance: Callable[[int], None] = lambda count: None,
+) -> int:
+    """Write the neighbours of a part's pictures, or of its classes by their English labels; returns how many.
+
+    `policy` says what becomes of pictures that cannot be read. Raises `UserError` for samples that name no picture or
+    class, and for a part without any.
+    """
+    unreadable = Unreadable(policy)
+    names: list[str] = []
+    vectors: list[np.ndarray] = []
+    batch: list[tuple[str, Any]] = []
+
+    def embed() -> None:
+        names.extend(name for name, _ in batch)
+        vectors.append(encoder.embed([thing for _, thing in batch], "image" if by == "image" else "text"))
+        advance(len(batch))
+        batch.clear()
+
+    for name, thing in _things(part, by, unreadable):
+        batch.append((name, thing))
         if len(batch) == batch_size:
-            yield encoder.embed(batch, kind)
-            batch = []
+            embed()
     if batch:
-        yield encoder.embed(batch, kind)
+        embed()
+    unreadable.report(part.name)
+    if not names:
+        raise UserError(f"The part '{part.name}' has nothing to find neighbours of.")
+    write_neighbours(out, names, nearest(np.concatenate(vectors)))
+    return len(names)
+
+
+def _things(part: Part, by: str, unreadable: Unreadable) -> Iterator[tuple[str, Any]]:
+    """(id, picture or label) of everything in a part, each once."""
+    seen: set[str] = set()
+    field = "image" if by == "image" else "class"
+    for sample in read_part(part):
+        name = sample.extra.get(field)
+        if not isinstance(name, str):
+            raise UserError(f"Sample '{sample.id}' of {sample.source} names no '{field}' in its 'extra'.")
+        if name in seen or (by == "label" and sample.language != "en"):
+            continue
+        if by == "label":
+            seen.add(name)
+            yield name, sample.turns[-1].answer
+        elif unreadable.keep(sample, lambda sample: sample.images[0].load()):
+            seen.add(name)
+            yield name, sample.images[0]

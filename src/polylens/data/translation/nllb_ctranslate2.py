@@ -71,9 +71,7 @@ class CTranslate2Engine:
             )
         )
         # The first token of a result is the target language.
-        return [
-            None if ids is None else self._decode(next(results).hypotheses[0][1:]) for ids in encoded
-        ]
+        return [None if ids is None else self._decode(next(results).hypotheses[0][1:]) for ids in encoded]
 
     def _decode(self, tokens: Sequence[str]) -> str:
         return self.tokenizer.decode([self.tokenizer.id_of(token) for token in tokens])
