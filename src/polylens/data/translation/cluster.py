@@ -62,7 +62,7 @@ def on_cluster(
             for number, batch in enumerate(waiting)
         ]
         done = ray.data.from_items(rows, override_num_blocks=min(len(rows), 8 * workers)).map(
-            Worker,
+            Worker,  # type: ignore[arg-type]  # Ray opens the class once in each actor.
             fn_constructor_args=(settings,),
             compute=ray.data.ActorPoolStrategy(size=workers),
             num_cpus=per_worker if cores >= workers else cores / workers,
