@@ -10,10 +10,12 @@ from typer.core import TyperGroup
 
 from polylens import __version__
 from polylens.commands import data, describe, evaluation, picto, training
+from polylens.commands.benchmarks import benchmarks
 from polylens.commands.common import complain
 from polylens.commands.compare import compare
 from polylens.commands.judge import judge
 from polylens.commands.languages import languages
+from polylens.commands.models import export, info
 from polylens.commands.report import report
 from polylens.commands.translate import plan_languages, translate
 from polylens.errors import UserError
@@ -23,7 +25,7 @@ INTERRUPTED = 130
 BROKEN_PIPE = 1  # as Rich has it
 FULL = (errno.ENOSPC, errno.EDQUOT)
 REFUSED = (errno.EACCES, errno.EPERM, errno.EROFS)
-RESUMABLE = ("demo", "download", "mix", "train", "evaluate", "judge", "picto")
+RESUMABLE = ("demo", "download", "mix", "train", "translate", "evaluate", "judge", "picto")
 
 
 class Commands(TyperGroup):
@@ -111,6 +113,7 @@ def main(
 app.command()(picto.demo)
 app.command()(training.train)
 app.command()(evaluation.evaluate)
+app.command()(benchmarks)
 app.command()(compare)
 app.command()(judge)
 app.command()(report)
@@ -122,4 +125,6 @@ app.command()(data.neighbours)
 app.command()(translate)
 app.command()(plan_languages)
 app.command()(languages)
+app.command()(info)
+app.command()(export)
 app.add_typer(picto.app, name="picto")

@@ -1,10 +1,13 @@
 """Tiny models with random weights, built from configs, for the tests of this room."""
 
+import copy
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from PIL import Image
+from safetensors.torch import load_file
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import (
     AutoModelForCausalLM,
@@ -33,7 +36,8 @@ from transformers import (
 
 from polylens.data.images import ImageProcessor
 from polylens.data.sample import Sample, Turn
-from polylens.models.build import compose
+from polylens.models.blip2 import save_blip2
+from polylens.models.build import compose, keep_untied
 from polylens.models.resamplers import ResamplerConfig
 from polylens.models.vision import VisionTower
 from polylens.models.vlm import ModelConfig, VisionLanguageModel
@@ -120,7 +124,7 @@ def tiny_tokenizer(encoder_decoder: bool) -> PreTrainedTokenizerFast:
 
 
 def tiny_language_model(name: str) -> torch.nn.Module:
-    config = LANGUAGE_MODELS[name]
+    config = copy.deepcopy(LANGUAGE_MODELS[name])  # a model may change its own
     kind = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
     model = kind.from_config(config)
     # Random weights of the usual size are almost deaf: larger ones let the pictures and the prompt matter.
@@ -185,4 +189,40 @@ def save_vision(name: str, folder: Path) -> Path:
     torch.manual_seed(2)
     tiny_vision(name).model.save_pretrained(folder)
     PROCESSOR.save(folder)
+    return folder
+
+
+def save_released_blip2(name: str, folder: Path, shards: bool = True) -> Path:
+    """A BLIP-2 folder as transformers 4 left it: a head apart from the embeddings where the model has its own, no
+    image token in config or tokenizer, weights in `.bin` shards that each hold a few tensors.
+    """
+    model = tiny_vlm(name, vision="blip2", resampler="qformer", seed=3)
+    head = model.lm.get_output_embeddings()
+    if model.is_encoder_decoder:
+        head.weight = torch.nn.Parameter(torch.randn_like(head.weight))
+        keep_untied(model.lm)
+    save_blip2(model, folder)
+    state = load_file(folder / "model.safetensors")
+    (folder / "model.safetensors").unlink()
+    rows = len(tiny_tokenizer(model.is_encoder_decoder))
+    for key in state:  # the row of the image token
+        if state[key].shape[:1] == (rows + 1,):
+            state[key] = state[key][:rows].clone()
+    parts = ("vision_model.", "q", "language_projection.", "language_model.")
+    grouped = [{n: t for n, t in state.items() if n.startswith(part)} for part in parts]
+    weight_map = {}
+    for number, tensors in enumerate(grouped if shards else [state], 1):
+        file = f"pytorch_model-{number:05d}-of-00004.bin" if shards else "pytorch_model.bin"
+        torch.save(tensors, folder / file)
+        weight_map |= dict.fromkeys(tensors, file)
+    if shards:
+        index = {"metadata": {}, "weight_map": weight_map}
+        (folder / "pytorch_model.bin.index.json").write_text(json.dumps(index))
+    config = json.loads((folder / "config.json").read_text())
+    config.pop("image_token_index", None)
+    config.pop("image_token_id", None)
+    config["text_config"]["vocab_size"] = rows
+    (folder / "config.json").write_text(json.dumps(config))
+    tiny_tokenizer(model.is_encoder_decoder).save_pretrained(folder)
+    (folder / "processor_config.json").unlink()
     return folder

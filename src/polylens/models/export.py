@@ -54,7 +54,17 @@ def text_side(model: VisionLanguageModel) -> TextSide:
     if image_token >= model.lm.get_input_embeddings().weight.shape[0]:
         state = _with_rows(model, state, image_token + 1)
         config["vocab_size"] = image_token + 1
-    return TextSide(tokenizer, image_token, state, config)
+    return TextSide(tokenizer, image_token, _named_once(model, state), config)
+
+
+def _named_once(model: VisionLanguageModel, state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Tied tensors under the one name that the others are tied to: readers look for it."""
+    tied = model.lm.all_tied_weights_keys
+    return {
+        name: tensor
+        for name, tensor in state.items()
+        if name not in tied or state[tied[name]].data_ptr() != tensor.data_ptr()
+    }
 
 
 def _with_rows(

@@ -109,6 +109,8 @@ def _check_row(model: VisionLanguageModel, text: TextSide) -> None:
 
 def _fill(plain: LlavaForConditionalGeneration, model: VisionLanguageModel, text: TextSide) -> None:
     """Hand our tensors over, without copies."""
+    if not hasattr(plain.model.language_model, "embed_tokens"):
+        raise UserError(f"LLaVA's format has no place for the embeddings of {type(model.lm).__name__}.")
     names = set(plain.state_dict())
     head = next(n for n, m in model.lm.named_modules() if m is model.lm.get_output_embeddings())
     inside = f"{model.lm.base_model_prefix}."
@@ -128,7 +130,9 @@ def _fill(plain: LlavaForConditionalGeneration, model: VisionLanguageModel, text
         # Some encoders' own classes hold the transformer one level further down.
         state[plainly if plainly in names else f"model.vision_tower.vision_model.{name}"] = tensor
     unknown = sorted(set(state) - names)
-    missing = sorted(n for n in names - set(state) if ".pooler" not in n and ".head." not in n)
+    # What is tied follows from its source; heads that pool the patches are not used.
+    optional = set(plain.all_tied_weights_keys)
+    missing = sorted(n for n in names - set(state) - optional if ".pooler" not in n and ".head." not in n)
     if unknown or missing:
         raise UserError(
             f"LLaVA's format has no place for this model: {(unknown or missing)[0]} "
@@ -141,7 +145,16 @@ def _fill(plain: LlavaForConditionalGeneration, model: VisionLanguageModel, text
 
 @torch.no_grad()
 def _compare(plain: LlavaForConditionalGeneration, model: VisionLanguageModel) -> None:
-    """A language model that scales or bends its logits would not do so in LLaVA: find out, and refuse."""
+    """LLaVA may take other states of the encoder, or leave out a scaling of logits: find out, and refuse."""
+    pixels = torch.linspace(-1, 1, 3 * model.processor.height * model.processor.width, device=model.device)
+    pixels = pixels.view(1, 3, model.processor.height, model.processor.width)
+    seen = model.visual_tokens(model.encode(pixels))
+    features = plain.model.get_image_features(pixels.to(seen.dtype)).pooler_output[0]
+    if (seen[0] - features).abs().max() > 1e-3 * seen.abs().max():
+        raise UserError(
+            f"LLaVA's format takes the last states of {type(model.vision.model).__name__} without its closing "
+            "norm: train with vision.layer penultimate."
+        )
     ids = torch.tensor([model.tokenizer(PROBE).input_ids], device=model.device)
     ours = model.lm(input_ids=ids).logits
     theirs = plain(input_ids=ids).logits[..., : ours.shape[-1]]

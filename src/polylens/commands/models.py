@@ -1,0 +1,107 @@
+"""`polylens info` and `polylens export`."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+from rich.table import Table
+
+from polylens.commands.common import Json, Model, consoles, print_json, quiet_libraries, say
+
+if TYPE_CHECKING:
+    from polylens.models.info import ModelInfo
+
+
+def info(model: Model, as_json: Json = False) -> None:
+    """Say what a model is: its parts, their sizes, and the memory it takes in each precision.
+
+    Works on BLIP-2 and mBLIP folders, checkpoints of Polylens, VisCPM's released files and language models. Only
+    configs and the headers of weight files are read, so it takes seconds for a model of any size.
+
+    \b
+    Examples
+      polylens info picto
+      polylens info Gregor/mblip-mt0-xl        of a model on the hub, its config only
+      polylens info runs/mine/model --json
+    """
+    from polylens.models.info import describe
+
+    quiet_libraries()
+    found = describe(model)
+    if as_json:
+        print_json(found.to_dict())
+        return
+    console, _ = consoles()
+    say(console, f"{model}: {found.kind}")
+    console.print(_parts(found))
+    console.print(_memory(found))
+    if found.languages:
+        say(console, f"languages: {', '.join(found.languages)}")
+    for note in found.notes:
+        say(console, f"note: {note}")
+
+
+def _parts(found: "ModelInfo") -> Table:
+    table = Table(box=None, pad_edge=False, title="parts", title_justify="left")
+    for heading in ("part", "what", "parameters", "on disk", "type", "from"):
+        table.add_column(heading, justify="right" if heading in ("parameters", "on disk") else "left")
+    for part in found.parts:
+        disk = human(part.size_on_disk) if part.tensors else "-"
+        row = (part.name, part.kind, f"{part.parameters:,}", disk, ", ".join(part.types), part.source or "")
+        table.add_row(*row)
+    return table
+
+
+def _memory(found: "ModelInfo") -> Table:
+    table = Table(box=None, pad_edge=False, title="\nmemory for the weights", title_justify="left")
+    parts = list(next(iter(found.memory.values())))
+    for heading in ("precision", *parts, "total"):
+        table.add_column(heading, justify="left" if heading == "precision" else "right")
+    for precision, sizes in found.memory.items():
+        table.add_row(precision, *(human(sizes[part]) for part in parts), human(sum(sizes.values())))
+    return table
+
+
+def human(size: float) -> str:
+    """Bytes as people read them, in powers of 1024."""
+    for unit in ("B", "KiB", "MiB"):
+        if abs(size) < 1024:
+            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1024
+    return f"{size:.2f} GiB"
+
+
+def export(
+    model: Model,
+    format: Annotated[
+        Literal["blip2", "llava"],
+        typer.Option("--format", help="blip2: a Q-Former on BLIP-2's encoder; llava: an MLP and a decoder."),
+    ],
+    out: Annotated[Path, typer.Option(metavar="DIR", help="The new folder.")],
+    precision: Annotated[
+        Literal["float32", "bfloat16"], typer.Option(help="The type of the weights that are written.")
+    ] = "float32",
+) -> None:
+    """Write a model in a format that others load, with LoRA adapters merged into its weights.
+
+    What plain transformers generates from it is what Polylens generates. A model that the format cannot express
+    is refused, with the reason.
+
+    \b
+    Examples
+      polylens export runs/mine/model --format blip2 --out mine-blip2 --precision bfloat16
+      polylens export runs/mlp/model --format llava --out mine-llava
+    """
+    from polylens.models.blip2 import save_blip2
+    from polylens.models.checkpoint import load_model
+    from polylens.models.llava import save_llava
+    from polylens.models.lora import merge_lora
+    from polylens.models.precision import split_precision
+
+    quiet_libraries()
+    console, _ = consoles()
+    opened = load_model(model, split_precision(precision)[0])
+    merge_lora(opened)
+    (save_blip2 if format == "blip2" else save_llava)(opened, out)
+    kind = "Blip2ForConditionalGeneration" if format == "blip2" else "LlavaForConditionalGeneration"
+    say(console, f"{out} is a {kind} folder: {kind}.from_pretrained('{out}') loads it.")
