@@ -1,7 +1,8 @@
 """`polylens evaluate`."""
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.table import Table
@@ -9,9 +10,6 @@ from rich.text import Text
 
 from polylens.commands.common import (
     Json,
-    MaxNewTokens,
-    Model,
-    NumBeams,
     complain,
     consoles,
     folder_name,
@@ -20,42 +18,135 @@ from polylens.commands.common import (
     quiet_libraries,
     say,
 )
+from polylens.errors import UserError
+
+if TYPE_CHECKING:
+    from polylens.evaluation.benchmarks.baselines import Translate
+    from polylens.evaluation.predictor import Predictor
+
+# Own captions are scored with these unless others are given; a benchmark's protocol has its own.
+DEFAULTS = {"num_beams": 1, "max_new_tokens": 32, "length_penalty": 1.0, "repetition_penalty": 1.0}
+OWN, BENCHMARKS, GENERATION = "Own captions", "Benchmarks", "Generation (default: the protocol's)"
 
 
 def evaluate(
-    model: Model,
-    data: Annotated[
-        Path, typer.Option(metavar="FOLDER", help="A folder with captions.jsonl and its pictures.")
+    model: Annotated[
+        str,
+        typer.Argument(
+            metavar="MODEL",
+            help="A model folder, a packaged name, a hub id; transformers:FOLDER, or https://HOST/v1#NAME.",
+        ),
     ],
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER", help="The benchmark's official files, or captions.jsonl and its pictures."
+        ),
+    ] = None,
     lang: Annotated[
         str, typer.Option(metavar="CODES", help="Languages, as in de,sw; all: those of the data.")
     ] = "all",
-    split: Annotated[
-        float | None,
-        typer.Option(min=0, max=1, help="Score only the pictures above this share: those training left out."),
-    ] = None,
     limit: Annotated[
-        int | None, typer.Option(min=1, help="Score the first N pictures only: quick, but not comparable.")
-    ] = None,
-    group_by: Annotated[
-        str | None, typer.Option(metavar="FIELD", help="Also score apart by an extra field of the rows.")
+        int | None,
+        typer.Option(
+            min=1,
+            help="Score the first N pictures (questions of each language) only: quick, but not comparable.",
+        ),
     ] = None,
     out: Annotated[
         Path | None, typer.Option(help="Where results are written; by default runs/evaluate_MODEL_FOLDER.")
     ] = None,
-    num_beams: NumBeams = 1,
-    max_new_tokens: MaxNewTokens = 32,
+    benchmark: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="A benchmark, as in xm3600; see `polylens benchmarks`.",
+            rich_help_panel=BENCHMARKS,
+        ),
+    ] = None,
+    images: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="FOLDER", help="Its pictures; may be given several times.", rich_help_panel=BENCHMARKS
+        ),
+    ] = None,
+    protocol: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="How it is asked and cleaned: mblip, paligemma or raw; by default the first that has its task.",
+            rich_help_panel=BENCHMARKS,
+        ),
+    ] = None,
+    likelihood: Annotated[
+        bool,
+        typer.Option(
+            "--likelihood", help="Take the likeliest label instead of generating.", rich_help_panel=BENCHMARKS
+        ),
+    ] = False,
+    skip_missing: Annotated[
+        bool,
+        typer.Option(
+            "--skip-missing", help="Leave questions without their picture out.", rich_help_panel=BENCHMARKS
+        ),
+    ] = False,
+    baselines: Annotated[
+        str,
+        typer.Option(
+            metavar="NAMES",
+            help="Shown beside the score: majority, text-only, translate-test, with commas.",
+            rich_help_panel=BENCHMARKS,
+        ),
+    ] = "majority",
+    translator: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ENGINE[:FOLDER]",
+            help="What translate-test translates with, as in nllb:FOLDER.",
+            rich_help_panel=BENCHMARKS,
+        ),
+    ] = None,
+    split: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            max=1,
+            help="Score only the pictures above this share: those training left out.",
+            rich_help_panel=OWN,
+        ),
+    ] = None,
+    group_by: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FIELD", help="Also score apart by an extra field of the rows.", rich_help_panel=OWN
+        ),
+    ] = None,
+    num_beams: Annotated[
+        int | None, typer.Option(min=1, help="Beams of the search; 1 is greedy.", rich_help_panel=GENERATION)
+    ] = None,
+    max_new_tokens: Annotated[
+        int | None, typer.Option(min=1, help="The longest answer, in tokens.", rich_help_panel=GENERATION)
+    ] = None,
     length_penalty: Annotated[
-        float, typer.Option(help="Above 0 beams prefer longer captions, below 0 shorter.")
-    ] = 1.0,
-    repetition_penalty: Annotated[float, typer.Option(help="Above 1 repeated tokens are less likely.")] = 1.0,
-    batch_size: Annotated[int, typer.Option(min=1, help="Moves speed and memory, never a score.")] = 64,
+        float | None,
+        typer.Option(
+            help="Above 0 beams prefer longer answers, below 0 shorter.", rich_help_panel=GENERATION
+        ),
+    ] = None,
+    repetition_penalty: Annotated[
+        float | None,
+        typer.Option(help="Above 1 repeated tokens are less likely.", rich_help_panel=GENERATION),
+    ] = None,
+    batch_size: Annotated[
+        int,
+        typer.Option(min=1, help="Moves speed and memory, never a score.", rich_help_panel=GENERATION),
+    ] = 64,
     as_json: Json = False,
 ) -> None:
-    """Caption the pictures of a folder and score them against its captions, language by language.
+    """Score a model language by language: on a benchmark, or on a folder of your own captions.
 
-    Writes results.json, results.csv, report.html with figures, and predictions.jsonl; a run that was stopped
-    goes on where it was. A picture without captions in a language is left out of that language.
+    Writes results.json, results.csv, report.html with figures, predictions.jsonl and, of a benchmark, items.jsonl;
+    a run that was stopped goes on where it was. A missing picture stops a benchmark before it begins.
 
     \b
     A row of captions.jsonl
@@ -63,28 +154,61 @@ def evaluate(
 
     \b
     Examples
-      polylens evaluate picto --data FOLDER --lang de,sw
+      polylens evaluate MODEL --benchmark xm3600 --data FOLDER --images FOLDER --lang de,sw,zh --protocol mblip
+      polylens evaluate MODEL --benchmark xgqa --data FOLDER --images FOLDER --baselines text-only,majority
+      polylens evaluate picto --benchmark picto --lang de,sw --limit 50
       polylens evaluate runs/mine/model --data FOLDER --split 0.9 --group-by year
     """
-    from polylens.evaluation.captions import Selection, evaluate_captions
-    from polylens.evaluation.predictor import Generation
-    from polylens.evaluation.report import print_table
-    from polylens.files import sha256_folder
-    from polylens.models.registry import resolve_model
-
+    given = {
+        "num_beams": num_beams,
+        "max_new_tokens": max_new_tokens,
+        "length_penalty": length_penalty,
+        "repetition_penalty": repetition_penalty,
+    }
+    changes: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
     quiet_libraries()
     console, stderr = consoles(as_json)
-    out = out or Path("runs") / folder_name("evaluate", model, data.resolve().name)
-    results = evaluate_captions(
-        open_model(model),
-        data,
-        out,
-        model_name=model,
-        model_sha256=sha256_folder(resolve_model(model)),
-        selection=Selection(languages=lang, split=split, limit=limit, group_by=group_by),
-        generation=Generation(num_beams, max_new_tokens, length_penalty, repetition_penalty, batch_size),
-        console=stderr,
-    )
+    if benchmark is None:
+        _refuse(
+            {"--images": images, "--protocol": protocol, "--translator": translator}
+            | {"--likelihood": likelihood, "--skip-missing": skip_missing},
+            "a benchmark: name it with --benchmark",
+        )
+        if data is None:
+            raise UserError(
+                "Nothing to score: give --benchmark NAME, or --data FOLDER with your own captions."
+            )
+        results, out = _captions(
+            model, data, out, (lang, split, limit, group_by), DEFAULTS | changes, batch_size, stderr
+        )
+    else:
+        from polylens.evaluation.benchmarks.run import Request, evaluate_benchmark
+
+        _refuse({"--split": split, "--group-by": group_by}, "own captions: leave it out")
+        out = out or Path("runs") / folder_name("evaluate", model, benchmark)
+        translate, translator_name = _translator(translator)
+        results = evaluate_benchmark(
+            _predictor(model),
+            Request(
+                benchmark=benchmark,
+                data=data,
+                images=tuple(images or ()),
+                languages=lang,
+                protocol=protocol,
+                limit=limit,
+                skip_missing=skip_missing,
+                likelihood=likelihood,
+                baselines=tuple(name.strip() for name in baselines.split(",") if name.strip()),
+                changes=changes,
+                batch_size=batch_size,
+            ),
+            out,
+            translate=translate,
+            translator=translator_name,
+            console=stderr,
+        )
+    from polylens.evaluation.report import print_table
+
     print_table(results, console)
     if group_by:
         console.print(_groups(results, group_by))
@@ -93,6 +217,72 @@ def evaluate(
     say(console, f"The report is {out / 'report.html'}")
     if as_json:
         print_json(results)
+
+
+def _captions(
+    model: str,
+    data: Path,
+    out: Path | None,
+    selection: tuple[Any, ...],
+    generation: dict[str, Any],
+    batch_size: int,
+    console: Any,
+) -> tuple[dict[str, Any], Path]:
+    from polylens.evaluation.captions import Selection, evaluate_captions
+    from polylens.evaluation.peers import is_peer
+    from polylens.evaluation.predictor import Generation
+    from polylens.files import sha256_folder
+    from polylens.models.registry import resolve_model
+
+    if is_peer(model):
+        raise UserError(f"'{model}' is scored on benchmarks only: name one with --benchmark.")
+    out = out or Path("runs") / folder_name("evaluate", model, data.resolve().name)
+    languages, split, limit, group_by = selection
+    results = evaluate_captions(
+        open_model(model),
+        data,
+        out,
+        model_name=model,
+        model_sha256=sha256_folder(resolve_model(model)),
+        selection=Selection(languages=languages, split=split, limit=limit, group_by=group_by),
+        generation=Generation(**generation, batch_size=batch_size),
+        console=console,
+    )
+    return results, out
+
+
+def _predictor(name: str) -> "Predictor":
+    from polylens.evaluation.peers import is_peer, open_peer
+    from polylens.evaluation.predictor import LocalPredictor
+    from polylens.files import sha256_folder
+    from polylens.models.registry import resolve_model
+
+    if is_peer(name):
+        return open_peer(name)
+    return LocalPredictor(open_model(name), name, sha256_folder(resolve_model(name)))
+
+
+def _translator(name: str | None) -> "tuple[Translate | None, str]":
+    """The engine as a function, and what the result file calls it."""
+    if name is None:
+        return None, ""
+    from polylens.data.translation.engines import EngineSettings, open_engine
+
+    engine_name, _, folder = name.partition(":")
+    engine = open_engine(EngineSettings(engine=engine_name, model=Path(folder) if folder else None))
+
+    def translate(texts: Sequence[str], source: str, target: str) -> list[str]:
+        engine.check(source, [target])
+        # What an engine has no translation of is an empty text, which scores nothing.
+        return [text or "" for text in engine.translate(texts, source, target)]
+
+    return translate, f"{name} ({engine.fingerprint})"
+
+
+def _refuse(options: dict[str, Any], of: str) -> None:
+    for option, value in options.items():
+        if value not in (None, False, []):
+            raise UserError(f"{option} is an option of {of}.")
 
 
 def _groups(results: dict[str, Any], field: str) -> Table:

@@ -132,6 +132,36 @@ METRICS = {
             digits=2,
             high=10,
         ),
+        *(
+            _share(f"{name}_{beside}", f"{label}, {words}", f"the same score with people's answers {words}")
+            for name, label in (("accuracy", "Accuracy"), ("vqa_accuracy", "VQA accuracy"))
+            for beside, words in (("labels_cleaned", "cleaned"), ("labels_as_written", "as written"))
+        ),
+        _share("f1", "F1", "harmonic mean of precision and recall of yes"),
+        _share("precision", "Precision", "of what was said to be there, what is there"),
+        _share("recall", "Recall", "of what is there, what was said to be there"),
+        Metric(
+            name="yes_ratio",
+            label="Yes",
+            meaning="answers that say yes; half of the questions should be answered so",
+            scale=100,
+            unit="%",
+        ),
+        _share("unread", "Unread", "answers that name no label, and count as wrong", higher_is_better=False),
+        _share(
+            "chair_s",
+            "CHAIR_s",
+            "captions that speak of an object that is not there",
+            higher_is_better=False,
+        ),
+        _share("chair_i", "CHAIR_i", "objects spoken of that are not there", higher_is_better=False),
+        _share("object_recall", "Object recall", "objects of the picture that its caption speaks of"),
+        Metric(name="objects_said", label="Objects said", meaning="objects spoken of in a caption"),
+        _share("picto", "Picto", "mean over Picto's five tasks"),
+        *(
+            _share(f"picto_{task}", task.capitalize(), f"score of Picto's task '{task}'")
+            for task in ("caption", "keywords", "yesno", "choice", "statement")
+        ),
         Metric(
             name="unparseable",
             label="Unreadable",
