@@ -4,7 +4,7 @@ import json
 import logging
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from rich.console import Console
@@ -22,6 +22,11 @@ Overrides = Annotated[
 ]
 Model = Annotated[str, typer.Argument(metavar="MODEL", help="A model folder, a packaged name, or a hub id.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout, and all else on stderr.")]
+PrecisionName = Literal["float32", "bfloat16", "int8", "nf4"]
+Precision = Annotated[
+    PrecisionName,
+    typer.Option(help="Of the weights; int8 and nf4 hold the language model in 8 or 4 bits, on a GPU only."),
+]
 NumBeams = Annotated[int, typer.Option(min=1, help="Beams of the search; 1 is greedy.")]
 MaxNewTokens = Annotated[int, typer.Option(min=1, help="The longest caption, in tokens.")]
 
@@ -67,13 +72,19 @@ class _Complaints(logging.Handler):
         complain(record.getMessage(), "warning")
 
 
-def open_model(name: str) -> "VisionLanguageModel":
-    """That model, on the GPU where there is one. Raises `UserError` when there is no such model."""
+def open_model(name: str, precision: "PrecisionName" = "float32") -> "VisionLanguageModel":
+    """That model, on the GPU where there is one.
+
+    Raises `UserError` when there is no such model, or no GPU for 8 or 4 bits.
+    """
     import torch
 
     from polylens.models.checkpoint import load_model
+    from polylens.models.precision import check_device, split_precision
 
-    return load_model(name).to("cuda" if torch.cuda.is_available() else "cpu")
+    check_device(precision)
+    opened = load_model(name, *split_precision(precision))
+    return opened.to("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def folder_name(*parts: str | Path) -> str:

@@ -11,6 +11,7 @@ from polylens.commands.common import (
     Json,
     MaxNewTokens,
     NumBeams,
+    Precision,
     complain,
     consoles,
     open_model,
@@ -39,6 +40,7 @@ def caption(
     ] = PACKAGED,
     num_beams: NumBeams = 1,
     max_new_tokens: MaxNewTokens = 32,
+    precision: Precision = "float32",
     as_json: Json = False,
 ) -> None:
     """Caption pictures in any of the model's languages.
@@ -50,6 +52,7 @@ def caption(
       polylens caption cat.png --lang de,sw,zh
       polylens caption *.png --lang all --json
       polylens caption photo.jpg --lang de --model runs/mine/model --num-beams 4
+      polylens caption photo.jpg --lang de --model Gregor/mblip-mt0-xl --precision int8
     """
     codes = None if lang.strip().lower() == "all" else parse_languages(lang)
     quiet_libraries()
@@ -58,7 +61,7 @@ def caption(
 
     pictures = [FilePicture(path) for path in images]
     loaded = [picture.load() for picture in pictures]
-    opened = open_model(model)
+    opened = open_model(model, precision)
     codes = codes or _all_languages(opened, model)
     _warn_of_unknown(opened, codes, model)
     pictograms: list[bool | None] = [None] * len(images)
