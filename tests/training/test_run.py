@@ -230,3 +230,69 @@ def test_what_is_shown(place):
     assert "caching patches" in text
     assert "LoRA rank 2, lr 0.001" in text
     assert "step 26  validation  loss" in text
+
+
+MIX = """
+  max_length: 64
+  mix:
+    - {name: captions, source: jsonl, path: PLACE/mix.jsonl, tasks: [caption], build: caption, weight: 2}
+    - {name: questions, source: jsonl, path: PLACE/mix.jsonl, tasks: [vqa], build: vqa, weight: 1}
+    - {name: matching, source: jsonl, path: PLACE/mix.jsonl, tasks: [caption], build: matching, weight: 1}
+"""
+
+
+@pytest.fixture
+def mixed(place):
+    """The recipe on a mix of three tasks, streamed from shards, with its validation."""
+    with open(place / "mix.jsonl", "w", encoding="utf-8") as file:
+        for number in range(24):
+            colour = list(COLOURS)[number % 4]
+            row = {"id": f"{number}", "images": [f"captions/images/{number}.png"], "source": "own"}
+            turns = {"caption": [["", f"It is {colour}."]], "vqa": [["What colour?", colour]]}
+            for task, texts in turns.items():
+                extra = {"image": str(number)}
+                line = row | {"id": f"{number}-{task}", "turns": texts, "task": task, "language": "en"}
+                file.write(json.dumps(line | {"extra": extra}) + "\n")
+    text = (place / "tiny.yaml").read_text()
+    start, end = text.index("data: {"), text.index("augmentation:")
+    text = (
+        text[:start] + "data:" + MIX.replace("PLACE", str(place)) + f"  shards: {place}/shards\n" + text[end:]
+    )
+    held_out = f"{{source: jsonl, path: {place}/mix.jsonl, tasks: [vqa]}}"
+    validation = f"validation: {{every: 5, samples: 4, mix: [{held_out}]}}"
+    (place / "tiny.yaml").write_text(text.replace("validation: {every: 5, samples: 4}", validation))
+    return place
+
+
+def test_a_killed_run_on_a_streamed_mix_goes_on_as_if_it_had_not_been(mixed):
+    train(recipe(mixed), out=mixed / "whole")
+    in_memory = recipe(mixed, "data.shards=null")
+    samples, held_out = read_samples(in_memory)
+    assert len(samples) == 72
+    assert {sample.task for sample in held_out} == {"vqa"}
+    code = "import sys; from polylens.training import train; train(sys.argv[1], out=sys.argv[2])"
+    environment = os.environ | {"PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, str(mixed / "tiny.yaml"), str(mixed / "killed")], env=environment
+    )
+    path = mixed / "killed" / "log.jsonl"
+    while process.poll() is None and (not path.exists() or path.read_bytes().count(b"\n") < 16):
+        time.sleep(0.002)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    train(recipe(mixed), out=mixed / "killed")
+    assert losses(mixed / "killed") == losses(mixed / "whole")
+    files = [mixed / run / "model" / "model.safetensors" for run in ("whole", "killed")]
+    assert files[0].read_bytes() == files[1].read_bytes()
+
+
+def test_what_is_inspected_of_a_mix(mixed):
+    from polylens.training.preview import show
+
+    console = Console(width=120, record=True, file=open(os.devnull, "w"))  # noqa: SIM115
+    show(recipe(mixed), console, 3)
+    text = " ".join(console.export_text().split())
+    assert "72 samples to train on" in text
+    for part, times in (("captions", "36 │ 50.0% │ 1.50"), ("questions", "18 │ 25.0% │ 0.75")):
+        assert f"{part} │ 24 │ {times}" in text
+    assert not (mixed / "shards").exists()

@@ -10,6 +10,7 @@ from rich.text import Text
 from transformers import PreTrainedTokenizerBase
 
 from polylens.data.collate import IGNORED
+from polylens.data.mix import Mix
 from polylens.data.sample import Picture, Sample
 from polylens.models.vlm import VisionLanguageModel
 from polylens.recipe import Recipe
@@ -34,18 +35,27 @@ def show(recipe: Recipe, console: Console, num: int) -> None:
 
     Raises `UserError` for whatever training would refuse before its first step.
     """
+    if recipe.painter:
+        from polylens.training.painting_run import show_painter
+
+        return show_painter(recipe, console, num)
     model = new_model(recipe)
-    samples, held_out = read_samples(recipe, model.config.layout.ask_caption)
+    samples, held_out = read_samples(recipe, model.config.layout.ask_caption, write_shards=False)
     for title, part in (("to train on", samples), ("to validate on", held_out)):
         if part:
             console.print(counts_table(part, f"{len(part):,} samples {title}"))
-    shown = [(sample, *tokens(model, sample, recipe.data.max_length)) for sample in samples[:num]]
+    first = samples[:num]
+    if isinstance(samples, Mix):
+        console.print(parts_table(samples))
+        # Those of a mix that would be drawn first.
+        first = [samples[number] for number, _ in samples.order(num, recipe.seed).batch(0)]
+    shown = [(sample, *tokens(model, sample, recipe.data.max_length)) for sample in first]
     for stage in recipe.stages:
         console.print(apply_stage(model, stage).table)
     if shown:
         console.print(Text.assemble(("+trained", "bold green"), "  ", ("only read", "dim")))
     for sample, read, answered in shown:
-        console.print(_heading(sample))
+        console.print(heading(sample))
         console.print(render(read))
         if answered:
             console.print(Text("-> ").append_text(render(answered)))
@@ -87,13 +97,13 @@ def render(row: Sequence[Token]) -> Text:
 
 def counts_table(samples: Sequence[Sample], title: str) -> Table:
     """Samples by language (rows) and task (columns)."""
-    counts = Counter((sample.language, sample.task) for sample in samples)
-    tasks = list(dict.fromkeys(sample.task for sample in samples))
+    counts = Mix.of(samples).counts()
+    tasks = list(dict.fromkeys(task for _, task in counts))
     table = Table(title=title, title_justify="left")
     table.add_column("language")
     for heading in [*tasks, "all"]:
         table.add_column(heading, justify="right")
-    codes = list(dict.fromkeys(sample.language for sample in samples))
+    codes = list(dict.fromkeys(code for code, _ in counts))
     for code in codes:
         row = [counts[code, task] for task in tasks]
         table.add_row(code, *(f"{count:,}" for count in [*row, sum(row)]))
@@ -103,7 +113,21 @@ def counts_table(samples: Sequence[Sample], title: str) -> Table:
     return table
 
 
-def _heading(sample: Sample) -> Text:
+def parts_table(mix: Mix) -> Table:
+    """The parts of a mix: how many samples they have, how many are drawn in an epoch, and so how often each."""
+    table = Table(title="Parts of the mix", title_justify="left")
+    table.add_column("part")
+    for title in ("samples", "drawn in an epoch", "share", "times each"):
+        table.add_column(title, justify="right")
+    order = mix.order(1, 0)
+    for part, size, quota in zip(mix.parts, order.sizes, order.quotas, strict=True):
+        table.add_row(
+            part.name, f"{size:,}", f"{quota:,}", f"{quota / order.draws:.1%}", f"{quota / size:.2f}"
+        )
+    return table
+
+
+def heading(sample: Sample) -> Text:
     pictures = [f"{_name(picture)}, {' x '.join(map(str, picture.load().size))}" for picture in sample.images]
     facts = [f"\n{sample.id}", f"{sample.language} {sample.task}", *(pictures or ["no picture"])]
     return Text("  ".join(facts), style="bold")
