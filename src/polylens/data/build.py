@@ -61,7 +61,7 @@ class Asker:
         return random.Random(f"{self._seed}/{self.spec.task}/{sample.source}/{sample.id}/{sample.language}")
 
     def turn(
-        self, answer: str, code: str, rng: random.Random, about: str | None = None, **values: str
+        self, answer: str, code: str, rng: random.Random, /, about: str | None = None, **values: str
     ) -> Turn:
         """A prompt that asks for an answer in `code`; translated prompts are in the language `about`, else `code`."""
         own = about or code
