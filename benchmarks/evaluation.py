@@ -7,6 +7,7 @@ here, with its key-value cache. Then each feature of the runner is left out on i
 
     python benchmarks/evaluation.py                                2 pictures: minutes on two cores
     python benchmarks/evaluation.py --images 100 --ablation 16     the full comparison: an hour or two
+    python benchmarks/evaluation.py --tiny                         only shows that the program works
 """
 
 import argparse
@@ -36,9 +37,11 @@ from polylens.models.vision import VisionTower
 from polylens.models.vlm import ModelConfig, VisionLanguageModel
 
 LANGUAGES = "en de es fr id ja ru sw ta th tr zh".split()
-NUM_QUERIES, VOCABULARY, SIDE = 32, 250_112, 224
+NUM_QUERIES, SIDE = 32, 224
 PROMPT = "Caption in {}:"
 TARGET = 4.0
+# Layers and vocabulary of the comparison, and of a run that only shows that the program works.
+FULL, TINY = (24, 12, 12, 250_112), (2, 2, 2, 4_000)
 # Batch sizes that the peer may choose from, as far as there are pictures.
 PEER_BATCHES = (4, 8, 16, 32, 64, 100)
 
@@ -63,7 +66,7 @@ def main() -> None:
     options = _options()
     torch.manual_seed(0)
     dtype = getattr(torch, options.dtype)
-    peer = random_blip2().to(dtype).eval()
+    peer = random_blip2(*(TINY if options.tiny else FULL)).to(dtype).eval()
     model = as_polylens(peer)
     pictures = [Noise(seed) for seed in range(options.images)]
     generation = Generation(
@@ -102,20 +105,22 @@ def main() -> None:
         print_factors(model, pictures[: options.ablation], generation)
 
 
-def random_blip2() -> Blip2ForConditionalGeneration:
-    """ViT-L/14, a Q-Former of 12 layers with 32 queries, mT5-base; random weights."""
+def random_blip2(
+    vision_layers: int, qformer_layers: int, text_layers: int, vocabulary: int
+) -> Blip2ForConditionalGeneration:
+    """The widths of ViT-L/14, of BLIP-2's Q-Former with 32 queries and of mT5-base, in so many layers."""
     vision = {
-        "hidden_size": 1024, "intermediate_size": 4096, "num_hidden_layers": 24, "num_attention_heads": 16,
+        "hidden_size": 1024, "intermediate_size": 4096, "num_hidden_layers": vision_layers, "num_attention_heads": 16,
         "image_size": SIDE, "patch_size": 14,
     }  # fmt: skip
-    qformer = Blip2QFormerConfig(encoder_hidden_size=1024)
+    qformer = Blip2QFormerConfig(encoder_hidden_size=1024, num_hidden_layers=qformer_layers)
     text = MT5Config(
-        vocab_size=VOCABULARY, d_model=768, d_kv=64, d_ff=2048, num_layers=12, num_heads=12,
+        vocab_size=vocabulary, d_model=768, d_kv=64, d_ff=2048, num_layers=text_layers, num_heads=12,
         feed_forward_proj="gated-gelu", decoder_start_token_id=0, pad_token_id=0, eos_token_id=1,
     )  # fmt: skip
     config = Blip2Config(
         vision_config=vision, qformer_config=qformer.to_dict(), text_config=text.to_dict(),
-        num_query_tokens=NUM_QUERIES, image_token_index=VOCABULARY - 1,
+        num_query_tokens=NUM_QUERIES, image_token_index=vocabulary - 1,
     )  # fmt: skip
     model = Blip2ForConditionalGeneration(config)
     with torch.no_grad():
@@ -134,19 +139,19 @@ def as_polylens(peer: Blip2ForConditionalGeneration) -> VisionLanguageModel:
         resampler,
         peer.language_projection,
         peer.language_model,
-        tokenizer(),
+        tokenizer(peer.config.text_config.vocab_size),
         processor,
         ModelConfig(resampler=ResamplerConfig(num_tokens=NUM_QUERIES)),
     ).eval()
 
 
-def tokenizer() -> PreTrainedTokenizerFast:
-    """As many tokens as mT5 has; prompts are cut into pieces of three letters, so that their lengths differ."""
+def tokenizer(vocabulary: int) -> PreTrainedTokenizerFast:
+    """So many tokens; prompts are cut into pieces of three letters, so that their lengths differ."""
     texts = [PROMPT.format(language(code).name) for code in LANGUAGES]
     cut = pre_tokenizers.Split(Regex(r"\w{1,3}|[^\w\s]"), "removed", invert=True)
     pieces = dict.fromkeys(piece for text in texts for piece, _ in cut.pre_tokenize_str(text))
     words = ["<pad>", "</s>", "<unk>", *pieces]
-    words += [f"t{place}" for place in range(len(words), VOCABULARY)]
+    words += [f"t{place}" for place in range(len(words), vocabulary)]
     made = Tokenizer(models.WordLevel({word: place for place, word in enumerate(words)}, unk_token="<unk>"))
     made.pre_tokenizer = cut
     made.post_processor = processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 1)])
@@ -186,7 +191,7 @@ def run_peer(
     said: dict[tuple[int, str], str] = {}
     for code in codes:
         prompt = model.tokenizer(PROMPT.format(language(code).name))["input_ids"]
-        ids = torch.tensor([[VOCABULARY - 1] * NUM_QUERIES + prompt])
+        ids = torch.tensor([[peer.config.image_token_index] * NUM_QUERIES + prompt])
         for start in range(0, len(pictures), batch_size):
             chunk = pictures[start : start + batch_size]
             rows = ids.expand(len(chunk), -1)
@@ -287,6 +292,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--images", type=int, default=2)
     parser.add_argument("--turns", type=int, default=1, help="how often both sides run")
     parser.add_argument("--ablation", type=int, default=2, help="pictures for the factors; 0: none")
+    parser.add_argument("--tiny", action="store_true", help="few layers and tokens: no times that count")
     parser.add_argument("--beams", type=int, default=5)
     parser.add_argument("--tokens", type=int, default=20)
     parser.add_argument("--batch-size", type=int, default=64, help="of the runner")

@@ -71,7 +71,8 @@ def test_page_table_and_figure(tmp_path: Path) -> None:
     assert ran.exit_code == 0, ran.output
     assert "All items" in ran.output
     page = (out / "report.html").read_text(encoding="utf-8")
-    for piece in ("Difference by language", "All items", "Holm", ">a and b<"):
+    told = "Of 2 languages, a is better in 1 and b in 0 by Accuracy; in the others no difference is shown."
+    for piece in ("Difference by language", "All items", "Holm", ">a and b<", told, "Languages with a ahead"):
         assert piece in page, piece
     lines = list(csv.DictReader(io.StringIO((out / "compare.csv").read_text(encoding="utf-8"))))
     assert [line["code"] for line in lines] == ["en", "de", "all"]

@@ -49,12 +49,12 @@ def compare(
 
 def _table(results: dict[str, Any]) -> Table:
     from polylens.evaluation.compare import ALL
-    from polylens.evaluation.measures import METRICS, Metric
+    from polylens.evaluation.measures import metric_of
     from polylens.evaluation.summary import language_name
 
     comparison = results["comparison"]
     measure = comparison["measure"]
-    metric = METRICS.get(measure) or Metric(name=measure, label=measure, digits=3)
+    metric = metric_of(measure)
     table = Table(box=SIMPLE_HEAD, header_style="bold", title=metric.heading, title_justify="left")
     table.add_column("Language", no_wrap=True)
     for name in [*comparison["names"], "difference", "95% interval", "p", "p (Holm)", "items"]:

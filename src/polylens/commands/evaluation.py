@@ -158,6 +158,8 @@ def evaluate(
       polylens evaluate MODEL --benchmark xgqa --data FOLDER --images FOLDER --baselines text-only,majority
       polylens evaluate picto --benchmark picto --lang de,sw --limit 50
       polylens evaluate runs/mine/model --data FOLDER --split 0.9 --group-by year
+      polylens evaluate https://HOST/v1#NAME --benchmark xgqa --data FOLDER --images FOLDER --protocol raw
+      accelerate launch -m polylens evaluate MODEL --benchmark xm3600 --data FOLDER --images FOLDER
     """
     given = {
         "num_beams": num_beams,
@@ -167,7 +169,10 @@ def evaluate(
     }
     changes: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
     quiet_libraries()
+    from polylens.evaluation.processes import is_main, result_folder, share
+
     console, stderr = consoles(as_json)
+    stderr.quiet = not is_main()
     if benchmark is None:
         _refuse(
             {"--images": images, "--protocol": protocol, "--translator": translator}
@@ -187,26 +192,29 @@ def evaluate(
         _refuse({"--split": split, "--group-by": group_by}, "own captions: leave it out")
         out = out or Path("runs") / folder_name("evaluate", model, benchmark)
         translate, translator_name = _translator(translator)
-        results = evaluate_benchmark(
-            _predictor(model),
-            Request(
-                benchmark=benchmark,
-                data=data,
-                images=tuple(images or ()),
-                languages=lang,
-                protocol=protocol,
-                limit=limit,
-                skip_missing=skip_missing,
-                likelihood=likelihood,
-                baselines=tuple(name.strip() for name in baselines.split(",") if name.strip()),
-                changes=changes,
-                batch_size=batch_size,
-            ),
-            out,
-            translate=translate,
-            translator=translator_name,
-            console=stderr,
-        )
+        with result_folder(out) as folder:
+            results = evaluate_benchmark(
+                share(_predictor(model)),
+                Request(
+                    benchmark=benchmark,
+                    data=data,
+                    images=tuple(images or ()),
+                    languages=lang,
+                    protocol=protocol,
+                    limit=limit,
+                    skip_missing=skip_missing,
+                    likelihood=likelihood,
+                    baselines=tuple(name.strip() for name in baselines.split(",") if name.strip()),
+                    changes=changes,
+                    batch_size=batch_size,
+                ),
+                folder,
+                translate=translate,
+                translator=translator_name,
+                console=stderr,
+            )
+    if not is_main():
+        return
     from polylens.evaluation.report import print_table
 
     print_table(results, console)
@@ -231,6 +239,7 @@ def _captions(
     from polylens.evaluation.captions import Selection, evaluate_captions
     from polylens.evaluation.peers import is_peer
     from polylens.evaluation.predictor import Generation
+    from polylens.evaluation.processes import result_folder
     from polylens.files import sha256_folder
     from polylens.models.registry import resolve_model
 
@@ -238,16 +247,17 @@ def _captions(
         raise UserError(f"'{model}' is scored on benchmarks only: name one with --benchmark.")
     out = out or Path("runs") / folder_name("evaluate", model, data.resolve().name)
     languages, split, limit, group_by = selection
-    results = evaluate_captions(
-        open_model(model),
-        data,
-        out,
-        model_name=model,
-        model_sha256=sha256_folder(resolve_model(model)),
-        selection=Selection(languages=languages, split=split, limit=limit, group_by=group_by),
-        generation=Generation(**generation, batch_size=batch_size),
-        console=console,
-    )
+    with result_folder(out) as folder:
+        results = evaluate_captions(
+            open_model(model),
+            data,
+            folder,
+            model_name=model,
+            model_sha256=sha256_folder(resolve_model(model)),
+            selection=Selection(languages=languages, split=split, limit=limit, group_by=group_by),
+            generation=Generation(**generation, batch_size=batch_size),
+            console=console,
+        )
     return results, out
 
 

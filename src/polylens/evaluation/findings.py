@@ -6,11 +6,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from polylens.evaluation.measures import METRICS
+from polylens.evaluation.measures import METRICS, metric_of
 from polylens.evaluation.summary import (
     PIVOT,
     Column,
     columns,
+    comparison_columns,
     controls,
     duration,
     language_name,
@@ -25,8 +26,9 @@ CONTROL_SHARE = 0.2
 BAR_NOTES = {
     "text_ceiling": "The text ceiling gives the same language model the English name as text: what it "
     "lacks is not lost in seeing.",
-    "translate_test": "Translate-test is the model's own English answer, translated by the same language "
-    "model.",
+    "translate_test": "Translate-test is the model's own English answer, translated.",
+    "text_only": "Text only: the same questions without the picture.",
+    "majority": "Majority: always the answer that is right most often.",
 }
 
 
@@ -72,6 +74,8 @@ def facts(results: Mapping[str, Any]) -> list[str]:
 
 def tiles(results: Mapping[str, Any]) -> list[Tile]:
     """The numbers to take home: English, then what the other languages keep of it; else means by measure."""
+    if results.get("comparison"):
+        return _comparison_tiles(results["comparison"])
     measures = {column.key: column for column in columns(results)}
     found = []
     for key, label in (
@@ -107,8 +111,32 @@ def tiles(results: Mapping[str, Any]) -> list[Tile]:
     ]
 
 
+def _comparison_tiles(comparison: Mapping[str, Any]) -> list[Tile]:
+    """Over all items, then how many languages each of the two is better in."""
+    first, second = comparison["names"]
+    metric, table = metric_of(comparison["measure"]), comparison["languages"]
+    whole = comparison["measures"][comparison["measure"]].get("all") or next(iter(table.values()))
+    ends = f"95% interval {metric.signed(whole['low'])} to {metric.signed(whole['high'])}"
+    better, worse = _winners(comparison)
+    return [
+        Tile(metric.signed(whole["difference"]), f"{metric.label}, {first} minus {second}", ends),
+        Tile(str(len(better)), f"Languages with {first} ahead", f"of {len(table)}, by the corrected test"),
+        Tile(str(len(worse)), f"Languages with {second} ahead", f"of {len(table)}, by the corrected test"),
+    ]
+
+
+def _winners(comparison: Mapping[str, Any]) -> tuple[list[str], list[str]]:
+    """Languages in which the first, and in which the second is better by the corrected test."""
+    sign = 1 if metric_of(comparison["measure"]).higher_is_better else -1
+    sure = {code: row for code, row in comparison["languages"].items() if row["p_holm"] < comparison["level"]}
+    better = [code for code, row in sure.items() if sign * row["difference"] > 0]
+    return better, [code for code in sure if code not in better]
+
+
 def sentences(results: Mapping[str, Any]) -> list[str]:
     """What the numbers mean, in two plain sentences."""
+    if results.get("comparison"):
+        return [_comparison_sentence(results["comparison"])]
     main = main_column(results)
     if main is None and results.get("benchmarks"):
         count = _counted(len(results["benchmarks"]), "benchmark")
@@ -118,6 +146,21 @@ def sentences(results: Mapping[str, Any]) -> list[str]:
     return [
         sentence for sentence in (_first_sentence(results, main), _second_sentence(results, main)) if sentence
     ]
+
+
+def _comparison_sentence(comparison: Mapping[str, Any]) -> str:
+    first, second = comparison["names"]
+    better, worse = _winners(comparison)
+    label, count = metric_of(comparison["measure"]).label, len(comparison["languages"])
+    if not better and not worse:
+        return (
+            f"In {label} no difference between {first} and {second} is shown in any of "
+            f"{_counted(count, 'language')}."
+        )
+    return (
+        f"Of {_counted(count, 'language')}, {first} is better in {len(better)} and {second} in "
+        f"{len(worse)} by {label}; in the others no difference is shown."
+    )
 
 
 def _first_sentence(results: Mapping[str, Any], main: Column) -> str:
@@ -182,8 +225,10 @@ def describe_bars(results: Mapping[str, Any]) -> tuple[str, str, str]:
 def describe_heat_map(results: Mapping[str, Any]) -> tuple[str, str, str]:
     """Title, note and alternative text of the heat map."""
     note = "Each measure is coloured from 0 to its own highest value; shares are in percent."
-    names = ", ".join(dict.fromkeys(column.label for column in columns(results)))
-    return "All measures", note, f"Heat map of languages against {names}. The table holds all numbers."
+    shown = [*columns(results), *comparison_columns(results)]
+    names = ", ".join(dict.fromkeys(column.label for column in shown))
+    title = "Languages and benchmarks" if results.get("benchmarks") else "All measures"
+    return title, note, f"Heat map of languages against {names}. The table holds all numbers."
 
 
 def describe_scatter(results: Mapping[str, Any]) -> tuple[str, str, str]:

@@ -59,7 +59,7 @@ def judge_answers(
     results: dict[str, Any] = {
         "title": "LLaVA-QA90, judged",
         "model": str(answers),
-        "benchmark": "llava_qa90",
+        "benchmark": "llava-qa90",
         "polylens_version": __version__,
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "n": len(questions),

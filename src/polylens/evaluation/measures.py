@@ -196,3 +196,8 @@ BASELINES = {"native": "Native pairs", "mix": "Mix of languages"}
 
 def with_unit(label: str, unit: str) -> str:
     return f"{label},\u00a0{unit}" if unit else label
+
+
+def metric_of(name: str) -> Metric:
+    """The known measure of that name, or a plain one."""
+    return METRICS.get(name) or Metric(name=name, label=name.replace("_", " "), digits=3)

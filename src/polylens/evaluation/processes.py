@@ -29,11 +29,16 @@ def share(predictor: Predictor) -> Predictor:
     return SharedChooser(predictor) if isinstance(predictor, Chooser) else SharedPredictor(predictor)
 
 
+def is_main() -> bool:
+    """Whether this is the process that writes and speaks."""
+    return bool(PartialState().is_main_process)
+
+
 @contextmanager
 def result_folder(out: Path) -> Iterator[Path]:
     """`out` for the first process; for the others a copy of it as it was, gone at the end."""
     state = PartialState()
-    if state.num_processes == 1 or state.is_main_process:
+    if is_main():
         state.wait_for_everyone()
         yield out
         return

@@ -38,7 +38,7 @@ PUBLISHED = {
         Published(_MT0, "accuracy", "English 44.7, average of the others 36.8", _PANGEA),
         Published(_BLOOMZ, "accuracy", "English 44.7, average of the others 24.8", _PANGEA),
     ),
-    "llava_qa90": (
+    "llava-qa90": (
         Published("VisCPM-Chat, balance", "judge score", "English 81.1, Chinese 86.3", _VISCPM),
         Published("VisCPM-Chat, zhplus", "judge score", "English 79.6, Chinese 88.2", _VISCPM),
         Published("VisCPM-Chat, v1.1", "judge score", "English 81.5, Chinese 92.5", _VISCPM),

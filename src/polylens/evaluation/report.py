@@ -35,7 +35,7 @@ from polylens.evaluation.findings import (
     tiles,
     words,
 )
-from polylens.evaluation.measures import METRICS, Metric
+from polylens.evaluation.measures import METRICS, metric_of
 from polylens.evaluation.plots import (
     DARK,
     LIGHT,
@@ -284,7 +284,7 @@ def _differing(results: Mapping[str, Any]) -> dict[str, Any] | None:
     name = comparison["measure"]
     table = comparison["measures"][name]
     return {
-        "metric": METRICS.get(name) or Metric(name=name, label=name.replace("_", " "), digits=3),
+        "metric": metric_of(name),
         "names": comparison["names"],
         "rows": [("All items" if code == "all" else language_name(code), row) for code, row in table.items()],
         "level": comparison["level"],

@@ -11,7 +11,15 @@ from statistics import fmean
 from typing import Any
 
 from polylens.errors import UserError
-from polylens.evaluation.measures import BASELINES, CONTROLS, METRICS, YARDSTICKS, Metric, with_unit
+from polylens.evaluation.measures import (
+    BASELINES,
+    CONTROLS,
+    METRICS,
+    YARDSTICKS,
+    Metric,
+    metric_of,
+    with_unit,
+)
 from polylens.languages import LANGUAGES, language
 
 PIVOT = "en"
@@ -255,7 +263,7 @@ def _metric_columns(
     names.sort(key=lambda name: name != main)
     found = []
     for name in names:
-        metric = METRICS.get(name) or Metric(name=name, label=name.replace("_", " "), digits=3)
+        metric = metric_of(name)
         found.append(
             Column(
                 key=f"{key}.{name}" if key else name,

@@ -6,7 +6,7 @@ from typing import Any
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from polylens.evaluation.measures import METRICS, Metric
+from polylens.evaluation.measures import metric_of
 from polylens.evaluation.plots.style import (
     FONT_SIZE,
     LIGHT,
@@ -35,7 +35,7 @@ def difference_plot(
     if not found:
         return None
     name = comparison["measure"]
-    metric = METRICS.get(name) or Metric(name=name, label=name, digits=3)
+    metric = metric_of(name)
     order = sorted(found, key=lambda code: -found[code]["difference"])
     names = {code: language_name(code) for code in order}
     width = NARROW if narrow else WIDE

@@ -143,7 +143,11 @@ def _heat_number(
 
 
 def _heat_name(column: Column) -> str:
-    return f"{column.group}: {column.label.lower()}" if column.group else column.label
+    if not column.group:
+        return column.label
+    # "choice" within a line, but CIDEr-D as it is.
+    label = column.label.lower() if column.label[1:].islower() else column.label
+    return f"{column.group}: {label}"
 
 
 def _heat_label(axes: Axes, column: Column, place: float, across: bool, theme: Theme) -> None:

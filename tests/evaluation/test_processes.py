@@ -1,0 +1,71 @@
+"""Evaluation by two processes: the same files as by one."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+from tests.models.tiny_models import sample, save_language_model, save_vision, tiny_vlm
+
+from polylens.evaluation.processes import shares_of
+from polylens.models.checkpoint import save_model
+
+LAUNCH = "-m accelerate.commands.launch --cpu --num_processes 2 --num_machines 1 --mixed_precision no --dynamo_backend no -m"
+
+
+@given(st.lists(st.integers(0, 5), max_size=30), st.integers(1, 4))
+def test_shares_are_whole_pictures(pictures: list[int], count: int) -> None:
+    samples = [sample("", pictures=(seed,), name=str(at)) for at, seed in enumerate(sorted(pictures))]
+    shares = shares_of(samples, count)
+    assert sorted(place for share in shares for place in share) == list(range(len(samples)))
+    homes: dict[str, set[int]] = {}
+    for number, share in enumerate(shares):
+        assert share == sorted(share)
+        for place in share:
+            homes.setdefault(samples[place].images[0].key, set()).add(number)
+    assert all(len(home) == 1 for home in homes.values())
+
+
+def test_two_processes_write_what_one_writes(tmp_path: Path) -> None:
+    (tmp_path / "data" / "images").mkdir(parents=True)
+    rows = []
+    for number in range(5):
+        Image.new("RGB", (32, 32), (40 * number, 90, 10)).save(tmp_path / "data" / "images" / f"{number}.png")
+        rows.append({"image": f"{number}.png", "captions": {"en": ["a colour"], "de": ["eine Farbe"]}})
+    (tmp_path / "data" / "captions.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    save_vision("vit", tmp_path / "vision")
+    save_language_model("llama", tmp_path / "lm")
+    save_model(tiny_vlm(), tmp_path / "model")
+
+    def evaluate(out: str, *launch: str) -> dict[str, Any]:
+        command = [sys.executable, *launch, "polylens", "evaluate", str(tmp_path / "model"), "--data"]
+        command += [str(tmp_path / "data"), "--max-new-tokens", "4", "--out", str(tmp_path / out)]
+        environment = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+        done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=600)
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.count("The report is") == 1
+        return json.loads((tmp_path / out / "results.json").read_text(encoding="utf-8"))
+
+    alone = evaluate("one", "-m")
+    together = evaluate("two", *LAUNCH.split())
+    assert together["languages"] == alone["languages"]
+    assert together["settings"] == alone["settings"]
+    assert together["notes"] == alone["notes"]
+    for name in ("predictions.jsonl", "items.jsonl"):
+        lines = [
+            sorted((tmp_path / out / name).read_text(encoding="utf-8").splitlines()) for out in ("one", "two")
+        ]
+        assert lines[0] == lines[1], name
+    assert len(lines[0]) == 10
+    # What is on disk already is not answered again, and two go on where one began.
+    path = tmp_path / "one" / "predictions.jsonl"
+    kept = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    path.write_text("".join(kept[:4]), encoding="utf-8")
+    assert evaluate("one", *LAUNCH.split())["languages"] == alone["languages"]
+    assert path.read_text(encoding="utf-8").splitlines(keepends=True)[:4] == kept[:4]
+    assert sorted(path.read_text(encoding="utf-8").splitlines(keepends=True)) == sorted(kept)
