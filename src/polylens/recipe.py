@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, get_args, get_origin
+from typing import Annotated, Any, Literal, Self, TypeVar, get_args, get_origin
 
 import yaml
 from pydantic import (
@@ -24,6 +24,7 @@ from pydantic_core import PydanticCustomError
 
 from polylens.data.spec import Part, Section, check_mix
 from polylens.errors import UserError
+from polylens.models.painting.config import PainterConfig
 from polylens.models.vlm import ModelConfig
 
 OWN_SPLIT = 0.9
@@ -77,7 +78,8 @@ class Stage(Section):
     `micro_batch` bounds memory and padding; the loss and gradients stay those of the whole batch. `objective`
     is what is learnt: to write the `answers`; or that the visual tokens of a picture be the language model's
     own `embeddings` of its answer, which needs no pass through the language model and makes a fast beginning;
-    or `both`, which keeps the visual tokens near to words while the answers are learnt.
+    or `both`, which keeps the visual tokens near to words while the answers are learnt. `size` is the width and
+    height of a painter's training pictures in this stage.
     """
 
     name: str
@@ -91,6 +93,7 @@ class Stage(Section):
     weight_decay: float = Field(0.1, ge=0)
     clip: float = Field(1.0, gt=0)
     tasks: list[str] | None = None
+    size: int | None = Field(None, ge=8)
 
     @model_validator(mode="after")
     def _one_length(self) -> Self:
@@ -236,19 +239,55 @@ class Model(ModelConfig):
         return self
 
 
+class Painting(Section):
+    """A painter to train, in the place of a `model`: a saved one to `start` from, or its parts in `config`.
+
+    `caption_dropout` is the share of pictures learnt under the empty prompt, which guidance needs. `min_snr` is the
+    gamma of min-SNR weighting (arXiv 2303.09556), `average` the decay of an exponential moving average of the weights,
+    which is what is validated and kept. With `buckets`, pictures are cut to the nearest of several aspect ratios of
+    one area instead of to a square.
+    """
+
+    start: str | None = None
+    config: PainterConfig = Field(default_factory=PainterConfig)
+    caption_dropout: float = Field(0.1, ge=0, lt=1)
+    min_snr: float | None = Field(None, gt=0)
+    average: float | None = Field(None, gt=0, lt=1)
+    buckets: bool = False
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> Self:
+        if self.start and self.config != PainterConfig():
+            raise PydanticCustomError("start", "give either 'start' or 'config', not both")
+        return self
+
+
 class Recipe(Section):
-    """One training run. `out` defaults to `runs/NAME`."""
+    """One training run, of a `model` that reads pictures or a `painter` that draws them. `out` defaults to
+    `runs/NAME`.
+    """
 
     name: str
     seed: int = Field(0, ge=0)
     precision: Literal["float32", "bfloat16"] = "float32"
-    model: Model
+    model: Model = Field(default_factory=Model)
+    painter: Painting | None = None
     data: Data
     augmentation: Augmentation = Augmentation()
     stages: list[Stage] = Field(min_length=1)
     validation: Validation | None = None
     checkpoints: Checkpoints = Checkpoints()
     out: Path | None = None
+
+    @model_validator(mode="after")
+    def _one_model(self) -> Self:
+        if (self.model == Model()) != bool(self.painter):
+            raise PydanticCustomError("model", "give either 'model' or 'painter'")
+        if self.painter is None and any(stage.size for stage in self.stages):
+            raise PydanticCustomError(
+                "size", "a stage's 'size' is for painters: a model's pictures have one size"
+            )
+        return self
 
     @model_validator(mode="after")
     def _validation_has_samples(self) -> Self:
@@ -266,6 +305,16 @@ class Recipe(Section):
         return self
 
 
+class DataRecipe(Section):
+    """What is needed of a recipe before training: its data, and the seed that draws them."""
+
+    seed: int = Field(0, ge=0)
+    data: Data
+
+
+S = TypeVar("S", bound=Section)
+
+
 def load_recipe(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     """Read a recipe from a file or by its packaged name, change it by `a.b=c` overrides, and check all of it.
 
@@ -273,6 +322,17 @@ def load_recipe(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Reci
     `_own_captions`. Raises `UserError` for a recipe that does not exist, a file that is not YAML, and any key
     or value that is off.
     """
+    return _validated(Recipe, _read_tree(name_or_path, overrides), f"The recipe '{name_or_path}'")
+
+
+def load_data(name_or_path: str | Path, overrides: Sequence[str] = ()) -> "DataRecipe":
+    """The data and the seed of a recipe; a file that has nothing else will do. Errors are those of `load_recipe`."""
+    tree = _read_tree(name_or_path, overrides)
+    kept = {key: value for key, value in tree.items() if key in DataRecipe.model_fields}
+    return _validated(DataRecipe, kept, f"The recipe '{name_or_path}'")
+
+
+def _read_tree(name_or_path: str | Path, overrides: Sequence[str]) -> dict[str, Any]:
     path = Path(name_or_path)
     if not path.is_file():
         packaged = {Path(entry.name).stem: entry for entry in _packaged() if entry.name.endswith(".yaml")}
@@ -293,11 +353,15 @@ def load_recipe(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Reci
     _own_captions(tree, overrides)
     for override in overrides:
         _override(tree, override)
-    _refuse_unknown_keys(Recipe, tree, f"The recipe '{name_or_path}'")
+    return tree
+
+
+def _validated(kind: type[S], tree: dict[str, Any], what: str) -> S:
+    _refuse_unknown_keys(kind, tree, what)
     try:
-        return Recipe.model_validate(tree)
+        return kind.model_validate(tree)
     except ValidationError as error:
-        raise UserError(f"The recipe '{name_or_path}' is off: {_first_mistake(error)}.") from error
+        raise UserError(f"{what} is off: {_first_mistake(error)}.") from error
 
 
 def recipe_names() -> list[str]:

@@ -113,12 +113,7 @@ def test_the_command_finds_neighbours_of_pictures_and_labels(tmp_path, clip):
         row = {"id": f"{i}", "images": [f"{i}.png"], "turns": [["", ["dog", "red cat", "blue"][i // 2]]]}
         rows.append(row | {"language": "en", "task": "classification", "source": "own", "extra": extra})
     (tmp_path / "a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    recipe = {
-        "name": "pairs",
-        "model": {"start": "picto"},
-        "data": {"mix": [{"source": "jsonl", "path": str(tmp_path / "a.jsonl")}]},
-        "stages": [{"name": "s", "table": {"*": 1.0}, "batch_size": 1, "steps": 1}],
-    }
+    recipe = {"data": {"mix": [{"source": "jsonl", "path": str(tmp_path / "a.jsonl")}]}}
     (tmp_path / "r.yaml").write_text(json.dumps(recipe))
     arguments = [
         "neighbours",

@@ -108,11 +108,11 @@ def mix(
     from polylens.data.readers.jsonl import write_jsonl
     from polylens.data.sources import Unreadable
     from polylens.errors import UserError
-    from polylens.recipe import load_recipe
+    from polylens.recipe import load_data
     from polylens.training.log import progress_bar
 
     console, stderr = consoles()
-    chosen = load_recipe(recipe, [*(overrides or []), *([] if seed is None else [f"seed={seed}"])])
+    chosen = load_data(recipe, [*(overrides or []), *([] if seed is None else [f"seed={seed}"])])
     data = chosen.data
     if data.mix is None:
         raise UserError(f"The recipe '{recipe}' has no mix: list the parts in data.mix.")
@@ -165,14 +165,14 @@ def neighbours(
 
     from polylens.data.neighbours import DualEncoder, find_neighbours
     from polylens.errors import UserError
-    from polylens.recipe import load_recipe
+    from polylens.recipe import load_data
     from polylens.training.log import progress_bar
 
     if not model:
         raise UserError("Which encoder? Give --model FOLDER, a CLIP or SigLIP.")
     console, stderr = consoles()
     quiet_libraries()
-    chosen = load_recipe(recipe, overrides or [])
+    chosen = load_data(recipe, overrides or [])
     parts = {each.name: each for each in chosen.data.parts}
     if part is not None and part not in parts:
         raise UserError(f"The recipe has no part '{part}': choose from {', '.join(parts)}.")

@@ -134,15 +134,16 @@ def download(
     folder = make_writable_folder(folder)
     wanted = list(dict.fromkeys(urls))
     with _alone(folder), closing(_open_ledger(folder)) as ledger:
-        known = dict(ledger.execute("SELECT url, state FROM urls"))
+        known: dict[str, State] = dict(ledger.execute("SELECT url, state FROM urls"))
         settled = ("ok",) if again else ("ok", "dead")
         missing = []
         for url in wanted:
-            state = known.get(url)
-            if state not in settled or (state == "ok" and not picture_path(folder, url).exists()):
-                missing.append(url)
-            else:
+            state = known.get(url, "failed")
+            there = state != "ok" or picture_path(folder, url).exists()
+            if state in settled and there:
                 hear(Outcome(url, state))
+            else:
+                missing.append(url)
         try:
             asyncio.run(_Run(missing, folder, ledger, manners or Manners(), hear).all())
         except* UserError as group:

@@ -61,7 +61,8 @@ def _tars(path: str | Path) -> list[Path]:
 
 def _keys(tar: Path) -> Iterator[tuple[str, dict[str, Member]]]:
     """(key, members by ending) of each run of members with one key: the name up to the first dot of its last part."""
-    key, parts = "", {}
+    key = ""
+    parts: dict[str, Member] = {}
     for member in members(tar):
         folder, slash, name = member.name.removeprefix("./").rpartition("/")
         stem, _, ending = name.partition(".")
