@@ -46,10 +46,7 @@ def test_the_table_of_contractions():
     assert not CONTRACTIONS.keys() & {"well", "were", "shed", "wed", "ill", "its", "lets", "hell", "shell"}
     assert CONTRACTIONS["y'alld've"] == CONTRACTIONS["yall'd've"] == "y'all'd've"
     assert CONTRACTIONS["somebody'd"] == "somebodyd"
-    assert all(
-        key.replace("'", "") == value.replace("'", "")
-        for key, value in CONTRACTIONS.items()
-    )
+    assert all(key.replace("'", "") == value.replace("'", "") for key, value in CONTRACTIONS.items())
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """A benchmark from files to report, with a predictor that answers by rule."""
 
+import itertools
 import json
 import os
 import signal
@@ -30,7 +31,12 @@ def xvnli(tmp_path):
         folder = tmp_path / "xvnli" / code
         folder.mkdir(parents=True)
         rows = [
-            {"gold_label": label, "sentence2": f"{code}: {text}", "Flikr30kID": image, "pairID": f"{image}r{number}"}
+            {
+                "gold_label": label,
+                "sentence2": f"{code}: {text}",
+                "Flikr30kID": image,
+                "pairID": f"{image}r{number}",
+            }
             for number, (label, text, image) in enumerate(ROWS)
         ]
         (folder / "test.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
@@ -44,7 +50,9 @@ def request(place, **changes):
 
 
 def test_a_run_leaves_everything_behind(xvnli):
-    predictor = ByRule(lambda sample: "Yes" if "fr:" in sample.turns[-1].prompt else right(sample), weights="w")
+    predictor = ByRule(
+        lambda sample: "Yes" if "fr:" in sample.turns[-1].prompt else right(sample), weights="w"
+    )
     out = xvnli / "out"
     results = evaluate_benchmark(predictor, request(xvnli), out)
     assert {code: row["accuracy"] for code, row in results["languages"].items()} == {"en": 1.0, "fr": 0.5}
@@ -74,7 +82,7 @@ def test_a_run_leaves_everything_behind(xvnli):
     assert [item["scores"]["accuracy"] for item in items if item["language"] == "fr"] == [1, 0, 0, 1]
     # All questions about a picture stand side by side.
     pictures = [sample.images[0].key for sample in predictor.asked]
-    assert sum(a != b for a, b in zip(pictures, pictures[1:], strict=False)) == len(set(pictures)) - 1
+    assert sum(a != b for a, b in itertools.pairwise(pictures)) == len(set(pictures)) - 1
 
 
 def test_what_is_done_is_not_asked_again(xvnli):
@@ -109,7 +117,8 @@ def slow(sample):
     time.sleep(0.2)
     return right(sample)
 place = Path({str(xvnli)!r})
-evaluate_benchmark(ByRule(slow), Request(benchmark="xvnli", data=place / "xvnli", images=(place / "images",)), place / "out")
+request = Request(benchmark="xvnli", data=place / "xvnli", images=(place / "images",))
+evaluate_benchmark(ByRule(slow), request, place / "out")
 """
     root = Path(__file__).parents[3]
     child = subprocess.Popen(
@@ -152,7 +161,9 @@ def test_only_five_missing_pictures_are_named(tmp_path):
     rows = [{"sentences": ["x"], "id": str(n), "img_path": f"{n}.jpg"} for n in range(9)]
     (tmp_path / "de").mkdir()
     (tmp_path / "de" / "test.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    with pytest.raises(UserError, match=r"9 of 9 pictures .*'0.jpg', '1.jpg', '2.jpg', '3.jpg', '4.jpg', \.\.\."):
+    with pytest.raises(
+        UserError, match=r"9 of 9 pictures .*'0.jpg', '1.jpg', '2.jpg', '3.jpg', '4.jpg', \.\.\."
+    ):
         evaluate_benchmark(
             ByRule(right),
             Request(benchmark="xflickrco", data=tmp_path, images=(tmp_path,), languages="de"),
@@ -179,7 +190,9 @@ def test_likeliest_label(xvnli):
     (xvnli / "f" / "de" / "test.jsonl").write_text(json.dumps(rows[0]) + "\n")
     with pytest.raises(UserError, match="no labels to choose from"):
         evaluate_benchmark(
-            predictor, request(xvnli, benchmark="xflickrco", data=xvnli / "f", likelihood=True), xvnli / "third"
+            predictor,
+            request(xvnli, benchmark="xflickrco", data=xvnli / "f", likelihood=True),
+            xvnli / "third",
         )
 
 

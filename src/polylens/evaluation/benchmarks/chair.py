@@ -113,10 +113,10 @@ def score(questions: Sequence[Question], said: Sequence[str], protocol: Protocol
 
 def _singular(word: str, names: Mapping[str, str]) -> str:
     """The word as the list of synonyms has it, which decides between "glass" and "glasses"."""
-    if word in names or len(word) < 4:
+    if word in names:
         return word
-    if word in IRREGULAR:
-        return IRREGULAR[word]
+    if word in IRREGULAR or len(word) < 4:
+        return IRREGULAR.get(word, word)
     forms = [word[: -len(end)] + instead for end, instead in ENDINGS if word.endswith(end)]
     if word.endswith("es"):
         forms.append(word[:-2])
