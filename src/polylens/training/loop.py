@@ -42,6 +42,7 @@ from polylens.training.stages import Plan, apply_stage, check_patterns, set_mode
 from polylens.training.tasks import Task, TrainingBatch
 
 Validate = Callable[[nn.Module, int], dict[str, float]]
+TASK = "task|"  # before the names of what a task keeps in a checkpoint
 
 
 @dataclass
@@ -101,6 +102,7 @@ class Trainer:
                 checkpoint = None
             if checkpoint and state.stage == len(self.stages):
                 self._load_weights(checkpoint.weights)
+        self.task.finish()
         self._model.eval()
         return (state.results or {}) | {"steps": state.done}
 
@@ -217,6 +219,7 @@ class Trainer:
                 f"samples are {names}: look at them, or lower the learning rate."
             )
         optimizer.step()
+        self.task.after_step()
         return {"loss": sum(parts), "gradient_norm": gradient_norm, "targets": num_targets}
 
     def _validate(self, stage: Stage, step: int) -> dict[str, float]:
@@ -224,7 +227,7 @@ class Trainer:
         self._model.eval()
         results: dict[str, float] = {}
         sums: dict[str, tuple[float, int]] = {}
-        with self._autocast(), torch.no_grad():
+        with self._autocast(), torch.no_grad(), self.task.judged():
             for language in dict.fromkeys(sample.language for sample in self.held_out):
                 mine = [sample for sample in self.held_out if sample.language == language]
                 loss, targets = 0.0, 0
@@ -284,13 +287,16 @@ class Trainer:
         owners = {name.rpartition(".")[0] for name in kept}
         parameters = dict(self._model.named_parameters(remove_duplicate=False))
         buffers = [n for n in tensors if n not in parameters and n.rpartition(".")[0] in owners]
-        return {name: tensors[name].contiguous() for name in [*kept, *buffers]}
+        weights = {name: tensors[name].contiguous() for name in [*kept, *buffers]}
+        return weights | {f"{TASK}{name}": tensor for name, tensor in self.task.state().items()}
 
     def _load_weights(self, weights: dict[str, torch.Tensor]) -> None:
         mine = self._model.state_dict(keep_vars=True)
         with torch.no_grad():
             for name, tensor in weights.items():
-                mine[name].copy_(tensor)
+                if not name.startswith(TASK):
+                    mine[name].copy_(tensor)
+        self.task.load_state({n.removeprefix(TASK): t for n, t in weights.items() if n.startswith(TASK)})
 
     @contextmanager
     def _autocast(self) -> Iterator[None]:

@@ -69,7 +69,7 @@ def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
     for group in optimizer.param_groups:
         for name, parameter in zip(group["names"], group["params"], strict=True):
             for key, value in optimizer.state[parameter].items():
-                tensors[f"{name}|{key}"] = value
+                tensors[f"{name}|{key}"] = value.contiguous()
     return tensors
 
 
@@ -83,5 +83,11 @@ def load_optimizer_tensors(optimizer: torch.optim.Optimizer, tensors: dict[str, 
         for name, parameter in zip(group["names"], group["params"], strict=True):
             if name in states:
                 optimizer.state[parameter] = {
-                    key: value.to(parameter.device) for key, value in states[name].items()
+                    key: _laid_out(value.to(parameter.device), parameter)
+                    for key, value in states[name].items()
                 }
+
+
+def _laid_out(value: Tensor, like: Tensor) -> Tensor:
+    """A moment in its parameter's memory format, which the fused optimizer takes for granted."""
+    return torch.empty_like(like, dtype=value.dtype).copy_(value) if value.shape == like.shape else value

@@ -51,6 +51,10 @@ def train(
     console = report or Console(quiet=True)
     folder = make_writable_folder(Path(out or recipe.out or Path("runs") / recipe.name))
     settings = recipe.model_dump(mode="json")
+    if recipe.painter:
+        from polylens.training.painting_run import train_painter
+
+        return train_painter(recipe, folder, resume=resume, console=console)
     model = new_model(recipe)
     samples, held_out = read_samples(recipe, model.config.layout.ask_caption, console)
     origin = ", ".join(part.name for part in recipe.data.parts)

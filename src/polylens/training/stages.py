@@ -4,7 +4,7 @@ import fnmatch
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from rich.table import Table
 from torch import nn
@@ -12,7 +12,10 @@ from torch import nn
 from polylens.errors import UserError
 from polylens.models.lora import apply_lora
 from polylens.models.vlm import VisionLanguageModel
-from polylens.recipe import Row, Stage, nearest
+from polylens.recipe import Lora, Row, Stage, nearest
+
+if TYPE_CHECKING:
+    from polylens.models.painter import Painter
 
 Boundary = Literal["pixels", "patches", "queries"]
 
@@ -49,13 +52,7 @@ def apply_stage(model: nn.Module, stage: Stage) -> Plan:
     for pattern, row in stage.table.items():
         _check_pattern(model, pattern)
         if row.lora:
-            apply_lora(
-                cast(VisionLanguageModel, model),
-                pattern,
-                rank=row.lora.rank,
-                alpha=row.lora.alpha,
-                dropout=row.lora.dropout,
-            )
+            _adapt(model, pattern, row.lora)
     deciding = _deciding_rows(model, stage)
     trained, counts, sizes = {}, Counter[str](), Counter[str]()
     for name, parameter in model.named_parameters():
@@ -77,6 +74,16 @@ def apply_stage(model: nn.Module, stage: Stage) -> Plan:
         raise UserError(f"Stage '{stage.name}' trains nothing: give at least one pattern a learning rate.")
     set_modes(model)
     return Plan(stage, trained, _boundary(model, trained), _table(stage, counts, sizes))
+
+
+def _adapt(model: nn.Module, pattern: str, lora: Lora) -> None:
+    settings: dict[str, Any] = {"rank": lora.rank, "alpha": lora.alpha, "dropout": lora.dropout}
+    if hasattr(model, "denoiser"):
+        from polylens.models.painting.lora import apply_denoiser_lora
+
+        apply_denoiser_lora(cast("Painter", model), pattern, **settings)
+    else:
+        apply_lora(cast(VisionLanguageModel, model), pattern, **settings)
 
 
 def set_modes(module: nn.Module, training: bool = False) -> None:

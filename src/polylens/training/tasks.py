@@ -4,8 +4,9 @@ import os
 import zlib
 from abc import ABC, abstractmethod
 from collections import OrderedDict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, Self
@@ -64,6 +65,24 @@ class Task(ABC):
     @abstractmethod
     def loss(self, batch: Any, num_targets: int) -> Tensor:
         """The loss summed over the batch's targets, divided by `num_targets`, those of all micro-batches."""
+
+    def after_step(self) -> None:  # noqa: B027 (may stay empty)
+        """Called after every update of the weights."""
+
+    def state(self) -> dict[str, Tensor]:
+        """What the task keeps beside the model's weights; checkpoints hold it."""
+        return {}
+
+    def load_state(self, state: dict[str, Tensor]) -> None:  # noqa: B027 (may stay empty)
+        """Take back what `state` gave."""
+
+    @contextmanager
+    def judged(self) -> Iterator[None]:
+        """Inside, the model has the weights that validation is about."""
+        yield
+
+    def finish(self) -> None:  # noqa: B027 (may stay empty)
+        """Called once all stages are through: the moment to give the model its final weights."""
 
 
 class VisionLanguageTask(Task):

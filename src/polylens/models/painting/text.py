@@ -32,6 +32,10 @@ class TextEncoder(nn.Module, ABC):
         """The states (T, L) of every prompt, without padding."""
 
     @abstractmethod
+    def num_states(self, prompt: str) -> int:
+        """T, how many states a prompt has."""
+
+    @abstractmethod
     def padding(self) -> torch.Tensor | None:
         """The state (L,) that stands where a prompt is shorter than its neighbours; None: such places are masked."""
 
@@ -62,6 +66,10 @@ class LanguageModelText(TextEncoder):
         self.width = language_model.get_input_embeddings().weight.shape[1]
         suffix = config.template.partition("{prompt}")[2].strip()
         self._suffix = len(tokenizer(suffix, add_special_tokens=False).input_ids) if suffix else 0
+
+    def num_states(self, prompt: str) -> int:
+        num = len(self._ids(prompt))
+        return num if self.config.tail is None else min(num, self.config.tail)
 
     def padding(self) -> torch.Tensor | None:
         return None
@@ -107,13 +115,19 @@ class CpmBeeText(TextEncoder):
         self.tokenizer = tokenizer
         self.config = config
         self.width = language_model.config.hidden_size
+        self._padding: torch.Tensor | None = None
+
+    def num_states(self, prompt: str) -> int:
+        return len(self._row(prompt).ids)
 
     @torch.no_grad()
     def padding(self) -> torch.Tensor:
-        # A place that attends to nothing is the same in every row: one is computed beyond an empty prompt.
-        row = self._row("")
-        batch = collate_data([row], self.tokenizer, len(row.ids) + 1).to(self.model.device)
-        return self.model(batch)[0, -1]
+        # A place that attends to nothing is the same in every row: one is computed, beyond an empty prompt.
+        if self._padding is None:
+            row = self._row("")
+            batch = collate_data([row], self.tokenizer, len(row.ids) + 1).to(self.model.device)
+            self._padding = self.model(batch)[0, -1]
+        return self._padding
 
     @torch.no_grad()
     def encode(self, prompts: Sequence[str], batch_size: int = 16) -> list[torch.Tensor]:
