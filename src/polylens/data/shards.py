@@ -39,7 +39,7 @@ SHARD_SAMPLES = 8192
 # Pictures that are read and checked at the same time, and samples about one picture that share a record.
 AHEAD = 128
 PER_RECORD = 64
-OPEN_INDEXES = 64
+OPEN_INDEXES = 32
 ENDINGS = {"JPEG": "jpg", "MPO": "jpg", "JPEG2000": "jp2", "TIFF": "tif"}
 
 Read = Callable[[Part, int, Unreadable], Iterable[Sample]]
