@@ -9,7 +9,7 @@ step, the best tokens are found without sorting the vocabulary, and rows that ha
 Shapes: S samples still running, M beams, K vocabulary, A answer tokens so far, R = S x M rows.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -37,6 +37,12 @@ class Search:
 
 def greedy_search(model: "VisionLanguageModel", prompts: Prompts, search: Search) -> list[list[int]]:
     """The answers' tokens, always taking the likeliest next one; the end token is included."""
+    *_, answers = greedy_steps(model, prompts, search)
+    return answers
+
+
+def greedy_steps(model: "VisionLanguageModel", prompts: Prompts, search: Search) -> Iterator[list[list[int]]]:
+    """`greedy_search` as it goes: after every step the answers so far (the same lists, grown)."""
     answers: list[list[int]] = [[] for _ in prompts.mask]
     running = list(range(len(answers)))
     logits_RK = prompts.logits
@@ -48,12 +54,13 @@ def greedy_search(model: "VisionLanguageModel", prompts: Prompts, search: Search
         tokens = logits_RK.argmax(-1).tolist()
         for s, token in zip(running, tokens, strict=True):
             answers[s].append(token)
+        yield answers
         kept = [
             row for row, s in enumerate(running)
             if answers[s][-1] not in search.ends and len(answers[s]) < search.max_new_tokens
         ]  # fmt: skip
         if not kept:
-            return answers
+            return
         if len(kept) < len(running):
             reader.select(kept)
         running, tokens = [running[row] for row in kept], [tokens[row] for row in kept]

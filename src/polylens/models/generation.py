@@ -51,12 +51,12 @@ def _search(model: "VisionLanguageModel", settings: dict[str, Any], repetition_p
     num_beams, max_new_tokens = settings["num_beams"], settings["max_new_tokens"]
     if num_beams < 1 or max_new_tokens < 1:
         raise UserError(f"num_beams={num_beams} and max_new_tokens={max_new_tokens} must both be at least 1.")
-    ends = frozenset(_end_ids(model))
+    ends = frozenset(end_ids(model))
     return Search(num_beams, max_new_tokens, settings["length_penalty"], repetition_penalty, ends)
 
 
 def _config(model: "VisionLanguageModel", settings: dict[str, Any]) -> GenerationConfig:
-    chosen = {"do_sample": False, "pad_token_id": _pad_id(model), "eos_token_id": _end_ids(model)} | settings
+    chosen = {"do_sample": False, "pad_token_id": _pad_id(model), "eos_token_id": end_ids(model)} | settings
     if settings["num_beams"] == 1:
         del chosen["length_penalty"]
     if model.is_encoder_decoder:
@@ -71,7 +71,7 @@ def _pad_id(model: "VisionLanguageModel") -> int:
     return model.collator(with_pictures=False).pad_id
 
 
-def _end_ids(model: "VisionLanguageModel") -> list[int]:
+def end_ids(model: "VisionLanguageModel") -> list[int]:
     """The tokenizer's end token, and those that the language model names besides (BLIP-2 ends OPT at a new
     line).
     """

@@ -7,7 +7,7 @@ model width, B samples, T tokens.
 import contextlib
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
@@ -26,6 +26,9 @@ from polylens.models.resamplers import Resampler, ResamplerConfig
 from polylens.models.scoring import score_candidates
 from polylens.models.vision import VisionConfig, VisionTower
 from polylens.models.words import as_words, word_logits
+
+if TYPE_CHECKING:
+    from polylens.models.chat import Chat
 
 Visual = Mapping[str, torch.Tensor] | torch.Tensor
 
@@ -336,6 +339,23 @@ class VisionLanguageModel(nn.Module):
         with evaluating(self):
             ids = generate_answers(self, samples, visual, batch_size, repetition_penalty, settings)
         return [text.strip() for text in self.tokenizer.batch_decode(ids, skip_special_tokens=True)]
+
+    def chat(
+        self,
+        language: str | None = None,
+        messages: Sequence[Mapping[str, Any]] = (),
+        *,
+        num_beams: int = 1,
+        max_new_tokens: int = 256,
+        length_penalty: float = 1.0,
+        repetition_penalty: float = 1.0,
+    ) -> "Chat":
+        """A conversation, with answers in `language` (None: as the model likes), or going on from `messages`."""
+        from polylens.models.chat import vision_language_chat
+
+        return vision_language_chat(
+            self, language, messages, num_beams, max_new_tokens, length_penalty, repetition_penalty
+        )
 
     @torch.no_grad()
     def score(

@@ -20,6 +20,7 @@ from polylens.data.collate import Layout
 from polylens.data.images import ImageProcessor
 from polylens.data.sample import Picture, Sample
 from polylens.errors import UserError
+from polylens.models.chat import Chat
 from polylens.models.cpm_bee.generation import BeamSettings, own_words, search
 from polylens.models.cpm_bee.layout import (
     ANSWER,
@@ -166,6 +167,18 @@ class VisCpmChat(nn.Module):
     def _text(self, row: Encoded, ids: Sequence[int]) -> str:
         return unescape(self.tokenizer.decode(ids, own_words(row, self.tokenizer)))
 
+    def chat(
+        self,
+        language: str | None = None,
+        messages: Sequence[Mapping[str, Any]] = (),
+        **settings: Any,
+    ) -> Chat:
+        """A conversation, with answers in `language` (None: that of the question), or going on from `messages`.
+
+        `settings` are those of `BeamSettings`.
+        """
+        return Chat(self, VisCpmSpeaker(self, BeamSettings(**settings)), language, messages)
+
     def generate(
         self,
         samples: Sequence[Sample],
@@ -284,3 +297,16 @@ class VisCpmChat(nn.Module):
         """The index of every sample's likeliest candidate: the argmax of `score` (the first of equals)."""
         scores = self.score(samples, candidates, visual=visual, batch_size=batch_size)
         return [max(range(len(row)), key=row.__getitem__) for row in scores]
+
+
+class VisCpmSpeaker:
+    """Answers of a `VisCpmChat` in a conversation; each reads its prompt anew, for all of it sees the question."""
+
+    def __init__(self, model: VisCpmChat, settings: BeamSettings) -> None:
+        self.model, self.settings = model, settings
+
+    def fits(self, sample: Sample) -> bool:
+        return len(encode_data(self.model.tokenizer, self.model.data(sample)).ids) <= MAX_PROMPT
+
+    def answer(self, sample: Sample, visual: Mapping[str, torch.Tensor]) -> Iterator[str]:
+        return self.model.stream(sample, self.settings, visual)
