@@ -211,6 +211,22 @@ def test_limits_draw_by_the_seed(place):
     assert len(read(place, part(place, limit=1000))) == NUM + 1
 
 
+def test_languages_have_their_shares_of_a_limit(place):
+    (place / "table.json").write_text('{"de": 3, "sw": 1, "fa": 1, "en": 5}')
+    changes = {"shares": str(place / "table.json"), "limit": 25}
+    counts = Counter(s.language for s in read(place, part(place, **changes)))
+    # English has one sample only: the others share what it leaves.
+    assert counts == {"en": 1, "de": 14, "sw": 5, "fa": 5}
+    flat = Counter(s.language for s in read(place, part(place, **changes, temperature=100)))
+    assert flat == {"en": 1, "de": 8, "sw": 8, "fa": 8}
+    assert Counter(s.language for s in read(place, part(place, **changes | {"limit": 999}))) == {
+        "en": 1,
+        "de": 20,
+        "sw": 20,
+        "fa": 20,
+    }
+
+
 def test_languages_of_sources_that_know_none_are_filtered(place):
     assert {s.language for s in read(place, part(place, languages=["de", "pes_Arab"]))} == {"de", "fa"}
     with pytest.raises(UserError, match="'own' has no samples"):

@@ -62,6 +62,7 @@ def test_the_data_alone_is_enough_before_training(tmp_path, path):
         ),
         ("data.mix.0.build={task: caption, max_sentences: 2}", "'max_sentences' is an option of instruction"),
         ("data.mix.1.build.english_answers=2", "english_answers"),
+        ("data.mix.0.shares=mt5", "'shares' are of a 'limit'"),
         ("data.mix.0.name=a/b", r"data\.mix\.0\.name"),
         ("data.mix.0.limits=3", "unknown key 'data.mix.0.limits': did you mean 'data.mix.0.limit'"),
         ("data.mix.1.build.english=0", "did you mean 'data.mix.1.build.english_answers'"),

@@ -10,19 +10,21 @@ So a position in the data is one number, whatever was read before it, and by how
 import hashlib
 import math
 from bisect import bisect_right
-from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import accumulate
+from pathlib import Path
 from typing import Any, overload
 
 import numpy as np
 
 from polylens.data.build import build
+from polylens.data.language_plan import allocate, shares
 from polylens.data.sample import Sample
 from polylens.data.shards import ShardedSamples, open_shards, write_shards
-from polylens.data.sources import Unreadable, pictures_are_there, read_part
+from polylens.data.sources import Policy, Unreadable, pictures_are_there, read_part
 from polylens.data.spec import Part
 from polylens.errors import UserError
 
@@ -213,7 +215,9 @@ def part_samples(part: Part, seed: int, unreadable: Unreadable) -> Iterator[Samp
         first = [counting]  # Builders may read again: what is left out counts once.
         return build(part.build, lambda: read(first.pop() if first else Unreadable(counting.policy)), seed)
 
-    drawn = None if part.limit is None else _drawn(made(Unreadable(unreadable.policy)), part.limit, seed)
+    drawn = (
+        None if part.limit is None else _drawn(made(Unreadable(unreadable.policy)), part, part.limit, seed)
+    )
     empty = True
     for number, sample in enumerate(made(unreadable)):
         if drawn is None or number in drawn:
@@ -223,10 +227,35 @@ def part_samples(part: Part, seed: int, unreadable: Unreadable) -> Iterator[Samp
         raise UserError(f"The part '{part.name}' has no samples: widen its languages, tasks or split.")
 
 
-def _drawn(samples: Iterable[Sample], limit: int, seed: int) -> set[int]:
-    """The places of `limit` samples, drawn by a hash of the seed and their ids."""
-    hashes = np.array([_hash(f"{seed}/{sample.language}/{sample.id}") for sample in samples], np.uint64)
-    return set(np.argsort(hashes, kind="stable")[:limit].tolist())
+def _drawn(samples: Iterable[Sample], part: Part, limit: int, seed: int) -> set[int]:
+    """The places of `limit` samples, drawn by a hash of the seed and their ids, each language its share if asked."""
+    hashes: list[int] = []
+    places: dict[str, list[int]] = defaultdict(list)
+    for number, sample in enumerate(samples):
+        hashes.append(_hash(f"{seed}/{sample.language}/{sample.id}"))
+        places[sample.language if part.shares else ""].append(number)
+    sizes = {code: len(mine) for code, mine in places.items()}
+    counts = _by_shares(part, sizes, limit) if part.shares else {"": limit}
+    ranks = np.array(hashes, np.uint64)
+    drawn: set[int] = set()
+    for code, mine in places.items():
+        numbers = np.array(mine)
+        drawn.update(numbers[np.argsort(ranks[numbers], kind="stable")[: counts[code]]].tolist())
+    return drawn
+
+
+def _by_shares(part: Part, sizes: dict[str, int], limit: int) -> dict[str, int]:
+    """How many samples of each language make up `limit`. One that has too few gives all of them, and the others share
+    what it leaves.
+    """
+    counts: dict[str, int] = {}
+    while len(counts) < len(sizes):
+        rest = [code for code in sizes if code not in counts]
+        left = limit - sum(counts.values())
+        planned = allocate(shares(part.shares or "", rest, part.temperature), left)
+        short = {code: sizes[code] for code in rest if sizes[code] <= planned[code]}
+        counts |= short or planned
+    return counts
 
 
 def _hash(text: str) -> int:
@@ -236,9 +265,9 @@ def _hash(text: str) -> int:
 def read_mix(
     parts: Sequence[Part],
     seed: int,
-    policy: Any = "error",
-    shards: Any = None,
-    advance: Any = lambda name, count: None,
+    policy: Policy = "error",
+    shards: Path | None = None,
+    advance: Callable[[str, int], None] = lambda name, count: None,
 ) -> Mix:
     """Read a mix into memory; with a folder `shards`, write it there once and stream it from there.
 

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from polylens.data.rows import json_lines, list_field, text_field
 from polylens.data.sample import Picture
-from polylens.data.sources import Unreadable, read_part
+from polylens.data.sources import Policy, Unreadable, read_part
 from polylens.data.spec import Part
 from polylens.errors import UserError
 from polylens.files import write_atomic
@@ -135,7 +135,7 @@ def find_neighbours(
     by: Literal["image", "label"],
     encoder: DualEncoder,
     out: str | Path,
-    policy: Literal["error", "skip"] = "error",
+    policy: Policy = "error",
     batch_size: int = 64,
     advance: Callable[[int], None] = lambda count: None,
 ) -> int:

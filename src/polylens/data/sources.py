@@ -28,6 +28,7 @@ logger = logging.getLogger(__name__)
 
 GROUP = "polylens.sources"
 Source = Callable[..., Iterable[Sample]]
+Policy = Literal["error", "skip"]
 READERS: dict[str, Source] = {
     "aokvqa": read_aokvqa,
     "capfilt": read_capfilt,
@@ -85,7 +86,7 @@ class Unreadable:
     With `policy` "error" the first ends the reading; with "skip" they are left out and counted.
     """
 
-    policy: Literal["error", "skip"] = "error"
+    policy: Policy = "error"
     count: int = 0
     examples: list[str] = field(default_factory=list)
 

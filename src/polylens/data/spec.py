@@ -85,8 +85,10 @@ class Part(Section):
 
     `source` is a reader's name, `path` what it reads; `split`, `languages`, `tasks` and `options` are passed on
     to it. `build` makes a task out of its samples; without it they are taken as they come. `limit` draws so
-    many of them, by the seed. `weight` is the part's share of what is drawn, beside those of the other parts;
-    without weights every sample is drawn once in an epoch. `name` stands for the part in folders and messages.
+    many of them, by the seed; with `shares` (mc4, mt5, equal, or a JSON file {code: number}) the languages have
+    theirs of these, flattened by `temperature`. `weight` is the part's share of what is drawn, beside those of
+    the other parts; without weights every sample is drawn once in an epoch. `name` stands for the part in
+    folders and messages.
     """
 
     name: str = Field("", pattern=r"^[\w.-]*$")
@@ -98,6 +100,8 @@ class Part(Section):
     options: dict[str, Any] = Field(default_factory=dict)
     build: Build | None = None
     limit: int | None = Field(None, ge=1)
+    shares: str | None = None
+    temperature: float = Field(1.0, gt=0)
     weight: float | None = Field(None, gt=0)
 
     @model_validator(mode="before")
@@ -109,6 +113,12 @@ class Part(Section):
         build = value.get("build")
         task = build.get("task") if isinstance(build, dict) else build
         return value | {"name": f"{value['source']}-{task}" if isinstance(task, str) else value["source"]}
+
+    @model_validator(mode="after")
+    def _shares_of_a_number(self) -> Self:
+        if self.shares is not None and self.limit is None:
+            raise PydanticCustomError("shares", "'shares' are of a 'limit': say how many samples to draw")
+        return self
 
 
 def check_mix(parts: list[Part]) -> None:
