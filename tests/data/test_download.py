@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections import Counter, defaultdict
+from contextlib import closing
 from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -17,7 +18,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from polylens.data.download import Manners, _alone, _retry_after, download, draw_urls, read_urls
+from polylens.data.download import Manners, _open_ledger, _retry_after, download, draw_urls, read_urls
 from polylens.data.urls import host_of, picture_path
 from polylens.errors import UserError
 
@@ -237,8 +238,9 @@ def test_the_same_picture_from_many_urls_is_told(server, tmp_path):
 
 
 def test_one_download_at_a_time_in_a_folder(tmp_path):
-    with _alone(tmp_path), pytest.raises(UserError, match="Another download is at work"):
+    with closing(_open_ledger(tmp_path)), pytest.raises(UserError, match="Another download is at work"):
         download([], tmp_path)
+    assert download([], tmp_path)["urls"] == 0
 
 
 def test_a_broken_ledger_is_named(tmp_path):
@@ -265,10 +267,13 @@ def test_lists_of_urls(tmp_path):
 
 def test_drawing():
     urls = [f"u{i}" for i in range(50)]
-    drawn = draw_urls([*urls, "u0"], 10, 3)
-    assert drawn == draw_urls(urls, 10, 3) == sorted(drawn, key=urls.index)
-    assert drawn != draw_urls(urls, 10, 4)
-    assert draw_urls([*urls, "u0"], 99, 3) == urls
+    drawn = draw_urls(lambda: [*urls, *urls[:5]], 10, 3)
+    assert len(drawn) == 10
+    assert drawn == draw_urls(lambda: urls, 10, 3) == sorted(drawn, key=urls.index)
+    assert drawn != draw_urls(lambda: urls, 10, 4)
+    assert set(drawn) < set(draw_urls(lambda: urls, 20, 3))
+    for limit in (None, 50, 99):
+        assert draw_urls(lambda: [*urls, "u0"], limit, 3) == urls
 
 
 def test_hosts_and_dates():

@@ -45,7 +45,7 @@ def download(
     from polylens.data.download import download as fetch
 
     console, stderr = consoles(as_json)
-    wanted = draw_urls(read_urls(urls), limit, seed)
+    wanted = draw_urls(lambda: read_urls(urls), limit, seed)
     manners = Manners(
         concurrency=concurrency, per_host=per_host, delay=delay, retries=retries, timeout=timeout
     )

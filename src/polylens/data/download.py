@@ -10,7 +10,6 @@ A file is renamed into place before it is noted, so after a kill it is either no
 """
 
 import asyncio
-import fcntl
 import hashlib
 import heapq
 import json
@@ -21,13 +20,14 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any, Literal
 
 import httpx2
+import numpy as np
 
 from polylens import __version__
 from polylens.data.images import decode_image
@@ -36,7 +36,7 @@ from polylens.data.urls import host_of, picture_path
 from polylens.errors import UserError
 from polylens.files import make_writable_folder, write_atomic
 
-LEDGER, DEAD, REPORT, LOCK, PARTS = "downloads.sqlite", "dead.jsonl", "report.json", ".lock", ".parts"
+LEDGER, DEAD, REPORT, PARTS = "downloads.sqlite", "dead.jsonl", "report.json", ".parts"
 USER_AGENT = f"polylens/{__version__} (download of a public list of images)"
 MAX_PICTURE = 64 << 20
 MAX_REDIRECTS = 5
@@ -110,13 +110,23 @@ def read_urls(path: str | Path) -> Iterator[str]:
     yield from (line.strip() for line in lines if line.strip())
 
 
-def draw_urls(urls: Iterable[str], limit: int | None, seed: int) -> list[str]:
-    """Each URL once, in their order; of more than `limit` those drawn by the seed."""
-    each = list(dict.fromkeys(urls))
-    if limit is None or limit >= len(each):
-        return each
-    kept = set(random.Random(seed).sample(range(len(each)), limit))
-    return [url for i, url in enumerate(each) if i in kept]
+def draw_urls(read: Callable[[], Iterable[str]], limit: int | None = None, seed: int = 0) -> list[str]:
+    """Each URL once, in their order; with a limit those drawn by a hash of the seed and the URL.
+
+    `read()` gives them anew each time: of many millions only those drawn are in memory. A higher limit draws the
+    same ones and more.
+    """
+    if limit is None:
+        return list(dict.fromkeys(read()))
+
+    def place(url: str) -> int:
+        return int.from_bytes(hashlib.sha256(f"{seed}/{url}".encode()).digest()[:8])
+
+    places = np.unique(np.fromiter((place(url) for url in read()), np.uint64))
+    if limit >= len(places):
+        return list(dict.fromkeys(read()))
+    last = int(places[limit - 1])
+    return list(dict.fromkeys(url for url in read() if place(url) <= last))
 
 
 def download(
@@ -133,7 +143,7 @@ def download(
     """
     folder = make_writable_folder(folder)
     wanted = list(dict.fromkeys(urls))
-    with _alone(folder), closing(_open_ledger(folder)) as ledger:
+    with closing(_open_ledger(folder)) as ledger:
         known: dict[str, State] = dict(ledger.execute("SELECT url, state FROM urls"))
         settled = ("ok",) if again else ("ok", "dead")
         missing = []
@@ -151,25 +161,18 @@ def download(
         return _report(ledger, folder, wanted)
 
 
-@contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    with open(folder / LOCK, "w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise UserError(f"Another download is at work in '{folder}': wait for it, or stop it.") from error
-        yield
-
-
 def _open_ledger(folder: Path) -> sqlite3.Connection:
+    path = folder / LEDGER
     try:
-        ledger = sqlite3.connect(folder / LEDGER, isolation_level=None)
-        # Safe against a kill at any moment, without waiting for the disk at every row.
-        ledger.execute("PRAGMA journal_mode=WAL")
-        ledger.execute("PRAGMA synchronous=NORMAL")
-        ledger.execute(SCHEMA)
+        ledger = sqlite3.connect(path, timeout=0, isolation_level=None)
+        # Safe against a kill at any moment without waiting for the disk at every row, and ours alone until closed.
+        for statement in ("locking_mode=EXCLUSIVE", "journal_mode=WAL", "synchronous=NORMAL"):
+            ledger.execute(f"PRAGMA {statement}")
+        ledger.executescript(f"BEGIN IMMEDIATE; {SCHEMA}; COMMIT;")
     except sqlite3.DatabaseError as error:
-        raise UserError(f"'{folder / LEDGER}' is no ledger of downloads ({error}): move it away.") from error
+        if "locked" in str(error):
+            raise UserError(f"Another download is at work in '{folder}': wait for it, or stop it.") from error
+        raise UserError(f"'{path}' is no ledger of downloads ({error}): move it away.") from error
     return ledger
 
 

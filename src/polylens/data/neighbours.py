@@ -116,7 +116,8 @@ class DualEncoder:
             inputs = self._processor(images=pictures, return_tensors="pt")
             found = self._model.get_image_features(**inputs.to(self._device))
         else:
-            limit = self._model.config.get_text_config().max_position_embeddings
+            positions = self._model.config.get_text_config().max_position_embeddings
+            limit = min(positions, self._processor.tokenizer.model_max_length)
             # SigLIP learnt with texts filled up to its limit; for others filling changes nothing.
             inputs = self._processor(
                 text=list(things),

@@ -111,6 +111,7 @@ def _check_architecture(folder: Path) -> None:
 
 def _convert(folder: Path, out: Path, precision: str) -> None:
     from ctranslate2.converters import TransformersConverter
+    from safetensors import SafetensorError
     from transformers import AutoTokenizer
 
     try:
@@ -119,5 +120,5 @@ def _convert(folder: Path, out: Path, precision: str) -> None:
             shutil.copyfile(folder / TOKENIZER, out / TOKENIZER)
         else:
             AutoTokenizer.from_pretrained(folder).save_pretrained(out)
-    except (OSError, ValueError, RuntimeError, KeyError) as error:
+    except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
         raise UserError(f"'{folder}' cannot be converted for CTranslate2: {error}.") from error

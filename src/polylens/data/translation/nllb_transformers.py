@@ -17,6 +17,7 @@ class TransformersEngine:
     exact = False
 
     def __init__(self, settings: EngineSettings):
+        from safetensors import SafetensorError
         from transformers import AutoModelForSeq2SeqLM
 
         if settings.precision is not None:
@@ -30,7 +31,7 @@ class TransformersEngine:
         self._beams = settings.beams
         try:
             self._model = AutoModelForSeq2SeqLM.from_pretrained(folder, dtype=dtype).to(device).eval()
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RuntimeError, SafetensorError) as error:
             raise UserError(f"transformers cannot load '{folder}' ({error}): give an NLLB model.") from error
 
     def check(self, source: str, targets: Sequence[str]) -> None:

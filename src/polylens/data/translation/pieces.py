@@ -31,7 +31,6 @@ _SENTENCE_END = regex.compile(
     r"""(?<=[.!?…。！？।۔][)"'”’»]*)(?<!\b(?:Mr|Mrs|Ms|Dr|St|Jr|Sr|vs|No|e\.g|i\.e|etc|\p{Lu})\.)\s+"""
     r"""(?=[("'“‘«¿¡]*[\p{Lu}\p{Lo}\p{Nd}])|(?<=[。！？])(?=\S)|\s*[\n\r\u2028\u2029\x85]\s*"""
 )
-_EDGES = regex.compile(r"(\s*)(.*?)(\s*)", regex.DOTALL)
 _LETTER = regex.compile(r"\p{L}")
 _NAME_PARTICLES = frozenset("of the and de da di la le van von der del & - y e i".split())
 _NOT_NAMES = frozenset("YES NO OK".split())
@@ -111,11 +110,10 @@ def _add_sentence(pieces: list[Piece], text: str) -> None:
     if not _LETTER.search(text):
         _add_kept(pieces, text)
         return
-    edges = _EDGES.fullmatch(text)
-    assert edges is not None
-    _add_kept(pieces, edges[1])
-    pieces.append(Piece(edges[2], open=True))
-    _add_kept(pieces, edges[3])
+    start, end = len(text) - len(text.lstrip()), len(text.rstrip())
+    _add_kept(pieces, text[:start])
+    pieces.append(Piece(text[start:end], open=True))
+    _add_kept(pieces, text[end:])
 
 
 def _add_kept(pieces: list[Piece], text: str) -> None:
