@@ -141,6 +141,14 @@ def evaluate(
         int,
         typer.Option(min=1, help="Moves speed and memory, never a score.", rich_help_panel=GENERATION),
     ] = 64,
+    cache: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER",
+            help="Keep the visual tokens of pictures there, for further runs of this model.",
+            rich_help_panel=GENERATION,
+        ),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Score a model language by language: on a benchmark, or on a folder of your own captions.
@@ -184,7 +192,7 @@ def evaluate(
                 "Nothing to score: give --benchmark NAME, or --data FOLDER with your own captions."
             )
         results, out = _captions(
-            model, data, out, (lang, split, limit, group_by), DEFAULTS | changes, batch_size, stderr
+            model, data, out, (lang, split, limit, group_by), DEFAULTS | changes, batch_size, cache, stderr
         )
     else:
         from polylens.evaluation.benchmarks.run import Request, evaluate_benchmark
@@ -194,7 +202,7 @@ def evaluate(
         translate, translator_name = _translator(translator)
         with result_folder(out) as folder:
             results = evaluate_benchmark(
-                share(_predictor(model)),
+                share(_predictor(model, cache)),
                 Request(
                     benchmark=benchmark,
                     data=data,
@@ -234,6 +242,7 @@ def _captions(
     selection: tuple[Any, ...],
     generation: dict[str, Any],
     batch_size: int,
+    cache: Path | None,
     console: Any,
 ) -> tuple[dict[str, Any], Path]:
     from polylens.evaluation.captions import Selection, evaluate_captions
@@ -256,20 +265,22 @@ def _captions(
             model_sha256=sha256_folder(resolve_model(model)),
             selection=Selection(languages=languages, split=split, limit=limit, group_by=group_by),
             generation=Generation(**generation, batch_size=batch_size),
+            cache_root=cache,
             console=console,
         )
     return results, out
 
 
-def _predictor(name: str) -> "Predictor":
+def _predictor(name: str, cache: Path | None) -> "Predictor":
     from polylens.evaluation.peers import is_peer, open_peer
     from polylens.evaluation.predictor import LocalPredictor
     from polylens.files import sha256_folder
     from polylens.models.registry import resolve_model
 
     if is_peer(name):
+        _refuse({"--cache": cache}, "models of Polylens")
         return open_peer(name)
-    return LocalPredictor(open_model(name), name, sha256_folder(resolve_model(name)))
+    return LocalPredictor(open_model(name), name, sha256_folder(resolve_model(name)), cache)
 
 
 def _translator(name: str | None) -> "tuple[Translate | None, str]":

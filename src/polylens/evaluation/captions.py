@@ -57,14 +57,16 @@ def evaluate_captions(
     model_sha256: str,
     selection: Selection | None = None,
     generation: Generation | None = None,
+    cache_root: Path | None = None,
     console: Console | None = None,
 ) -> dict[str, Any]:
     """Caption the pictures of `folder` and score them against its captions, language by language.
 
     Writes predictions.jsonl (where a run that was stopped goes on), items.jsonl (what each answer scored),
     report.html with its figures, results.csv and results.json into `out`, and returns the results. Every caption
-    of a picture in a language is a reference. Raises `UserError` for data that cannot be read, a selection that
-    leaves nothing, and a folder that cannot be written or holds answers of other settings.
+    of a picture in a language is a reference. Visual tokens are kept under `cache_root` when it is given. Raises
+    `UserError` for data that cannot be read, a selection that leaves nothing, and a folder that cannot be written
+    or holds answers of other settings.
     """
     selection, generation = selection or Selection(), generation or Generation()
     console = console or Console(quiet=True)
@@ -76,7 +78,7 @@ def evaluate_captions(
     with progress_bar(console) as bar:
         task = bar.add_task("captions", total=len(items))
         said = answer(
-            share(LocalPredictor(model)),
+            share(LocalPredictor(model, cache_root=cache_root)),
             items,
             generation,
             folder=out,

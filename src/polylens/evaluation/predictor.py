@@ -9,10 +9,14 @@ loses only what it had not yielded.
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import islice
+from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
-from polylens.data.sample import Sample
+import torch
+
+from polylens.data.sample import Picture, Sample
 from polylens.models.vlm import VisionLanguageModel
+from polylens.training.cache import FeatureCache, hash_weights
 
 # Samples that are looked at together: bounds the visual tokens in memory and what lengths are sorted over.
 SAMPLES_AT_ONCE = 256
@@ -71,10 +75,20 @@ class Chooser(Predictor, Protocol):
 
 
 class LocalPredictor:
-    """A `VisionLanguageModel` as a `Chooser`: each picture is encoded once for all its languages and prompts."""
+    """A `VisionLanguageModel` as a `Chooser`: each picture is encoded once for all its languages and prompts.
 
-    def __init__(self, model: VisionLanguageModel, name: str = "", model_sha256: str = "") -> None:
+    With `cache_root` its visual tokens are kept in a folder there, for other runs and benchmarks of the same weights.
+    """
+
+    def __init__(
+        self,
+        model: VisionLanguageModel,
+        name: str = "",
+        model_sha256: str = "",
+        cache_root: Path | None = None,
+    ) -> None:
         self.model, self.name = model, name
+        self._cache = _open_cache(model, cache_root) if cache_root is not None else None
         self.settings = {"model_sha256": model_sha256, "dtype": str(model.lm.dtype).removeprefix("torch.")}
 
     def ask_caption(self, code: str) -> str:
@@ -101,9 +115,32 @@ class LocalPredictor:
             # Prompts of one length need no padding.
             chunk.sort(key=lambda at: (len(samples[at].turns[-1].prompt), samples[at].language))
             pictures = [picture for at in chunk for picture in samples[at].images]
-            visual = self.model.encode_pictures(pictures, size)
+            visual = self._encode(pictures, size)
             for places in _chunks(chunk, size):
                 yield places, [samples[at] for at in places], visual
+
+    def _encode(self, pictures: Sequence[Picture], size: int) -> Mapping[str, torch.Tensor]:
+        if self._cache is None or not pictures:
+            return self.model.encode_pictures(pictures, size)
+        by_key = {picture.key: picture for picture in pictures}
+
+        def encode(keys: Sequence[str]) -> torch.Tensor:
+            tokens = self.model.encode_pictures([by_key[key] for key in keys], size)
+            return torch.stack([tokens[key] for key in keys])
+
+        self._cache.fill(by_key, encode, size)
+        return dict(zip(by_key, self._cache.get(list(by_key)).to(self.model.device), strict=True))
+
+
+def _open_cache(model: VisionLanguageModel, root: Path) -> FeatureCache:
+    """Visual tokens by everything that they depend on beside the picture."""
+    origin = {
+        "kind": "visual tokens",
+        "weights": hash_weights([model.vision, model.resampler, model.projector]),
+        "vision": model.config.vision.model_dump(include={"layer", "class_token"}),
+        "processor": repr(model.processor),
+    }
+    return FeatureCache(root, origin)
 
 
 def _chunks(places: Sequence[int], size: int) -> Iterator[list[int]]:
