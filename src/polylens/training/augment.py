@@ -25,7 +25,10 @@ def augment(
     """
     rng = np.random.default_rng(list(hashlib.sha256(name.encode()).digest()))
     if settings.crop:
-        image = image.resize(size, Resampling.BICUBIC, _box(image.width, image.height, settings.crop, rng))
+        # Cut first: resize with a box would let the pixels around it in.
+        image = image.crop(_box(image.width, image.height, settings.crop, rng)).resize(
+            size, Resampling.BICUBIC
+        )
     if settings.flip and rng.random() < 0.5 and mirror:
         image = image.transpose(Transpose.FLIP_LEFT_RIGHT)
     return image
