@@ -77,8 +77,8 @@ class Stage(Section):
     and what none matches is frozen. The learning rate rises over `warmup_steps` and falls as a cosine to 0.
     `micro_batch` bounds memory and padding; the loss and gradients stay those of the whole batch. `objective`
     is what is learnt: to write the `answers`; or that the visual tokens of a picture be the language model's
-    own `embeddings` of its answer, which needs no pass through the language model and makes a fast beginning;
-    or `both`, which keeps the visual tokens near to words while the answers are learnt. `size` is the width and
+    own `embeddings` of its answer, which needs no pass through the language model and makes a fast beginning.
+    `size` is the width and
     height of a painter's training pictures in this stage.
     """
 

@@ -13,7 +13,7 @@ from polylens.errors import UserError
 app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode="rich",
-    help="Picto, the embedded world: pictograms drawn in three styles and named by people in many languages.",
+    help="Picto, the embedded world: pictograms drawn by people in several styles, and named by people in many languages.",
 )
 
 
@@ -24,6 +24,13 @@ def demo(
     out: Annotated[Path, typer.Option(help="Where the report and the runs are written.")] = Path("runs/demo"),
     seed: Annotated[int, typer.Option(min=0, help="The first seed.")] = 0,
     seeds: Annotated[int, typer.Option(min=1, help="How many seeds to run and average.")] = 1,
+    paint: Annotated[
+        bool, typer.Option("--paint", help="Instead, draw concepts from their names in every language.")
+    ] = False,
+    painter: Annotated[
+        str | None, typer.Option(metavar="MODEL", help="With --paint: another painter than the packaged one.")
+    ] = None,
+    concepts: Annotated[int, typer.Option(min=1, help="With --paint: how many concepts to draw.")] = 100,
 ) -> None:
     """Align on English names only, then caption an unseen drawing style in every language.
 
@@ -34,8 +41,12 @@ def demo(
     Examples
       polylens demo
       polylens demo --full --seeds 3 --out runs/demo-full
+      polylens demo --paint --out runs/demo-paint
     """
     quiet_libraries()
+    if paint:
+        _paint(out, seed, painter, concepts)
+        return
     from polylens.picto.demo import Demo
 
     console, _ = consoles()
@@ -43,6 +54,18 @@ def demo(
     say(console, f"The report is {out / 'report.html'}")
     for number, step in enumerate(results["next_steps"], start=1):
         say(console, f"{number}. {step}")
+
+
+def _paint(out: Path, seed: int, painter: str | None, concepts: int) -> None:
+    try:
+        from polylens.picto.paint_demo import PAINTER, run_paint_demo
+    except ModuleNotFoundError as error:
+        if error.name != "diffusers":
+            raise
+        raise UserError("Painting needs diffusers, which is not installed: pip install 'polylens[paint]'.") from error
+    console, _ = consoles()
+    run_paint_demo(out, console, painter=painter or PAINTER, seed=seed, num_concepts=concepts)
+    say(console, f"The pictures are {out / 'grid.png'}, the scores {out / 'results.json'}")
 
 
 @app.command()
