@@ -5,6 +5,7 @@ language model, D width of the cross-attention.
 """
 
 import inspect
+import logging
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -20,6 +21,8 @@ from polylens.models.painting.config import PainterConfig
 from polylens.models.painting.parts import Space
 from polylens.models.painting.sampling import Sampling, sample, start_noise
 from polylens.models.painting.text import TextEncoder
+
+logger = logging.getLogger("polylens")
 
 MAX_SIDE = 4096
 REMEMBERED = 8  # negative prompts
@@ -101,6 +104,12 @@ class Painter(nn.Module):
     def prompt_states(self, prompts: Sequence[str], negative: str) -> tuple[list[torch.Tensor], torch.Tensor]:
         """States (T, L) of every prompt, and of the negative one, which is read once and remembered."""
         distinct = list(dict.fromkeys(prompts))
+        limit = self.config.text.max_tokens
+        for prompt in distinct:
+            if (size := self.text.num_tokens(prompt)) > limit:
+                logger.warning(
+                    "The prompt has %d tokens, and only %d are read: the rest is cut out.", size, limit
+                )
         states = dict(zip(distinct, self.text.encode(distinct), strict=True))
         if negative not in self._negatives:
             while len(self._negatives) >= REMEMBERED:

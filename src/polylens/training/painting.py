@@ -25,14 +25,15 @@ from torch.nn import functional as F
 
 from polylens.data.images import ImageProcessor
 from polylens.data.sample import Picture, Sample
+from polylens.data.sides import names_a_side
 from polylens.errors import UserError
 from polylens.models.painter import Painter
 from polylens.recipe import Augmentation, Painting
-from polylens.training.augment import augment
+from polylens.training.augment import VERSION, augment
 from polylens.training.cache import FeatureCache, default_root, hash_weights
 from polylens.training.log import progress_bar
 from polylens.training.stages import Plan
-from polylens.training.tasks import Task
+from polylens.training.tasks import Task, View
 
 FILL_BATCH = 32
 MAX_ASPECT = 2.0
@@ -113,15 +114,12 @@ class PaintTask(Task):
         self._keep_average(plan)
         self._fill_states({_caption(sample) for sample in [*samples, *held_out]} | {""})
         size = plan.stage.size or painter.config.size
-        pictures = {p.key: p for s in [*samples, *held_out] for p in _pictures(s)}
+        pictures = {_picture(s).key: _picture(s) for s in [*samples, *held_out]}
         self._sizes = self._choose_sizes(pictures, size)
-        views = {sample.id: range(self.augmentation.views) for sample in samples}
-        wanted: dict[Size, dict[str, tuple[Picture, int]]] = {}
-        for sample in [*samples, *held_out]:
-            for picture in _pictures(sample):
-                for view in views.get(sample.id, range(1)):
-                    place = wanted.setdefault(self._sizes[picture.key], {})
-                    place[_key(picture, view)] = (picture, view)
+        views = [self._view(s, number) for s in samples for number in range(self.augmentation.views)]
+        wanted: dict[Size, dict[str, View]] = {}
+        for view in [*views, *(self._view(sample, 0) for sample in held_out)]:
+            wanted.setdefault(self._sizes[view.picture.key], {})[view.key] = view
         self._fill_latents(wanted)
         for part in (painter.text, painter.space):
             part.to("cpu")
@@ -163,13 +161,18 @@ class PaintTask(Task):
             )
             self._states[length] = cache
 
-    def _fill_latents(self, wanted: dict[Size, dict[str, tuple[Picture, int]]]) -> None:
+    def _view(self, sample: Sample, number: int) -> View:
+        mirror = not (number and self.augmentation.flip and names_a_side(sample))
+        return View(_picture(sample), number, mirror)
+
+    def _fill_latents(self, wanted: dict[Size, dict[str, View]]) -> None:
         space = self.model.space
         origin = {
             "kind": "latents",
             "weights": hash_weights([space]),
             "factor": space.factor,
-            "augmentation": self.augmentation.model_dump(mode="json", exclude={"views"}),
+            "augmentation": self.augmentation.model_dump(mode="json", exclude={"views"})
+            | {"version": VERSION},
         } | self._precision()
         self._latents = {}
         for size, named in wanted.items():
@@ -184,22 +187,25 @@ class PaintTask(Task):
 
             def compute(
                 keys: Sequence[str],
-                named: dict[str, tuple[Picture, int]] = named,
+                named: dict[str, View] = named,
                 size: Size = size,
                 processor: ImageProcessor = processor,
             ) -> Tensor:
-                images = [self._cut(*named[key], size) for key in keys]
+                images = [self._cut(named[key], size) for key in keys]
                 return space.encode(processor(images).to(self.model.device))
 
             self._fill("caching latents", cache, list(named), compute)
             self._latents[size] = cache
 
-    def _cut(self, picture: Picture, view: int, size: Size) -> Image.Image:
-        image = picture.load()
-        if view:
-            image = augment(image, _key(picture, view), self.augmentation)
-        # Aspect kept, the middle cut out.
-        return ImageOps.fit(image, size, Image.Resampling.BICUBIC)
+    def _cut(self, view: View, size: Size) -> Image.Image:
+        image = view.picture.load()
+        # The middle of the wanted aspect, at the picture's own resolution: it is resized once.
+        scale = min(image.width / size[0], image.height / size[1])
+        middle = (max(1, round(size[0] * scale)), max(1, round(size[1] * scale)))
+        image = ImageOps.fit(image, middle, Image.Resampling.BICUBIC)
+        if view.number:
+            image = augment(image, view.name, self.augmentation, size, view.mirror)
+        return image.resize(size, Image.Resampling.BICUBIC)
 
     def _precision(self) -> dict[str, Any]:
         half = torch.is_autocast_enabled(self.model.device.type)
@@ -223,14 +229,14 @@ class PaintTask(Task):
     # Once per batch.
 
     def size(self, sample: Sample) -> int:
-        width, height = self._sizes[_pictures(sample)[0].key]
+        width, height = self._sizes[_picture(sample).key]
         return width * 10_000 + height  # micro-batches of one aspect
 
     def collate(self, samples: Sequence[Sample], epochs: Sequence[int] | None = None) -> PaintBatch:
         by_size: dict[Size, list[tuple[Sample, int | None]]] = {}
         for number, sample in enumerate(samples):
             epoch = None if epochs is None else epochs[number]
-            by_size.setdefault(self._sizes[_pictures(sample)[0].key], []).append((sample, epoch))
+            by_size.setdefault(self._sizes[_picture(sample).key], []).append((sample, epoch))
         groups = [self._collate(size, drawn) for size, drawn in by_size.items()]
         return PaintBatch(groups, [sample.id for sample in samples], len(samples))
 
@@ -244,7 +250,7 @@ class PaintTask(Task):
             views = self.augmentation.views
             assert isinstance(views, int)
             view = 0 if epoch is None else (epoch + _number(sample.id)) % views
-            keys.append(_key(_pictures(sample)[0], view))
+            keys.append(self._view(sample, view).key)
             steps = self.scheduler.config.num_train_timesteps
             times.append(torch.randint(steps, (), generator=generator))
             noise.append(generator)
@@ -360,14 +366,10 @@ def _caption(sample: Sample) -> str:
     return sample.turns[-1].answer
 
 
-def _pictures(sample: Sample) -> tuple[Picture, ...]:
+def _picture(sample: Sample) -> Picture:
     if len(sample.images) != 1:
         raise UserError(f"Sample '{sample.id}' has {len(sample.images)} images: a painter learns from one.")
-    return sample.images
-
-
-def _key(picture: Picture, view: int) -> str:
-    return f"{picture.key}#{view}"
+    return sample.images[0]
 
 
 def _number(text: str) -> int:

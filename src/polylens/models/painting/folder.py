@@ -20,7 +20,7 @@ from safetensors.torch import load_file, save_file
 
 from polylens import __version__
 from polylens.errors import UserError
-from polylens.files import make_writable_folder, sha256_folder, write_atomic
+from polylens.files import make_writable_folder, sha256_file, sha256_folder, write_atomic
 from polylens.models.build import fingerprint
 from polylens.models.painter import Painter
 from polylens.models.painting.build import build_painter, denoiser_state
@@ -123,6 +123,7 @@ def _write(
         "polylens": __version__,
         "config": config,
         "parts": parts,
+        "weights_sha256": sha256_file(new / WEIGHTS),
         "tensors": sorted(tensors),
         "adapters": None if lora is None else lora.model_dump(),
         "provenance": provenance,
@@ -154,6 +155,11 @@ def _reference(path: str, source: Path, folder: Path) -> str:
 def is_painter(folder: Path) -> bool:
     """Whether a folder is one that `save_painter` wrote."""
     return (folder / MANIFEST).is_file()
+
+
+def identity(name_or_path: str | Path) -> str:
+    """SHA-256 of a painter's `painter.json`, which names the content of all its parts."""
+    return sha256_file(resolve_model(name_or_path) / MANIFEST)
 
 
 def load_painter(name_or_path: str | Path, dtype: torch.dtype = torch.float32) -> Painter:

@@ -53,7 +53,8 @@ def load_denoiser(config: DenoiserConfig, dtype: torch.dtype = torch.float32) ->
         kind = _kind(config.config, "denoiser.config")
         settings = {key: value for key, value in config.config.items() if key != "_class_name"}
         try:
-            model = kind.from_config(settings).to(dtype)
+            # diffusers' own `to` warns at any type, even of a model that has it already.
+            model = nn.Module.to(kind.from_config(settings), dtype)
         except (ValueError, TypeError) as error:
             raise UserError(f"The denoiser.config is off: {error}") from error
     else:

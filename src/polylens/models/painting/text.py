@@ -3,7 +3,6 @@
 Shapes: B prompts, T tokens of the longest, L width of the language model.
 """
 
-import logging
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from itertools import islice
@@ -19,12 +18,11 @@ from polylens.models.cpm_bee.modeling import CpmBee
 from polylens.models.cpm_bee.tokenizer import CpmBeeTokenizer, escape
 from polylens.models.painting.config import TextConfig
 
-logger = logging.getLogger("polylens")
-
 
 class TextEncoder(nn.Module, ABC):
     """A frozen language model as the reader of prompts."""
 
+    config: TextConfig
     width: int
 
     @abstractmethod
@@ -34,6 +32,10 @@ class TextEncoder(nn.Module, ABC):
     @abstractmethod
     def num_states(self, prompt: str) -> int:
         """T, how many states a prompt has."""
+
+    @abstractmethod
+    def num_tokens(self, prompt: str) -> int:
+        """How long a prompt is before it is cut."""
 
     @abstractmethod
     def padding(self) -> torch.Tensor | None:
@@ -67,6 +69,9 @@ class LanguageModelText(TextEncoder):
         suffix = config.template.partition("{prompt}")[2].strip()
         self._suffix = len(tokenizer(suffix, add_special_tokens=False).input_ids) if suffix else 0
 
+    def num_tokens(self, prompt: str) -> int:
+        return len(self._all_ids(prompt))
+
     def num_states(self, prompt: str) -> int:
         num = len(self._ids(prompt))
         return num if self.config.tail is None else min(num, self.config.tail)
@@ -94,16 +99,18 @@ class LanguageModelText(TextEncoder):
         output = self.model(input_ids=ids, attention_mask=mask, output_hidden_states=True)
         return output.hidden_states[self.config.layer]
 
-    def _ids(self, prompt: str) -> list[int]:
-        """At least one token; of a long prompt the beginning, and all of the template's end."""
+    def _all_ids(self, prompt: str) -> list[int]:
+        """At least one token."""
         text = self.config.template.replace("{prompt}", prompt)
-        ids = self.tokenizer(text, truncation=False).input_ids or [self.tokenizer.eos_token_id]
-        limit = self.config.max_tokens
-        if len(ids) > limit:
-            _warn_of_cut(len(ids), limit)
-            kept = min(self._suffix + (ids[-1] == self.tokenizer.eos_token_id), limit)
-            ids = ids[: limit - kept] + ids[len(ids) - kept :]
-        return ids
+        return self.tokenizer(text, truncation=False).input_ids or [self.tokenizer.eos_token_id]
+
+    def _ids(self, prompt: str) -> list[int]:
+        """Of a long prompt the beginning, and all of the template's end."""
+        ids, limit = self._all_ids(prompt), self.config.max_tokens
+        if len(ids) <= limit:
+            return ids
+        kept = min(self._suffix + (ids[-1] == self.tokenizer.eos_token_id), limit)
+        return ids[: limit - kept] + ids[len(ids) - kept :]
 
 
 class CpmBeeText(TextEncoder):
@@ -116,6 +123,9 @@ class CpmBeeText(TextEncoder):
         self.config = config
         self.width = language_model.config.hidden_size
         self._padding: torch.Tensor | None = None
+
+    def num_tokens(self, prompt: str) -> int:
+        return len(list(self.tokenizer.tokenize(escape(prompt))))
 
     def num_states(self, prompt: str) -> int:
         return len(self._row(prompt).ids)
@@ -140,11 +150,5 @@ class CpmBeeText(TextEncoder):
 
     def _row(self, prompt: str) -> Encoded:
         pieces = list(self.tokenizer.tokenize(escape(prompt)))
-        if len(pieces) > self.config.max_tokens:
-            _warn_of_cut(len(pieces), self.config.max_tokens)
-            prompt = "".join(pieces[: self.config.max_tokens])
-        return encode_data(self.tokenizer, {"caption": escape(prompt), "objects": ""})
-
-
-def _warn_of_cut(tokens: int, limit: int) -> None:
-    logger.warning("The prompt has %d tokens, and only %d are read: its end is cut off.", tokens, limit)
+        kept = "".join(pieces[: self.config.max_tokens])
+        return encode_data(self.tokenizer, {"caption": escape(kept), "objects": ""})

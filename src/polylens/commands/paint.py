@@ -1,0 +1,207 @@
+"""`polylens paint`."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+from rich.console import Console
+
+from polylens.commands.common import Json, complain, consoles, print_json, quiet_libraries, say
+from polylens.errors import UserError
+
+if TYPE_CHECKING:
+    from polylens.models.painter import Painter
+    from polylens.models.painting.studio import Painted, Studio
+
+Precision = Literal["float32", "bfloat16"]
+
+
+def paint(
+    model: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="MODEL", help="A painter's folder, packaged name or hub id, or VisCPM-Paint's file."
+        ),
+    ] = None,
+    prompts: Annotated[
+        list[str] | None, typer.Argument(metavar="PROMPT...", help="What to draw, in any language.")
+    ] = None,
+    n: Annotated[int, typer.Option("--n", min=1, help="How many images of each prompt.")] = 1,
+    seed: Annotated[int, typer.Option(min=0, help="The first image's seed; the next have the next.")] = 0,
+    out: Annotated[Path, typer.Option(help="Where the images are written.")] = Path("paintings"),
+    negative: Annotated[str, typer.Option(help="What to stay away from.")] = "",
+    size: Annotated[str | None, typer.Option(metavar="WxH", help="As in 512x768; the painter's own.")] = None,
+    sampler: Annotated[str, typer.Option(help="dpm++, unipc, ddim or ddpm.")] = "dpm++",
+    steps: Annotated[int, typer.Option(help="Steps of the sampler.")] = 20,
+    guidance: Annotated[float, typer.Option(help="How strictly the prompt is followed; 1 is freely.")] = 7.5,
+    batch_size: Annotated[int, typer.Option(min=1, help="Images drawn at once.")] = 4,
+    precision: Annotated[
+        Precision | None, typer.Option(help="bfloat16 on a GPU, else float32, unless given.")
+    ] = None,
+    compiled: Annotated[
+        bool, typer.Option("--compile", help="Compile the denoiser: pays off for many images.")
+    ] = False,
+    rerank: Annotated[
+        str | None, typer.Option(metavar="MODEL", help="A CLIP-like model that chooses among candidates.")
+    ] = None,
+    candidates: Annotated[int, typer.Option(min=1, help="Drawn for each image; the best is kept.")] = 1,
+    check_prompt: Annotated[
+        str | None, typer.Option(metavar="MODEL", help="A text classifier that blocks prompts.")
+    ] = None,
+    check_image: Annotated[
+        str | None, typer.Option(metavar="MODEL", help="An image classifier that blocks images.")
+    ] = None,
+    unsafe: Annotated[
+        str | None,
+        typer.Option(metavar="LABELS", help="The classifiers' labels that block, as in nsfw,toxic."),
+    ] = None,
+    origin: Annotated[
+        Path | None,
+        typer.Option("--from", metavar="PNG", help="Draw this image again, from what it says itself."),
+    ] = None,
+    base: Annotated[
+        str | None, typer.Option(metavar="MODEL", help="For VisCPM-Paint's file: Stable Diffusion 2.1-base.")
+    ] = None,
+    vocabulary: Annotated[
+        Path | None, typer.Option(help="For VisCPM-Paint's file: CPM-Bee's vocab.txt.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Draw pictures from prompts in any language that the painter's language model knows.
+
+    Writes one PNG for each image, with all settings inside, and grid.png. Blocked images are reported.
+
+    \b
+    Examples
+      polylens paint runs/mine/model "ein Hund im Schnee" --n 4 --seed 1 --out dir
+      polylens paint picto-parts/painter "cat" "Katze" "paka" --guidance 3
+      polylens paint --from dir/01_00000001.png --out again
+      polylens paint viscpm-paint.bin "雪中的狗" --base sd-2.1-base --vocabulary vocab.txt
+    """
+    from polylens.models.painting.record import read_record, write_png
+
+    record = read_record(origin) if origin else None
+    if record is None and (model is None or not prompts):
+        raise UserError('Give a painter and a prompt, as in: polylens paint FOLDER "ein Hund".')
+    if record is not None and prompts:
+        raise UserError("--from draws an image again as it is: leave the prompt out.")
+    wanted = _size(size)
+    quiet_libraries()
+    studio = _studio(
+        record.model if record and model is None else str(model), base, vocabulary, record, precision
+    )
+
+    from polylens.models.painting.sampling import Sampling
+    from polylens.models.painting.studio import grid
+
+    console, stderr = consoles(as_json)
+    if record is not None:
+        studio.negative = record.negative
+        studio.settings = Sampling(sampler=record.sampler, steps=record.steps, guidance=record.guidance)
+        with _progress(stderr, "drawing", record.steps) as advance:
+            image = studio.again(record, advance)
+        path = out / f"{origin.stem if origin else ''}.png"
+        write_png(image, record, path)
+        say(console, f"The image is {path}")
+        if as_json:
+            print_json([{"prompt": record.prompt, "seed": record.seed, "image": str(path), "blocked": None}])
+        return
+
+    studio.settings = Sampling(sampler=sampler, steps=steps, guidance=guidance)
+    studio.negative, studio.batch_size = negative, batch_size
+    studio.painter.speed_up(compiled=compiled)
+    _surround(studio, rerank, check_prompt, check_image, unsafe)
+    assert prompts is not None
+    rows: list[list[Painted]] = []
+    batches = -(-n * candidates // batch_size)
+    with _progress(stderr, "drawing", len(prompts) * batches * steps) as advance:
+        for prompt in prompts:
+            rows.append(studio.paint(prompt, n, seed, candidates=candidates, size=wanted, advance=advance))
+    found: list[dict[str, Any]] = []
+    for number, (prompt, row) in enumerate(zip(prompts, rows, strict=True), start=1):
+        for one in row:
+            path = None
+            if one.image is not None and one.record is not None:
+                path = out / f"{number:02d}_{one.record.seed:08d}.png"
+                write_png(one.image, one.record, path)
+            own = {"prompt": prompt, "seed": one.record.seed if one.record else None}
+            found.append(own | {"image": path and str(path), "blocked": one.blocked, "score": one.score})
+            if one.blocked:
+                complain(f"an image of '{prompt[:60]}' is blocked: {one.blocked}.", "blocked")
+    shown = sum(row["image"] is not None for row in found)
+    if shown:
+        grid([[one.image for one in row] for row in rows]).save(out / "grid.png")
+        say(console, f"{shown} of {len(found)} images are in {out}; all of them: {out / 'grid.png'}")
+    if as_json:
+        print_json(found)
+
+
+def _size(text: str | None) -> tuple[int, int] | None:
+    if text is None:
+        return None
+    width, cross, height = text.lower().partition("x")
+    if not cross or not width.isdecimal() or not height.isdecimal():
+        raise UserError(f"The size '{text}' must look like 512x768.")
+    return int(width), int(height)
+
+
+def _studio(
+    name: str, base: str | None, vocabulary: Path | None, record: Any, precision: Precision | None
+) -> "Studio":
+    try:
+        import torch
+
+        from polylens.models.painting.folder import identity, load_painter
+        from polylens.models.painting.studio import Studio
+        from polylens.models.painting.viscpm import read_released_painter
+    except ModuleNotFoundError as error:
+        if error.name != "diffusers":
+            raise
+        raise UserError(
+            "Painting needs diffusers, which is not installed: pip install 'polylens[paint]'."
+        ) from error
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    chosen = (record.precision if record else precision) or ("bfloat16" if device == "cuda" else "float32")
+    dtype = getattr(torch, chosen)
+    painter: Painter
+    if Path(name).is_file():
+        if base is None or vocabulary is None:
+            raise UserError(
+                f"'{name}' is a file, as VisCPM-Paint was released: give --base and --vocabulary too."
+            )
+        painter, sha256 = read_released_painter(name, base, vocabulary, dtype=dtype), None
+    else:
+        painter, sha256 = load_painter(name, dtype), identity(name)
+        if record is not None and record.model_sha256 not in (None, sha256):
+            raise UserError(
+                f"'{name}' is not the painter that drew the image: give the one whose painter.json has the sha256 "
+                f"{record.model_sha256[:12]}..."
+            )
+    return Studio(painter.to(device), name, sha256)
+
+
+def _surround(
+    studio: "Studio",
+    rerank: str | None,
+    check_prompt: str | None,
+    check_image: str | None,
+    unsafe: str | None,
+) -> None:
+    from polylens.models.painting.guards import ImageCheck, PromptCheck, Reranker
+
+    labels = unsafe.split(",") if unsafe else None
+    device = studio.painter.device
+    studio.reranker = Reranker(rerank, device) if rerank else None
+    studio.prompt_check = PromptCheck(check_prompt, labels, device=device) if check_prompt else None
+    studio.image_check = ImageCheck(check_image, labels, device=device) if check_image else None
+
+
+@contextmanager
+def _progress(console: Console, what: str, total: int) -> Iterator[Callable[[int], None]]:
+    from polylens.training.log import progress_bar
+
+    with progress_bar(console) as bar:
+        task = bar.add_task(what, total=total)
+        yield lambda count: bar.advance(task, count)

@@ -1,0 +1,136 @@
+"""The painter's demo: concepts drawn from their names in every language, by a painter trained on English names only.
+
+picto-parts/painter -> one picture of each concept and language -> judge, controls -> grid.png, results.json
+"""
+
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image, ImageDraw
+from rich.console import Console
+from rich.table import Table
+
+from polylens import __version__
+from polylens.errors import UserError
+from polylens.files import make_writable_folder, write_atomic
+from polylens.languages import language
+from polylens.models.painter import Painter
+from polylens.models.painting.folder import load_painter
+from polylens.models.painting.sampling import Sampling
+from polylens.picto import MODELS
+from polylens.picto.measure import PIVOT
+from polylens.picto.paint_measure import Judge, even, measure, paint_concepts
+from polylens.picto.world import LANGUAGES, Concept, concepts
+from polylens.training.log import progress_bar
+
+PAINTER = "picto-parts/painter"
+NUM_CONCEPTS = 100
+NUM_SHOWN = 12
+SETTINGS = Sampling(steps=20, guidance=3.0)
+ENLARGED, GAP, HEAD, SIDE = 2, 4, 16, 130
+
+
+def run_paint_demo(
+    out: Path,
+    console: Console,
+    *,
+    painter: str = PAINTER,
+    seed: int = 0,
+    num_concepts: int = NUM_CONCEPTS,
+    settings: Sampling = SETTINGS,
+) -> dict[str, Any]:
+    """Draw, judge, and write grid.png and results.json to `out`. Returns the results.
+
+    Raises `UserError` when the painter is not there, or `out` cannot be written.
+    """
+    if painter == PAINTER and not (MODELS / "painter").is_dir():
+        raise UserError(
+            "The package holds no painter: train one by 'polylens train picto-paint', and name it with --painter."
+        )
+    make_writable_folder(out)
+    model = load_painter(painter)
+    model.to("cuda" if torch.cuda.is_available() else "cpu")
+    model.speed_up()
+    languages = [code for code in model.config.text.languages or LANGUAGES if code in LANGUAGES]
+    wanted = list(
+        even(
+            [c for c in concepts() if c.scored and c.trained_styles() and _named(c, languages)], num_concepts
+        )
+    )
+    total = len(wanted) * (len(languages) + 1)
+    with progress_bar(console) as bar:
+        task = bar.add_task("drawing", total=total)
+
+        def drawn_in(code: str | None) -> list[Image.Image]:
+            return paint_concepts(
+                model, wanted, code, settings, seed=seed, advance=lambda count: bar.advance(task, count)
+            )
+
+        drawn = {code: drawn_in(code) for code in languages}
+        blank = drawn_in(None)
+    results = {
+        "title": "Drawn from names in every language, trained on English names only",
+        "model": painter,
+        "polylens_version": __version__,
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        **measure(Judge.packaged(wanted), wanted, drawn, blank),
+        "settings": settings.as_dict() | {"seed": seed, "concepts": len(wanted)} | _sizes(model),
+    }
+    write_atomic(out / "results.json", json.dumps(results, ensure_ascii=False, indent=1))
+    labelled_grid(wanted[:: max(1, len(wanted) // NUM_SHOWN)][:NUM_SHOWN], drawn, wanted).save(
+        out / "grid.png"
+    )
+    _print(results, console)
+    return results
+
+
+def _named(concept: Concept, languages: list[str]) -> bool:
+    return all(concept.name(code) for code in languages)
+
+
+def _sizes(model: Painter) -> dict[str, int]:
+    return {
+        part: sum(parameter.numel() for parameter in getattr(model, part).parameters())
+        for part in ("text", "bridge", "denoiser")
+    }
+
+
+def labelled_grid(
+    shown: list[Concept], drawn: dict[str, list[Image.Image]], wanted: list[Concept]
+) -> Image.Image:
+    """Rows are concepts, with their English names; columns are languages, by code."""
+    side = next(iter(drawn.values()))[0].width * ENLARGED
+    step = side + GAP
+    whole = Image.new("RGB", (SIDE + len(drawn) * step, HEAD + len(shown) * step), (255, 255, 255))
+    pen = ImageDraw.Draw(whole)
+    for column, code in enumerate(drawn):
+        pen.text((SIDE + column * step + side // 3, 2), code, fill=(0, 0, 0))
+    for row, concept in enumerate(shown):
+        top = HEAD + row * step
+        pen.text((4, top + side // 2 - 6), (concept.name(PIVOT) or "")[:20], fill=(0, 0, 0))
+        for column, images in enumerate(drawn.values()):
+            picture = images[wanted.index(concept)].resize((side, side), Image.Resampling.NEAREST)
+            whole.paste(picture, (SIDE + column * step, top))
+    return whole
+
+
+def _print(results: dict[str, Any], console: Console) -> None:
+    table = Table(title=str(results["title"]), title_justify="left")
+    for heading in ("language", "found among 100", "ratio to English", "fd_picto"):
+        table.add_column(heading, justify="left" if heading == "language" else "right")
+    for code, row in results["languages"].items():
+        score, ratio = row["retrieval"], row.get("pivot_ratio")
+        interval = f"{score['value']:.2f} [{score['low']:.2f}, {score['high']:.2f}]"
+        table.add_row(
+            language(code).name, interval, "" if ratio is None else f"{ratio:.2f}", f"{row['fd_picto']:.1f}"
+        )
+    console.print(table)
+    real, nothing = results["judge_on_real_pictures"], results["controls"]["empty_prompt"]
+    mean = results["mean_pivot_ratio"]
+    console.print(
+        f"mean pivot ratio {'-' if mean is None else f'{mean:.2f}'}; the judge on real pictures "
+        f"{real['value']:.2f}; the empty prompt {nothing['value']:.2f} (chance 0.01)"
+    )

@@ -1,0 +1,146 @@
+"""Checks and rerankers, as tiny random models in folders."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from transformers import (
+    BertConfig,
+    BertForSequenceClassification,
+    ChineseCLIPConfig,
+    ChineseCLIPModel,
+    CLIPConfig,
+    CLIPImageProcessor,
+    CLIPModel,
+    Siglip2Config,
+    Siglip2ImageProcessor,
+    Siglip2Model,
+    SiglipConfig,
+    SiglipImageProcessor,
+    SiglipModel,
+    ViTConfig,
+    ViTForImageClassification,
+    ViTImageProcessor,
+)
+
+pytest.importorskip("diffusers", reason="diffusers is not installed: the extra 'paint'")
+
+from tests.models.painting.tiny_painters import tiny_painter
+from tests.models.tiny_models import VIT, VOCABULARY, tiny_tokenizer
+
+from polylens.errors import UserError
+from polylens.models.painting.guards import ImageCheck, PromptCheck, Reranker
+from polylens.models.painting.sampling import Sampling
+from polylens.models.painting.studio import Studio
+
+torch.set_num_threads(1)
+SIZES = {
+    "hidden_size": 16,
+    "intermediate_size": 24,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+    "vocab_size": VOCABULARY,
+    "max_position_embeddings": 24,
+}
+SEES = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 1, "num_attention_heads": 2}
+SEES |= {"image_size": 16, "patch_size": 8}
+SIZE = {"height": 16, "width": 16}
+DUAL = {
+    "clip": (CLIPModel, CLIPConfig, CLIPImageProcessor(size=SIZE, crop_size=SIZE)),
+    "chinese-clip": (ChineseCLIPModel, ChineseCLIPConfig, CLIPImageProcessor(size=SIZE, crop_size=SIZE)),
+    "siglip": (SiglipModel, SiglipConfig, SiglipImageProcessor(size=SIZE)),
+    "siglip2": (Siglip2Model, Siglip2Config, Siglip2ImageProcessor(patch_size=8, max_num_patches=4)),
+}
+
+
+def save_classifier(folder: Path, labels: dict[int, str], favoured: int) -> Path:
+    torch.manual_seed(0)
+    model = ViTForImageClassification(ViTConfig(**VIT, id2label=labels))
+    torch.nn.init.zeros_(model.classifier.weight)
+    model.classifier.bias.data = torch.eye(len(labels))[favoured] * 5
+    model.save_pretrained(folder)
+    ViTImageProcessor(size={"height": 32, "width": 32}).save_pretrained(folder)
+    return folder
+
+
+def save_prompt_classifier(folder: Path) -> Path:
+    """Finds prompts with an `x` in their first place unsafe, whatever the weights of the rest."""
+    torch.manual_seed(0)
+    model = BertForSequenceClassification(BertConfig(**SIZES, id2label={0: "safe", 1: "toxic"}))
+    model.save_pretrained(folder)
+    tiny_tokenizer(False).save_pretrained(folder)
+    return folder
+
+
+def save_dual(kind: str, folder: Path) -> Path:
+    torch.manual_seed(1)
+    model_class, config_class, processor = DUAL[kind]
+    sees = SEES | ({"num_patches": 4} if kind == "siglip2" else {})
+    settings = {"text_config": SIZES, "vision_config": sees}
+    if "siglip" not in kind:
+        settings["projection_dim"] = 8
+    model_class(config_class(**settings)).save_pretrained(folder)
+    tiny_tokenizer(False).save_pretrained(folder)
+    processor.save_pretrained(folder)
+    return folder
+
+
+def images() -> list[Image.Image]:
+    return [Image.new("RGB", (20, 20), colour) for colour in ("red", "green", "blue")]
+
+
+@pytest.mark.parametrize("kind", sorted(DUAL))
+def test_any_dual_encoder_reranks(tmp_path: Path, kind: str) -> None:
+    reranker = Reranker(str(save_dual(kind, tmp_path / kind)))
+    scores = reranker.scores("a dog", images())
+    assert len(scores) == 3
+    assert len({round(score, 6) for score in scores}) > 1
+    assert all(-1 <= score <= 1 for score in scores)
+    assert reranker.scores("a dog", images()[:1])[0] == pytest.approx(scores[0], abs=1e-4)
+
+
+def test_the_best_candidate_is_kept(tmp_path: Path) -> None:
+    painter = tiny_painter(tmp_path)
+    reranker = Reranker(str(save_dual("clip", tmp_path / "clip")))
+    studio = Studio(painter, "tiny", reranker=reranker, settings=Sampling(steps=2), batch_size=4)
+    painted = studio.paint("cat", 2, 0, candidates=3)
+    single = Studio(painter, "tiny", settings=Sampling(steps=2), batch_size=4).paint("cat", 6, 0)
+    scores = [reranker.scores("cat", [one.image])[0] for one in single if one.image]
+    for place, one in enumerate(painted):
+        assert one.score == pytest.approx(max(scores[3 * place : 3 * place + 3]), abs=1e-3)
+        assert one.record is not None
+        assert one.record.seed // 3 == place
+    with pytest.raises(UserError, match="need a reranker"):
+        Studio(painter, "tiny").paint("cat", 1, 0, candidates=2)
+
+
+def test_unsafe_images_are_blocked_and_reported(tmp_path: Path) -> None:
+    painter = tiny_painter(tmp_path)
+    unsafe = ImageCheck(str(save_classifier(tmp_path / "a", {0: "normal", 1: "nsfw"}, favoured=1)))
+    safe = ImageCheck(str(save_classifier(tmp_path / "b", {0: "normal", 1: "nsfw"}, favoured=0)))
+    blocked = Studio(painter, "t", image_check=unsafe, settings=Sampling(steps=2)).paint("cat", 2, 0)
+    assert [one.image for one in blocked] == [None, None]
+    assert all("finds the image unsafe (0.99)" in str(one.blocked) for one in blocked)
+    shown = Studio(painter, "t", image_check=safe, settings=Sampling(steps=2)).paint("cat", 1, 0)
+    assert shown[0].image is not None
+    assert shown[0].blocked is None
+
+
+def test_unsafe_prompts_are_not_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    painter = tiny_painter(tmp_path)
+    path = str(save_prompt_classifier(tmp_path / "prompts"))
+    probability = PromptCheck(path).unsafe(PromptCheck(path).tokenizer(["a cat"], return_tensors="pt"))[0]
+    strict = PromptCheck(path, threshold=probability - 0.01)
+    monkeypatch.setattr(painter, "draw", lambda *_, **__: pytest.fail("drawn"))
+    painted = Studio(painter, "t", prompt_check=strict).paint("a cat", 2, 0)
+    assert all("finds the prompt unsafe" in str(one.blocked) for one in painted)
+    assert PromptCheck(path, threshold=probability + 0.01).refused("a cat") is None
+    assert PromptCheck(path, threshold=1.1).refused("x" * 10_000) is None
+
+
+def test_labels_must_be_known(tmp_path: Path) -> None:
+    path = str(save_classifier(tmp_path / "a", {0: "one", 1: "two"}, favoured=1))
+    with pytest.raises(UserError, match=r"None of the labels .*one, two"):
+        ImageCheck(path)
+    assert ImageCheck(path, ["Two"]).refused(images())[0] is not None
