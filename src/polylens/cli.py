@@ -11,10 +11,12 @@ from typer.core import TyperGroup
 from polylens import __version__
 from polylens.commands import data, describe, evaluation, picto, training
 from polylens.commands.benchmarks import benchmarks
+from polylens.commands.chat import chat, convert
 from polylens.commands.common import complain
 from polylens.commands.compare import compare
 from polylens.commands.judge import judge
 from polylens.commands.languages import languages
+from polylens.commands.paint import paint
 from polylens.commands.models import export, info
 from polylens.commands.report import report
 from polylens.commands.translate import plan_languages, translate
@@ -118,6 +120,8 @@ app.command()(compare)
 app.command()(judge)
 app.command()(report)
 app.command()(describe.caption)
+app.command()(chat)
+app.command()(paint)
 app.command()(training.inspect)
 app.command()(data.download)
 app.command()(data.mix)
@@ -127,4 +131,5 @@ app.command()(plan_languages)
 app.command()(languages)
 app.command()(info)
 app.command()(export)
+app.command()(convert)
 app.add_typer(picto.app, name="picto")

@@ -4,14 +4,11 @@ import json
 import logging
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 from rich.console import Console
 from rich.text import Text
-
-if TYPE_CHECKING:
-    from polylens.models.vlm import VisionLanguageModel
 
 Recipe = Annotated[
     str, typer.Argument(metavar="RECIPE", help="A recipe file, or the name of a packaged one.")
@@ -72,18 +69,23 @@ class _Complaints(logging.Handler):
         complain(record.getMessage(), "warning")
 
 
-def open_model(name: str, precision: "PrecisionName" = "float32") -> "VisionLanguageModel":
-    """That model, on the GPU where there is one.
+def open_model(
+    name: str, precision: "PrecisionName" = "float32", stream: Literal["cpu", "disk"] | None = None
+) -> Any:
+    """That model, a `VisionLanguageModel` or a `VisCpmChat`, on the GPU where there is one.
 
-    Raises `UserError` when there is no such model, or no GPU for 8 or 4 bits.
+    With `stream`, its layers stay on the CPU or on disk. Raises `UserError` when there is no such model, or no GPU
+    for 8 or 4 bits.
     """
     import torch
 
-    from polylens.models.checkpoint import load_model
+    from polylens.models.load import load_any
     from polylens.models.precision import check_device, split_precision
 
     check_device(precision)
-    opened = load_model(name, *split_precision(precision))
+    opened = load_any(name, *split_precision(precision), stream)
+    if stream is not None:
+        return opened
     return opened.to("cuda" if torch.cuda.is_available() else "cpu")
 
 

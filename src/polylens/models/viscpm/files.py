@@ -58,10 +58,12 @@ def viscpm_processor(image_size: int) -> ImageProcessor:
 
 
 def read_released_viscpm(
-    path: str | Path, config: str | Path | None = None, dtype: torch.dtype = torch.float32
+    path: str | Path, config: str | Path | None = None, dtype: torch.dtype | None = None
 ) -> VisCpm:
-    """The model of a released file. `config` is a JSON file of sizes where they are not those of VisCPM-Chat 10B:
-    {"llm": {...}, "vision": {...}, "query_num": 64}, with the keys of the original's configurations.
+    """The model of a released file, in the file's own type unless another is given.
+
+    `config` is a JSON file of sizes where they are not those of VisCPM-Chat 10B: {"llm": {...}, "vision": {...},
+    "query_num": 64}, with the keys of the original's configurations.
 
     Raises `UserError` for a file that is damaged, lacks tensors or has others.
     """
@@ -82,7 +84,7 @@ def read_released_viscpm(
 
 
 def read_released_cpm_bee(
-    path: str | Path, config: str | Path | None = None, dtype: torch.dtype = torch.float32
+    path: str | Path, config: str | Path | None = None, dtype: torch.dtype | None = None
 ) -> CpmBee:
     """CPM-Bee alone, out of its own file (`encoder.*`, ...) or one of VisCPM (`llm.*`); `config` and errors as in
     `read_released_viscpm`, whose file of sizes will do as well.
@@ -122,7 +124,7 @@ def _assemble(
     kind: Any,
     config: Any,
     tensors: Mapping[str, torch.Tensor],
-    dtype: torch.dtype,
+    dtype: torch.dtype | None,
     path: str | Path,
 ) -> Any:
     with torch.device("meta"):
@@ -136,7 +138,7 @@ def _assemble(
             f"{wanted.get(wrong, 'not there')} in a model of these sizes; give its own config."
         )
     for name, tensor in tensors.items():  # one at a time: never two copies of the whole
-        model.load_state_dict({name: tensor.to(dtype)}, strict=False, assign=True)
+        model.load_state_dict({name: tensor.to(dtype or tensor.dtype)}, strict=False, assign=True)
     return model.eval()
 
 

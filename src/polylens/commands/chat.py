@@ -1,0 +1,210 @@
+"""`polylens chat` and `polylens convert`."""
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+from rich.console import Console
+from rich.text import Text
+
+from polylens.commands.common import Model, Precision, complain, consoles, open_model, quiet_libraries, say
+from polylens.errors import UserError
+from polylens.languages import language
+
+if TYPE_CHECKING:
+    from polylens.models.chat import Chat
+
+PROMPT = "> "
+COMMANDS = {
+    "/image FILE ...": "show the model further images with your next question",
+    "/lang CODE": "have answers in that language; /lang alone leaves it to the model",
+    "/save FILE": "keep the conversation as JSON; --history FILE goes on with it",
+    "/help": "this list",
+    "/quit": "end; so does Ctrl-D",
+}
+
+
+def chat(
+    model: Model,
+    image: Annotated[
+        list[Path] | None, typer.Option(metavar="FILE", help="An image to begin with; may be repeated.")
+    ] = None,
+    lang: Annotated[
+        str | None, typer.Option(metavar="CODE", help="The language of the answers, as in zh.")
+    ] = None,
+    history: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="A conversation kept by /save, to go on with.")
+    ] = None,
+    num_beams: Annotated[
+        int | None, typer.Option(min=1, help="Beams of the search; VisCPM's own are 3, others' 1 (greedy).")
+    ] = None,
+    max_new_tokens: Annotated[int, typer.Option(min=1, help="The longest answer, in tokens.")] = 256,
+    precision: Precision = "float32",
+    stream: Annotated[
+        Literal["cpu", "disk"] | None,
+        typer.Option(help="VisCPM and CPM-Bee: keep the layers there, and bring in each when it is needed."),
+    ] = None,
+) -> None:
+    """Talk with a model about images, in any of its languages.
+
+    An empty line asks for a caption of the images. Ctrl-C stops an answer, and only that; /help lists what else
+    there is. The question may come from a pipe as well, one on each line.
+
+    \b
+    Examples
+      polylens chat picto --image cat.png --lang de
+      polylens chat viscpm-chat --image street.jpg --precision bfloat16
+      polylens chat viscpm-chat --image street.jpg --precision bfloat16 --stream disk     10B in a few GB
+      echo 'What is this?' | polylens chat runs/mine/model --image a.jpg
+    """
+    code = None if lang is None else language(lang).code
+    quiet_libraries()
+    console, stderr = consoles()
+    messages = _read_history(history) if history else []
+    opened = open_model(model, precision, stream)
+    beams = {} if num_beams is None else {"num_beams": num_beams}
+    settings: dict[str, Any] = {"max_new_tokens": max_new_tokens, **beams}
+    talk = opened.chat(code, messages, **settings)
+    for path in image or []:
+        _check_image(path)
+    _converse(talk, [*(image or [])], console, stderr)
+
+
+def _read_history(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"The conversation '{path}' cannot be read: {error}") from error
+
+
+def _converse(talk: "Chat", waiting: list[Path], console: Console, stderr: Console) -> None:
+    """Questions and answers until the input ends; `waiting` are images for the next question."""
+    person = sys.stdin.isatty()
+    if person:
+        stderr.print("Ask away; /help says what else there is.", style="dim")
+        import readline  # noqa: F401 (lines can be edited and recalled)
+    while True:
+        try:
+            line = input(PROMPT if person else "").strip()
+        except KeyboardInterrupt:  # at the prompt it forgets the line
+            stderr.print()
+            continue
+        except EOFError:
+            return
+        try:
+            if line.startswith("/"):
+                if not _command(talk, line, waiting, console):
+                    return
+            else:
+                _answer(talk, line, waiting, console, stderr)
+        except UserError as error:
+            complain(str(error))
+            if not person:
+                raise typer.Exit(2) from error
+
+
+def _answer(talk: "Chat", line: str, waiting: list[Path], console: Console, stderr: Console) -> None:
+    pieces = talk.stream(line, waiting)
+    try:
+        for piece in pieces:
+            console.print(Text(piece), end="", soft_wrap=True)
+            console.file.flush()
+    except KeyboardInterrupt:
+        pieces.close()
+        stderr.print(" (stopped)", style="dim", end="")
+    console.print()
+    waiting.clear()
+
+
+def _command(talk: "Chat", line: str, waiting: list[Path], console: Console) -> bool:
+    """What a line that begins with `/` asks for; False ends the conversation."""
+    name, _, rest = line.partition(" ")
+    rest = rest.strip()
+    match name:
+        case "/quit":
+            return False
+        case "/help":
+            for command, meaning in COMMANDS.items():
+                say(console, f"  {command:<17}{meaning}")
+        case "/lang":
+            talk.language = language(rest).code if rest else None
+            say(console, f"answers in {language(talk.language).name if talk.language else 'any language'}")
+        case "/image" if rest:
+            paths = [Path(rest)] if Path(rest).exists() else [Path(word) for word in rest.split()]
+            for path in paths:
+                _check_image(path)
+            waiting += paths
+            say(console, f"{len(waiting)} image{'s' * (len(waiting) > 1)} with the next question")
+        case "/save" if rest:
+            from polylens.files import write_atomic
+
+            write_atomic(rest, json.dumps(talk.messages, ensure_ascii=False, indent=1) + "\n")
+            say(console, f"{len(talk.messages) // 2} turns are in {rest}")
+        case "/image" | "/save":
+            raise UserError(f"{name} needs a file, as in: {name} FILE")
+        case _:
+            raise UserError(f"There is no {name}: /help lists what there is.")
+    return True
+
+
+def _check_image(path: Path) -> None:
+    from polylens.data.images import FilePicture
+
+    FilePicture(path).load()
+
+
+def convert(
+    weights: Annotated[
+        Path, typer.Argument(metavar="FILE", help="The released .pt or .bin of VisCPM-Chat or of CPM-Bee.")
+    ],
+    vocab: Annotated[Path, typer.Option(metavar="FILE", help="The vocab.txt of CPM-Bee.")],
+    out: Annotated[Path, typer.Option(metavar="DIR", help="The new folder.")],
+    text_only: Annotated[
+        bool, typer.Option("--text-only", help="CPM-Bee alone, out of its own file or VisCPM's.")
+    ] = False,
+    sizes: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="JSON of the model's sizes, where they are not those of the 10B."),
+    ] = None,
+    image_size: Annotated[
+        int | None, typer.Option(min=1, help="See images of another size; positions are interpolated.")
+    ] = None,
+    precision: Annotated[
+        Literal["float32", "bfloat16", "float16"] | None,
+        typer.Option(help="The type of the weights that are written; the file's own by default."),
+    ] = None,
+) -> None:
+    """Turn a released file of VisCPM-Chat into a folder of sharded safetensors, which all commands take.
+
+    The file is mapped into memory, never copied whole, and nothing in it is executed.
+
+    \b
+    Examples
+      polylens convert vlu.pt --vocab vocab.txt --out viscpm-chat
+      polylens convert cpm-bee-10b.bin --vocab vocab.txt --out cpm-bee --text-only
+      polylens convert vlu.pt --vocab vocab.txt --out viscpm-448 --image-size 448
+    """
+    import torch
+
+    from polylens.models.cpm_bee.tokenizer import CpmBeeTokenizer
+    from polylens.models.viscpm.files import (
+        read_released_cpm_bee,
+        read_released_viscpm,
+        save_folder,
+        set_image_size,
+    )
+
+    if text_only and image_size is not None:
+        raise UserError("CPM-Bee alone sees no images: leave out --image-size.")
+    quiet_libraries()
+    console, _ = consoles()
+    tokenizer = CpmBeeTokenizer.from_pretrained(vocab)
+    dtype = None if precision is None else getattr(torch, precision)
+    read = read_released_cpm_bee if text_only else read_released_viscpm
+    model = read(weights, sizes, dtype)
+    if image_size is not None:
+        set_image_size(model, image_size)
+    save_folder(model, tokenizer, out)
+    say(console, f"{out} is ready. Try it: polylens chat {out}{'' if text_only else ' --image photo.jpg'}")

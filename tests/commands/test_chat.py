@@ -1,0 +1,190 @@
+"""`polylens chat` and `polylens convert`, as a person or a pipe uses them."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors import safe_open
+from tests.models.tiny_models import NoisePicture
+from tests.models.viscpm.tiny import tiny_chat
+from typer.testing import CliRunner
+
+from polylens.cli import app
+from polylens.models.viscpm.files import save_folder
+from polylens.models.viscpm.model import VisCpmChat
+
+RUNNER = CliRunner()
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    model = tiny_chat()
+    return save_folder(model.model, model.tokenizer, tmp_path_factory.mktemp("viscpm") / "model")
+
+
+@pytest.fixture
+def image(tmp_path: Path) -> Path:
+    NoisePicture(1).load().save(tmp_path / "a.png")
+    return tmp_path / "a.png"
+
+
+def run(*arguments: object, text: str = "") -> str:
+    result = RUNNER.invoke(app, [str(argument) for argument in arguments], input=text)
+    assert result.exit_code == 0, result.output
+    return result.stdout
+
+
+def test_questions_from_a_pipe(folder: Path, image: Path) -> None:
+    out = run("chat", folder, "--image", image, "--max-new-tokens", 5, text="what?\nand where?\n")
+    talk = VisCpmChat.from_pretrained(folder).chat(max_new_tokens=5)
+    assert out.splitlines() == [talk.say("what?", [image]), talk.say("and where?")]
+
+
+def test_commands_inside(folder: Path, image: Path, tmp_path: Path) -> None:
+    kept = tmp_path / "kept.json"
+    lines = [
+        f"/image {image} {image}",
+        "/lang zh",
+        "what?",
+        "/lang",
+        "",
+        f"/save {kept}",
+        "/help",
+        "/quit",
+        "not read",
+    ]
+    out = run("chat", folder, "--max-new-tokens", 4, text="\n".join(lines) + "\n")
+    assert "2 images with the next question" in out
+    assert "answers in Chinese" in out
+    assert "/save FILE" in out
+    messages = json.loads(kept.read_text(encoding="utf-8"))
+    assert len(messages) == 4
+    assert messages[0]["prompt"] == "what? Answer in Chinese."
+    assert messages[0]["images"] == [str(image)] * 2
+    assert messages[2]["prompt"] == "Describe the image in English."
+    again = run("chat", folder, "--history", kept, "--max-new-tokens", 4, text="more\n")
+    talk = VisCpmChat.from_pretrained(folder).chat(messages=messages, max_new_tokens=4)
+    assert again.splitlines() == [talk.say("more")]
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("/nothing", "There is no /nothing"),
+        ("/image", "needs a file"),
+        ("/image none.png", "does not exist"),
+        ("/lang xx", "xx"),
+        ("", "nothing to answer"),
+    ],
+)
+def test_mistakes_inside_end_a_pipe_with_one_sentence(folder: Path, line: str, said: str) -> None:
+    result = RUNNER.invoke(app, ["chat", str(folder)], input=f"{line}\n")
+    assert result.exit_code == 2
+    assert said in result.stderr
+    assert "Traceback" not in result.output
+
+
+def test_a_model_of_the_other_family_chats_too(image: Path) -> None:
+    out = run("chat", "picto", "--image", image, "--lang", "de", "--max-new-tokens", 4, text="\n")
+    assert out.strip()
+    result = RUNNER.invoke(app, ["chat", "picto", "--stream", "disk"])
+    assert result.exit_code == 2
+    assert "VisCPM and CPM-Bee only" in result.stderr
+
+
+def test_ctrl_c_stops_the_answer_only(folder: Path, tmp_path: Path) -> None:
+    settings = ["--max-new-tokens", "4000", "--num-beams", "1"]
+    command = [sys.executable, "-m", "polylens", "chat", str(folder), *settings]
+    environment = os.environ | {"PYTHONUNBUFFERED": "1"}
+    with subprocess.Popen(
+        command,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=environment,
+        text=True,
+    ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdin.write("tell me all about it\n")
+        process.stdin.flush()
+        assert process.stdout.read(1)
+        process.send_signal(signal.SIGINT)
+        time.sleep(0.2)
+        kept = tmp_path / "kept.json"
+        process.stdin.write(f"/save {kept}\n")
+        process.stdin.close()
+        out, complaints = process.stdout.read(), process.stderr.read() if process.stderr else ""
+        assert process.wait(60) == 0, complaints
+    assert "(stopped)" in complaints
+    assert "1 turns are in" in out
+    assert json.loads(kept.read_text())[1]["content"]
+
+
+def test_convert_a_released_file(folder: Path, tmp_path: Path) -> None:
+    model = tiny_chat()
+    torch.save(model.model.state_dict() | {"vpm.mim_head.weight": torch.zeros(9)}, tmp_path / "vlu.pt")
+    model.tokenizer.save_pretrained(tmp_path)
+    config = model.model.config
+    sizes = {
+        "llm": {
+            "vocab_size": config.llm.vocab_size,
+            "dim_model": 32,
+            "dim_ff": 48,
+            "num_layers": 2,
+            "num_heads": 4,
+            "dim_head": 8,
+            "position_bias_num_buckets": 32,
+            "position_bias_max_distance": 64,
+        },
+        "vision": {
+            "img_size": 32,
+            "patch_size": 8,
+            "vocab_size": 20,
+            "encoder_embed_dim": 16,
+            "encoder_attention_heads": 2,
+            "encoder_ffn_embed_dim": 24,
+            "encoder_layers": 2,
+        },
+        "query_num": 3,
+    }
+    (tmp_path / "sizes.json").write_text(json.dumps(sizes))
+    given = ("--vocab", tmp_path / "vocab.txt", "--sizes", tmp_path / "sizes.json")
+    run("convert", tmp_path / "vlu.pt", *given, "--out", tmp_path / "whole")
+    again = VisCpmChat.from_pretrained(tmp_path / "whole")
+    for one, other in zip(model.model.parameters(), again.model.parameters(), strict=True):
+        assert torch.equal(one, other)
+    assert "language: [en, zh]" in (tmp_path / "whole" / "README.md").read_text()
+    run(
+        "convert",
+        tmp_path / "vlu.pt",
+        *given,
+        "--out",
+        tmp_path / "text",
+        "--text-only",
+        "--precision",
+        "float16",
+    )
+    text = VisCpmChat.from_pretrained(tmp_path / "text")
+    assert text.fill([{"input": "a", "<ans>": ""}])
+    with safe_open(tmp_path / "text" / "model.safetensors", framework="pt") as file:
+        assert {file.get_tensor(name).dtype for name in file.keys()} == {torch.float16}  # noqa: SIM118
+    run("convert", tmp_path / "vlu.pt", *given, "--out", tmp_path / "large", "--image-size", 64)
+    large = VisCpmChat.from_pretrained(tmp_path / "large")
+    assert large.encode_pictures([NoisePicture(0)])["noise-0"].shape == (3, 32)
+    assert large.processor is not None
+    assert large.processor.height == 64
+    for arguments, said in (
+        (("--out", tmp_path / "x", *given[:2]), "give its own config"),
+        (("--out", tmp_path / "x", *given, "--image-size", 30), "multiple"),
+        (("--out", tmp_path / "x", *given, "--image-size", 64, "--text-only"), "sees no images"),
+    ):
+        result = RUNNER.invoke(app, ["convert", str(tmp_path / "vlu.pt"), *map(str, arguments)])
+        assert result.exit_code == 2
+        assert said in result.stderr
