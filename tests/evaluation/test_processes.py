@@ -11,11 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 from tests.models.tiny_models import sample, save_language_model, save_vision, tiny_vlm
+from typer.testing import CliRunner
 
+from polylens.cli import app
 from polylens.evaluation.processes import shares_of
 from polylens.models.checkpoint import save_model
 
-LAUNCH = "-m accelerate.commands.launch --cpu --num_processes 2 --num_machines 1 --mixed_precision no --dynamo_backend no -m"
+LAUNCH = ["-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2", "--num_machines", "1"]
+LAUNCH += ["--mixed_precision", "no", "--dynamo_backend", "no", "-m"]
 
 
 @given(st.lists(st.integers(0, 5), max_size=30), st.integers(1, 4))
@@ -42,30 +45,41 @@ def test_two_processes_write_what_one_writes(tmp_path: Path) -> None:
     save_language_model("llama", tmp_path / "lm")
     save_model(tiny_vlm(), tmp_path / "model")
 
-    def evaluate(out: str, *launch: str) -> dict[str, Any]:
-        command = [sys.executable, *launch, "polylens", "evaluate", str(tmp_path / "model"), "--data"]
-        command += [str(tmp_path / "data"), "--max-new-tokens", "4", "--out", str(tmp_path / out)]
-        environment = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-        done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=600)
-        assert done.returncode == 0, done.stderr
-        assert done.stdout.count("The report is") == 1
+    def arguments(out: str) -> list[str]:
+        given = [
+            "evaluate",
+            str(tmp_path / "model"),
+            "--data",
+            str(tmp_path / "data"),
+            "--max-new-tokens",
+            "4",
+        ]
+        return [*given, "--out", str(tmp_path / out)]
+
+    def results(out: str) -> dict[str, Any]:
         return json.loads((tmp_path / out / "results.json").read_text(encoding="utf-8"))
 
-    alone = evaluate("one", "-m")
-    together = evaluate("two", *LAUNCH.split())
-    assert together["languages"] == alone["languages"]
-    assert together["settings"] == alone["settings"]
-    assert together["notes"] == alone["notes"]
-    for name in ("predictions.jsonl", "items.jsonl"):
-        lines = [
-            sorted((tmp_path / out / name).read_text(encoding="utf-8").splitlines()) for out in ("one", "two")
-        ]
-        assert lines[0] == lines[1], name
-    assert len(lines[0]) == 10
-    # What is on disk already is not answered again, and two go on where one began.
-    path = tmp_path / "one" / "predictions.jsonl"
-    kept = path.read_text(encoding="utf-8").splitlines(keepends=True)
-    path.write_text("".join(kept[:4]), encoding="utf-8")
-    assert evaluate("one", *LAUNCH.split())["languages"] == alone["languages"]
-    assert path.read_text(encoding="utf-8").splitlines(keepends=True)[:4] == kept[:4]
-    assert sorted(path.read_text(encoding="utf-8").splitlines(keepends=True)) == sorted(kept)
+    def lines(out: str, name: str) -> list[str]:
+        return (tmp_path / out / name).read_text(encoding="utf-8").splitlines()
+
+    assert CliRunner().invoke(app, arguments("one")).exit_code == 0
+    # Two go on where one was stopped: a header and three answers are there.
+    begun = lines("one", "predictions.jsonl")[:4]
+    (tmp_path / "two").mkdir()
+    (tmp_path / "two" / "predictions.jsonl").write_text(
+        "".join(f"{line}\n" for line in begun), encoding="utf-8"
+    )
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    done = subprocess.run(
+        [sys.executable, *LAUNCH, "polylens", *arguments("two")],
+        capture_output=True, text=True, env=environment, timeout=900,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("The report is") == 1
+    alone, together = results("one"), results("two")
+    for key in ("languages", "settings", "notes", "n"):
+        assert together[key] == alone[key], key
+    assert lines("two", "predictions.jsonl")[:4] == begun
+    assert sorted(lines("two", "predictions.jsonl")) == sorted(lines("one", "predictions.jsonl"))
+    assert lines("two", "items.jsonl") == lines("one", "items.jsonl")
+    assert (len(begun), len(lines("two", "predictions.jsonl"))) == (4, 11)

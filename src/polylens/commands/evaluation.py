@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 # Own captions are scored with these unless others are given; a benchmark's protocol has its own.
 DEFAULTS = {"num_beams": 1, "max_new_tokens": 32, "length_penalty": 1.0, "repetition_penalty": 1.0}
 OWN, BENCHMARKS, GENERATION = "Own captions", "Benchmarks", "Generation (default: the protocol's)"
+ENDPOINTS = "Endpoints"
 
 
 def evaluate(
@@ -149,6 +150,21 @@ def evaluate(
             rich_help_panel=GENERATION,
         ),
     ] = None,
+    price: Annotated[
+        tuple[float, float] | None,
+        typer.Option(
+            metavar="IN OUT",
+            help="Dollars for a million tokens read and written, to estimate costs before the start.",
+            rich_help_panel=ENDPOINTS,
+        ),
+    ] = None,
+    concurrency: Annotated[int, typer.Option(min=1, help="Requests at once.", rich_help_panel=ENDPOINTS)] = 8,
+    timeout: Annotated[
+        float, typer.Option(min=1, help="Seconds to wait for an answer.", rich_help_panel=ENDPOINTS)
+    ] = 120,
+    retries: Annotated[
+        int, typer.Option(min=0, help="Further tries after a fault.", rich_help_panel=ENDPOINTS)
+    ] = 6,
     as_json: Json = False,
 ) -> None:
     """Score a model language by language: on a benchmark, or on a folder of your own captions.
@@ -202,7 +218,7 @@ def evaluate(
         translate, translator_name = _translator(translator)
         with result_folder(out) as folder:
             results = evaluate_benchmark(
-                share(_predictor(model, cache)),
+                share(_predictor(model, cache, price, stderr, (concurrency, timeout, retries))),
                 Request(
                     benchmark=benchmark,
                     data=data,
@@ -271,15 +287,24 @@ def _captions(
     return results, out
 
 
-def _predictor(name: str, cache: Path | None) -> "Predictor":
+def _predictor(
+    name: str,
+    cache: Path | None,
+    price: tuple[float, float] | None,
+    console: Any,
+    patience: tuple[int, float, int],
+) -> "Predictor":
     from polylens.evaluation.peers import is_peer, open_peer
+    from polylens.evaluation.peers.chat import Prices
     from polylens.evaluation.predictor import LocalPredictor
     from polylens.files import sha256_folder
     from polylens.models.registry import resolve_model
 
     if is_peer(name):
         _refuse({"--cache": cache}, "models of Polylens")
-        return open_peer(name)
+        settings = dict(zip(("concurrency", "timeout", "retries"), patience, strict=True))
+        prices = Prices(*price) if price else None
+        return open_peer(name, prices, lambda line: say(console, line), **settings)
     return LocalPredictor(open_model(name), name, sha256_folder(resolve_model(name)), cache)
 
 

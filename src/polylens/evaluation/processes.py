@@ -43,7 +43,7 @@ def result_folder(out: Path) -> Iterator[Path]:
         yield out
         return
     with tempfile.TemporaryDirectory() as folder:
-        copy = Path(folder) / out.name
+        copy = Path(folder) / "results"
         if out.is_dir():
             # What was answered before decides what is still to be answered, and all must agree on it.
             shutil.copytree(out, copy)

@@ -155,12 +155,20 @@ def test_costs_before_the_start() -> None:
     assert image_tokens(512, 512) == 85 + 170  # nothing is scaled up
     assert image_tokens(2048, 4096) == 85 + 170 * 6  # OpenAI's own example
     samples = [sample("a" * 30, pictures=(i,)) for i in range(4)]
-    peer = predictor("http://localhost/v1")
-    guess = peer.estimate(samples, Generation(max_new_tokens=10), Prices(2.0, 8.0))
+    peer = EndpointPredictor(ChatClient("http://localhost/v1", "tiny"), prices=Prices(2.0, 8.0))
+    guess = peer.estimate(samples, Generation(max_new_tokens=10))
     each = 10 + image_tokens(50, 40)
     assert (guess.requests, guess.prompt_tokens, guess.completion_tokens) == (4, 4 * each, 40)
     assert guess.dollars == pytest.approx((4 * each * 2 + 40 * 8) / 1e6)
-    assert "prices unknown" in str(peer.estimate(samples, Generation()))
+    assert "prices unknown" in str(predictor("http://localhost/v1").estimate(samples, Generation()))
+    said: list[str] = []
+    with chat_server(echo) as server:
+        peer = open_peer(f"{server.url}#tiny", Prices(2.0, 8.0), said.append, retries=0)
+        answers = peer.generate(samples, Generation(max_new_tokens=10))
+        assert server.requests == []
+        assert len(list(answers)) == 4
+    assert len(said) == 1
+    assert f"4 requests, about {4 * each:,} tokens in and at most 40 out: about $" in said[0]
 
 
 def test_an_error_leaves_what_has_not_begun() -> None:

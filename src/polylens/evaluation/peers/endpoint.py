@@ -2,7 +2,7 @@
 
 import base64
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -30,10 +30,19 @@ SIZED = 50
 
 
 class EndpointPredictor:
-    """Pictures travel as PNG inside the request, so that nothing but the scaling touches them."""
+    """Pictures travel as PNG inside the request, so that nothing but the scaling touches them.
 
-    def __init__(self, client: ChatClient, max_side: int = MAX_SIDE) -> None:
-        self.client, self.max_side = client, max_side
+    `announce` hears what answering will take before the first request is sent; in money where `prices` are given.
+    """
+
+    def __init__(
+        self,
+        client: ChatClient,
+        max_side: int = MAX_SIDE,
+        prices: Prices | None = None,
+        announce: Callable[[str], None] = lambda sentence: None,
+    ) -> None:
+        self.client, self.max_side, self.prices, self.announce = client, max_side, prices, announce
         self.name = f"{client.model} at {urlsplit(client.url).netloc}"
         self.settings: dict[str, Any] = {
             "endpoint": client.url,
@@ -59,6 +68,8 @@ class EndpointPredictor:
             messages = self.messages(sample)
             return self.client.ask(messages, max_tokens=generation.max_new_tokens).text.strip()
 
+        if samples:
+            self.announce(f"To ask {self.name}: {self.estimate(samples, generation)}.")
         return map_concurrently(ask, samples, self.client.concurrency)
 
     def messages(self, sample: Sample) -> list[Message]:
@@ -74,9 +85,7 @@ class EndpointPredictor:
                 messages.append({"role": "assistant", "content": turn.answer})
         return messages
 
-    def estimate(
-        self, samples: Sequence[Sample], generation: Generation, prices: Prices | None = None
-    ) -> Estimate:
+    def estimate(self, samples: Sequence[Sample], generation: Generation) -> Estimate:
         """What answering all samples will take; every request carries its pictures anew."""
         pictures = list(dict.fromkeys(picture for sample in samples for picture in sample.images))
         step = max(1, len(pictures) // SIZED)
@@ -84,7 +93,7 @@ class EndpointPredictor:
         each = sum(image_tokens(*size) for size in sizes) / max(1, len(sizes))
         text = sum(text_tokens(turn.prompt) for sample in samples for turn in sample.turns)
         tokens = text + round(each * sum(len(sample.images) for sample in samples))
-        return estimate(len(samples), tokens, len(samples) * generation.max_new_tokens, prices)
+        return estimate(len(samples), tokens, len(samples) * generation.max_new_tokens, self.prices)
 
     def _scaled(self, picture: Image.Image) -> Image.Image:
         if max(picture.size) > self.max_side:
