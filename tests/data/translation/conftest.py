@@ -1,5 +1,4 @@
 import pytest
-
 from tests.data.translation.tiny_nllb import make_tiny_nllb
 
 

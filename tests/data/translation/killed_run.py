@@ -4,10 +4,11 @@ import sys
 import time
 from pathlib import Path
 
+from tests.data.translation.backwards import Backwards
+
 from polylens.data.sample import Sample, Turn
 from polylens.data.translation.cache import TranslationCache
 from polylens.data.translation.run import Plan, translate_samples
-from tests.data.translation.backwards import Backwards
 
 
 class Slow(Backwards):

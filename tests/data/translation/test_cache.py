@@ -49,7 +49,7 @@ def test_a_batch_is_kept_whole_or_not_at_all_on_a_full_disk(tmp_path):
         # SQLite reports this limit as it reports a full disk.
         cache._connection.execute(f"PRAGMA max_page_count={pages + 2}")
         many = {f"{i}": "y" * 2000 for i in range(50)}
-        with pytest.raises(UserError, match="full.*free some space"):
+        with pytest.raises(UserError, match=r"full.*free some space"):
             cache.add(many, "en", "de")
         assert cache.look_up(["first", *many], "en", "de") == {"first": "x"}
 
@@ -75,6 +75,6 @@ def test_a_cache_that_another_run_holds(tmp_path, monkeypatch):
     with TranslationCache(tmp_path, "e") as cache:
         other = sqlite3.connect(tmp_path / FILE_NAME, isolation_level=None)
         other.execute("BEGIN IMMEDIATE")
-        with pytest.raises(UserError, match="locked.*wait for the other run"):
+        with pytest.raises(UserError, match=r"locked.*wait for the other run"):
             cache.add({"a": "b"}, "en", "de")
         other.close()

@@ -40,7 +40,7 @@ def test_whatever_the_translator_does_placeholders_come_out_in_their_order(parts
     translated = join(cut(text), spoil, "de")
     rest = translated
     for placeholder, _ in parts:
-        before, found, rest = rest.partition(placeholder)
+        _, found, rest = rest.partition(placeholder)
         assert found, (text, translated)
     assert not any(placeholder in sentence for sentence in seen for placeholder in PLACEHOLDERS)
 

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
+from tests.data.translation import killed_run
+from tests.data.translation.backwards import Backwards
 
 from polylens.data.images import FilePicture
 from polylens.data.language_plan import allocate, shares
@@ -22,8 +24,6 @@ from polylens.data.translation.engines import EngineSettings, open_engine
 from polylens.data.translation.run import Plan, translate_samples
 from polylens.data.translation.texts import parse_tasks
 from polylens.errors import UserError
-from tests.data.translation import killed_run
-from tests.data.translation.backwards import Backwards
 
 
 def sample(name, *turns, task="caption", language="en", source="made-up", images=(), extra=None):
@@ -93,7 +93,7 @@ def test_what_is_translated_depends_on_the_task(tmp_path):
 
 def test_tasks_of_ones_own(tmp_path):
     odd = [sample("1", ("a question", "Big Ben"), task="odd")]
-    with pytest.raises(UserError, match="of task 'odd'.*--texts odd=prompt"):
+    with pytest.raises(UserError, match=r"of task 'odd'.*--texts odd=prompt"):
         translate(odd, tmp_path / "a", Plan(["ceb"]))
     plan = Plan(["ceb"], tasks=parse_tasks(["odd=prompt+label"]))
     assert translate(odd, tmp_path / "b", plan)[0][0].turns == (Turn("a noitseuq", "Big Ben"),)
