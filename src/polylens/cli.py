@@ -18,6 +18,7 @@ from polylens.commands.judge import judge
 from polylens.commands.languages import languages
 from polylens.commands.paint import paint
 from polylens.commands.models import export, info
+from polylens.commands.plan import plan
 from polylens.commands.report import report
 from polylens.commands.translate import plan_languages, translate
 from polylens.errors import UserError
@@ -129,6 +130,7 @@ app.command()(data.neighbours)
 app.command()(translate)
 app.command()(plan_languages)
 app.command()(languages)
+app.command()(plan)
 app.command()(info)
 app.command()(export)
 app.command()(convert)

@@ -86,12 +86,22 @@ def save_blip2(model: VisionLanguageModel, folder: str | Path, max_shard_size: s
             {name: tensor.contiguous() for name, tensor in state.items()}, new, max_shard_size=max_shard_size
         )
         config.save_pretrained(new)
+        _say_untied(model, new / "config.json")
         GenerationConfig(**special_ids(model)).save_pretrained(new)
         model.processor.save(new)
         text.tokenizer.save_pretrained(new)
         write_atomic(new / "processor_config.json", json.dumps(processor, indent=2) + "\n")
 
     write_whole(folder, write)
+
+
+def _say_untied(model: VisionLanguageModel, path: Path) -> None:
+    """transformers 5 writes "tied" into every T5 config; other readers would believe it."""
+    if model.lm.get_output_embeddings().weight is model.lm.get_input_embeddings().weight:
+        return
+    config = json.loads(path.read_text(encoding="utf-8"))
+    config["text_config"]["tie_word_embeddings"] = False
+    write_atomic(path, json.dumps(config, indent=2) + "\n")
 
 
 def _check_exportable(model: VisionLanguageModel) -> None:

@@ -35,6 +35,8 @@ def save_llava(model: VisionLanguageModel, folder: str | Path, max_shard_size: s
             "LLaVA's format is for the plain MLP (resampler.kind mlp without pixel_shuffle), not "
             f"{type(resampler).__name__}{' with pixel shuffle' if isinstance(resampler, MLP) else ''}."
         )
+    if not hasattr(model.lm.base_model, "embed_tokens"):
+        raise UserError(f"LLaVA's format has no place for the embeddings of {type(model.lm).__name__}.")
     strategy, in_front = _selection(model)
     text = text_side(model)
     _check_row(model, text)
@@ -109,8 +111,6 @@ def _check_row(model: VisionLanguageModel, text: TextSide) -> None:
 
 def _fill(plain: LlavaForConditionalGeneration, model: VisionLanguageModel, text: TextSide) -> None:
     """Hand our tensors over, without copies."""
-    if not hasattr(plain.model.language_model, "embed_tokens"):
-        raise UserError(f"LLaVA's format has no place for the embeddings of {type(model.lm).__name__}.")
     names = set(plain.state_dict())
     head = next(n for n, m in model.lm.named_modules() if m is model.lm.get_output_embeddings())
     inside = f"{model.lm.base_model_prefix}."

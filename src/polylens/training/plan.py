@@ -1,0 +1,355 @@
+"""What a recipe will take: memory by part and time per step, from configs alone.
+
+Each stage is applied to the model's skeleton on the meta device, and one micro-batch of stand-in data goes
+forward and backward through it: what autograd keeps, what is computed (FLOPs) and the largest array are
+counted there, with no number ever stored. Shapes: m samples of a micro-batch, one picture each.
+
+Not counted: fragmentation, and what a fused attention saves over the plain one that is counted.
+"""
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import FlopCounterMode
+
+from polylens.errors import UserError
+from polylens.models.card import MANIFEST
+from polylens.models.manifest import read_manifest
+from polylens.models.memory import quantizable, quantized_bytes
+from polylens.models.registry import resolve_model
+from polylens.models.resamplers import ResamplerConfig
+from polylens.models.skeleton import KNOWN, skeleton
+from polylens.models.vision import VisionConfig
+from polylens.models.vlm import LanguageModelConfig, ModelConfig, VisionLanguageModel
+from polylens.recipe import Recipe
+from polylens.training.stages import Plan, apply_stage, never_trained
+
+GIB = 2**30
+# Arrays as large as the largest that live at once beside what autograd keeps.
+WORKING = 3
+CONTEXT = round(0.8 * GIB)  # CUDA's own, and its libraries'
+
+
+@dataclass(frozen=True)
+class Length:
+    """Text tokens of a sample: those of its prompt and of its answer."""
+
+    prompt: int
+    answer: int
+
+
+@dataclass(frozen=True)
+class StagePlan:
+    """One stage: bytes by part at its micro-batch, and the work of a step.
+
+    `activations` is what autograd keeps, `logits` what the output head and the loss hold, `working` the arrays in
+    use besides, `context` the GPU's own share. `largest_micro_batch` fits the given memory, 0 if none does.
+    `cache_per_picture` is on disk. `seconds` is per step, `steps` None where epochs of unknown length are trained.
+    """
+
+    name: str
+    batch_size: int
+    micro_batch: int
+    trained: int
+    weights: int
+    gradients: int
+    optimizer: int
+    activations: int
+    logits: int
+    working: int
+    context: int
+    largest_micro_batch: int
+    flops: float
+    seconds: float
+    steps: int | None
+    cache_per_picture: int
+    key_value_cache: int
+    advice: str
+
+    @property
+    def total(self) -> int:
+        """The peak of a training step."""
+        fixed = self.weights + self.gradients + self.optimizer + self.context
+        return fixed + self.activations + self.logits + self.working
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return asdict(self) | {"total": self.total}
+
+
+def plan_recipe(
+    recipe: Recipe,
+    memory: int,
+    flops_per_second: float,
+    length: Length | None = None,
+    context: int = CONTEXT,
+) -> list[StagePlan]:
+    """The stages of a recipe on a device of `memory` bytes that computes `flops_per_second` in practice.
+
+    `length` is that of a typical sample; 20 + 25 tokens if not given, at most the recipe's `max_length`. Raises
+    `UserError` for a recipe without a model, and for parts of which no config is to be had.
+    """
+    config = model_config(recipe)
+    limit = recipe.data.max_length or 1 << 20
+    given = length or Length(20, 25)
+    length = Length(max(1, min(given.prompt, limit)), max(1, min(given.answer, limit)))
+    plans = []
+    for index, stage in enumerate(recipe.stages):
+        # Adapters of the stages before are there, as in training.
+        model = skeleton(config)
+        with torch.device("meta"):
+            for earlier in recipe.stages[:index]:
+                apply_stage(model, earlier)
+            plan = apply_stage(model, stage)
+        plans.append(
+            _plan_stage(recipe, config, model, plan, index, length, memory, flops_per_second, context)
+        )
+    return plans
+
+
+def model_config(recipe: Recipe) -> ModelConfig:
+    """The config of the model that the recipe trains, also of one to `start` from."""
+    start = recipe.model.start
+    if start is None:
+        config = ModelConfig.model_validate(recipe.model.model_dump(exclude={"start"}))
+        if config.vision.path is None:
+            raise UserError(
+                f"The recipe '{recipe.name}' trains no vision-language model: there is nothing to plan."
+            )
+        return config
+    folder = None if start in KNOWN else resolve_model(start, weights=False)
+    if folder is None or not (folder / MANIFEST).is_file():
+        return ModelConfig(
+            vision=VisionConfig(path=start),
+            resampler=ResamplerConfig(path=start),
+            language_model=LanguageModelConfig(path=start),
+        )
+    manifest, config = read_manifest(folder)
+    for part in ("vision", "language_model"):
+        found = resolve_model(manifest["parts"][part]["path"], relative_to=folder, weights=False)
+        setattr(config, part, getattr(config, part).model_copy(update={"path": str(found)}))
+    if manifest["qformer"]:
+        config.resampler.path = str(folder)
+    return config
+
+
+def _plan_stage(
+    recipe: Recipe,
+    config: ModelConfig,
+    model: VisionLanguageModel,
+    plan: Plan,
+    index: int,
+    length: Length,
+    memory: int,
+    speed: float,
+    context: int,
+) -> StagePlan:
+    stage = plan.stage
+    trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    halved = recipe.precision == "bfloat16"
+    weights = _weights(model, recipe, config.language_model.quantization)
+    cached = recipe.augmentation.views != "off"
+    # Two sizes tell what grows with the micro-batch and what does not.
+    one = _walk(model, plan, 1, length, cached, halved)
+    two = _walk(model, plan, 2, length, cached, halved)
+    micro = stage.micro_batch or stage.batch_size
+
+    def grown(name: str, size: int) -> int:
+        first, second = getattr(one, name), getattr(two, name)
+        return max(0, first + (second - first) * (size - 1))
+
+    # Under autocast, half-precision copies of what trains are kept for the backward pass.
+    copies = 2 * trained if halved else 0
+    fixed = weights + 4 * trained + 8 * trained + context + copies
+    moving = [
+        grown("saved", size) + grown("logits", size) + WORKING * grown("largest", size) for size in (1, 2)
+    ]
+    slope, base = moving[1] - moving[0], 2 * moving[0] - moving[1]
+    largest = max(0, math.floor((memory - fixed - base) / max(1, slope)))
+    largest = min(largest, stage.batch_size)
+    flops = one.flops * stage.batch_size
+    planned = StagePlan(
+        name=stage.name,
+        batch_size=stage.batch_size,
+        micro_batch=micro,
+        trained=trained,
+        weights=weights,
+        gradients=4 * trained,
+        optimizer=8 * trained,
+        activations=grown("saved", micro) + copies,
+        logits=grown("logits", micro),
+        working=WORKING * grown("largest", micro),
+        context=context,
+        largest_micro_batch=largest,
+        flops=flops,
+        seconds=flops / speed,
+        steps=stage.steps,
+        cache_per_picture=_cached_bytes(model, plan, halved) if cached else 0,
+        key_value_cache=_key_value_bytes(model, length),
+        advice="",
+    )
+    return StagePlan(**asdict(planned) | {"advice": _advice(planned, config, model, recipe, index, memory)})
+
+
+def _advice(
+    plan: StagePlan, config: ModelConfig, model: VisionLanguageModel, recipe: Recipe, index: int, memory: int
+) -> str:
+    if plan.total <= memory:
+        return f"fits; micro_batch may be up to {plan.largest_micro_batch}"
+    if plan.largest_micro_batch:
+        return f"set stages.{index}.micro_batch={plan.largest_micro_batch}"
+    needed = plan.total
+    if config.language_model.quantization is None:
+        for kind in ("int8", "nf4"):
+            saved = _weights(model, recipe, None) - _weights(model, recipe, kind)
+            if plan.total - saved <= memory:
+                return f"set model.language_model.quantization={kind}"
+            needed = plan.total - saved
+    hint = "" if plan.micro_batch == 1 else f", or try stages.{index}.micro_batch=1"
+    return f"needs {needed / GIB:.1f} GiB even in 4 bits: choose a smaller model or a larger GPU{hint}"
+
+
+def _weights(model: VisionLanguageModel, recipe: Recipe, quantization: Literal["int8", "nf4"] | None) -> int:
+    """As the trainer holds them: what never trains in half precision where the recipe says so."""
+    frozen = {id(p) for p in never_trained(model, recipe.stages).values()}
+    sizes = {}
+    for name, parameter in model.named_parameters():
+        in_lm = name.startswith("language_model.")
+        small = recipe.precision == "bfloat16" and id(parameter) in frozen and parameter.ndim > 1
+        small |= quantization is not None and in_lm and ".lora_" not in name
+        sizes[id(parameter)] = parameter.numel() * (2 if small and ".lora_" not in name else 4)
+    if quantization:
+        for module in quantizable(model.lm):
+            if id(module.weight) in sizes and not module.weight.requires_grad:
+                sizes[id(module.weight)] = quantized_bytes(module.weight, quantization)
+    return sum(sizes.values()) + sum(buffer.nbytes for buffer in model.buffers())
+
+
+@dataclass(frozen=True)
+class _Walked:
+    saved: int
+    logits: int
+    largest: int
+    flops: float
+
+
+def _walk(
+    model: VisionLanguageModel, plan: Plan, m: int, length: Length, cached: bool, halved: bool
+) -> _Walked:
+    """One micro-batch forward and backward on the meta device."""
+    dtype = torch.bfloat16 if halved else torch.float32
+    types = {id(p): p.dtype for p in model.parameters()}
+    for parameter in model.parameters():
+        parameter.data = parameter.data.to(dtype)
+    largest, counter = _Largest(), FlopCounterMode(display=False)
+    kept: dict[int, int] = {}
+    own = {_storage(p) for p in model.parameters()}
+    try:
+        with torch.device("meta"), largest, counter, _keeping(kept, own):
+            tokens = _see(model, plan, m, cached, dtype)
+            if plan.stage.objective == "embeddings":
+                out, num_logits = tokens, 0
+            else:
+                out, num_logits = _read(model, tokens, m, length)
+            if out.requires_grad:
+                out.sum().backward()
+    finally:
+        for parameter in model.parameters():
+            parameter.data = parameter.data.to(types[id(parameter)])
+            parameter.grad = None
+    # Logits as they come and as float32, their log-softmax, and the gradients of both.
+    return _Walked(
+        sum(kept.values()), num_logits * (14 if halved else 16), largest.size, counter.get_total_flops()
+    )
+
+
+def _see(model: VisionLanguageModel, plan: Plan, m: int, cached: bool, dtype: torch.dtype) -> torch.Tensor:
+    """(m, Q, L) visual tokens, from the deepest states that the stage has cached."""
+    height, width = model.processor.height, model.processor.width
+    if cached and plan.boundary == "queries":
+        return model.project(torch.empty(m, model.num_image_tokens, model.resampler.width, dtype=dtype))
+    if cached and plan.boundary == "patches":
+        patches = model.vision.num_patches(height, width)
+        return model.visual_tokens(torch.empty(m, patches, model.vision.width, dtype=dtype))
+    return model.visual_tokens(model.encode(torch.empty(m, 3, height, width, dtype=dtype)))
+
+
+def _read(
+    model: VisionLanguageModel, tokens: torch.Tensor, m: int, length: Length
+) -> tuple[torch.Tensor, int]:
+    """(logits of the answers' tokens, how many numbers they are)."""
+    num_text = length.prompt if model.is_encoder_decoder else length.prompt + length.answer
+    text = model.lm.get_input_embeddings()(torch.empty(m, num_text, dtype=torch.long))
+    inputs: dict[str, Any] = {"inputs_embeds": torch.cat([tokens.to(text.dtype), text], 1)}
+    if model.is_encoder_decoder:
+        inputs["decoder_input_ids"] = torch.empty(m, length.answer, dtype=torch.long)
+    head = model.lm.get_output_embeddings()
+    handle = head.register_forward_pre_hook(
+        lambda _, args: (args[0][:, -length.answer :].flatten(0, 1), *args[1:])
+    )
+    try:
+        logits = model.lm(**inputs, use_cache=False).logits
+    finally:
+        handle.remove()
+    return logits, logits.numel()
+
+
+class _Largest(TorchDispatchMode):
+    """Remembers the size of the largest array that any operation gave."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.size = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        given = {_storage(leaf) for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, torch.Tensor)}
+        for leaf in tree_leaves(out):
+            # A view of what was given is no array of its own.
+            if isinstance(leaf, torch.Tensor) and _storage(leaf) not in given:
+                self.size = max(self.size, leaf.untyped_storage().nbytes())
+        return out
+
+
+def _storage(tensor: torch.Tensor) -> int:
+    return tensor.untyped_storage()._cdata
+
+
+@contextmanager
+def _keeping(kept: dict[int, int], own: set[int]) -> Iterator[None]:
+    """Counts in `kept` the storages that autograd keeps, those of parameters left out."""
+
+    def pack(tensor: torch.Tensor) -> torch.Tensor:
+        if _storage(tensor) not in own:
+            kept[_storage(tensor)] = tensor.untyped_storage().nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        yield
+
+
+def _cached_bytes(model: VisionLanguageModel, plan: Plan, halved: bool) -> int:
+    each = 2 if halved else 4
+    if plan.boundary == "queries":
+        return each * model.num_image_tokens * model.resampler.width
+    if plan.boundary == "patches":
+        patches = model.vision.num_patches(model.processor.height, model.processor.width)
+        return each * patches * model.vision.width
+    return 0
+
+
+def _key_value_bytes(model: VisionLanguageModel, length: Length) -> int:
+    """Keys and values in half precision while one sample is answered, per beam."""
+    config = model.lm.config
+    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+    head_width = getattr(config, "d_kv", None) or getattr(config, "head_dim", None)
+    head_width = head_width or config.hidden_size // config.num_attention_heads
+    layers = getattr(config, "num_decoder_layers", None) or config.num_hidden_layers
+    read = model.num_image_tokens + length.prompt
+    return 2 * 2 * layers * heads * head_width * (read + length.answer)
