@@ -200,6 +200,19 @@ def test_pictures_go_to_the_bucket_of_their_aspect(tmp_path: Path) -> None:
     assert torch.isfinite(task.loss(batch, batch.num_targets))
 
 
+@pytest.mark.parametrize("kind", ["epsilon", "v_prediction", "sample"])
+def test_min_snr_bounds_the_weight_of_easy_times(tmp_path: Path, kind: str) -> None:
+    painter = tiny_painter(tmp_path, schedule={"prediction_type": kind, "beta_schedule": "squaredcos_cap_v2"})
+    task = PaintTask(painter, Painting(min_snr=5.0), cache=tmp_path / "cache")
+    times = torch.tensor([1, 300, 999])
+    signal = task.scheduler.alphas_cumprod[times]
+    ratio = signal / (1 - signal)
+    in_noise = {"epsilon": 1 / ratio, "v_prediction": 1 / (ratio + 1), "sample": torch.ones(3)}[kind]
+    assert torch.allclose(task._weights(times), ratio.clamp(max=5.0) * in_noise)
+    plain = PaintTask(painter, Painting(), cache=tmp_path / "cache")
+    assert torch.equal(plain._weights(times), torch.ones(3))
+
+
 def test_buckets_have_about_one_area() -> None:
     found = buckets(512, 8)
     assert (512, 512) in found

@@ -4,7 +4,6 @@ Shapes: N images, H x W pixels, C channels of latents h x w, B prompts, T states
 language model, D width of the cross-attention.
 """
 
-import inspect
 import logging
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -54,7 +53,6 @@ class Painter(nn.Module):
         self.config = config
         self.fingerprints: dict[str, dict[torch.dtype, tuple[int, int]]] = {}
         self._negatives: dict[str, torch.Tensor] = {}
-        self._takes = inspect.signature(denoiser.forward).parameters
         if denoiser.config["in_channels"] != space.channels:
             raise UserError(
                 f"The denoiser reads {denoiser.config['in_channels']} channels, and the space has {space.channels}: "
@@ -88,8 +86,6 @@ class Painter(nn.Module):
             height, width = (side * self.space.factor for side in noisy.shape[-2:])
             sides = noisy.new_tensor([[height, width]]).expand(len(noisy), 2)
             extra["added_cond_kwargs"] = {"resolution": sides, "aspect_ratio": sides[:, :1] / sides[:, 1:]}
-        elif "added_cond_kwargs" in self._takes and not hasattr(self.denoiser, "get_aug_embed"):
-            extra["added_cond_kwargs"] = {"resolution": None, "aspect_ratio": None}
         output = self.denoiser(
             noisy.to(self.dtype),
             timestep=timesteps,
@@ -134,16 +130,9 @@ class Painter(nn.Module):
         `noise` to begin with is drawn by the seeds, unless it is given.
         """
         rows, away = self.prompt_states(prompts, negative)
-        if settings.guidance == 1:
-            context, negatives = self.context(rows), None
-        else:
-            # Padded together: both branches see the same number of states.
-            states, mask = self.context([away, *rows])
-            negatives = (
-                states[:1].expand(len(rows), -1, -1),
-                None if mask is None else mask[:1].expand(len(rows), -1),
-            )
-            context = (states[1:], None if mask is None else mask[1:])
+        # Both branches of the guidance are padded together, so that they see the same number of states.
+        guided = settings.guidance != 1
+        context = self.context([*([away] * len(rows) if guided else []), *rows])
         width, height = self._drawn_size(size)
         shape = (self.space.channels, height // self.space.factor, width // self.space.factor)
         generators = [torch.Generator().manual_seed(seed) for seed in seeds]
@@ -152,7 +141,6 @@ class Painter(nn.Module):
         return sample(
             self.predict,
             context,
-            negatives,
             noise.to(self.device),
             generators,
             self.schedule,

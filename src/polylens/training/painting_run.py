@@ -56,8 +56,14 @@ def new_painter(recipe: Recipe) -> Painter:
     assert recipe.painter is not None
     torch.manual_seed(recipe.seed)
     if recipe.painter.start:
-        return load_painter(recipe.painter.start)
-    return build_painter(recipe.painter.config)
+        painter = load_painter(recipe.painter.start)
+    else:
+        painter = build_painter(recipe.painter.config)
+    if recipe.precision == "bfloat16":
+        for parameter in painter.text.parameters():
+            if parameter.ndim > 1:
+                parameter.data = parameter.data.to(torch.bfloat16)
+    return painter
 
 
 def show_painter(recipe: Recipe, console: Console, num: int) -> None:

@@ -53,44 +53,31 @@ def start_noise(shape: Sequence[int], generators: Sequence[torch.Generator]) -> 
 def sample(
     predict: Predict,
     context: Context,
-    negative: Context | None,
     noise: torch.Tensor,
     generators: Sequence[torch.Generator],
     schedule: dict[str, Any],
     settings: Sampling,
     advance: Callable[[int], None] = lambda evaluations: None,
 ) -> torch.Tensor:
-    """Denoise (N, C, h, w) `noise` under `context` (N, T, D), away from `negative` (N, T, D) if it is given.
+    """Denoise (N, C, h, w) `noise` under `context` (N, T, D); or, with twice as many rows of it, (2N, T, D), under the
+    latter half and away from the former, both in one batch.
 
-    Both go through the denoiser in one batch. `predict(noisy, timesteps, context, mask)` gives what the schedule's
+    `predict(noisy, timesteps, context, mask)` gives what the schedule's
     `prediction_type` says. `advance` hears of every evaluation of the denoiser.
     """
     scheduler = SAMPLERS[settings.sampler].from_config(schedule)
     scheduler.set_timesteps(settings.steps, device=noise.device)
-    states, mask = context if negative is None else _join(negative, context)
+    states, mask = context
+    guided = len(states) == 2 * len(noise)
     latents = noise * scheduler.init_noise_sigma
     extra = {"generator": list(generators)} if settings.sampler in ANCESTRAL else {}
     for timestep in scheduler.timesteps:
-        entering = latents if negative is None else torch.cat([latents, latents])
+        entering = torch.cat([latents, latents]) if guided else latents
         entering = scheduler.scale_model_input(entering, timestep)
         output = predict(entering, timestep.expand(len(entering)), states, mask).float()
-        if negative is not None:
+        if guided:
             away, towards = output.chunk(2)
             output = away + settings.guidance * (towards - away)
         latents = scheduler.step(output, timestep, latents, return_dict=False, **extra)[0]
         advance(1)
     return latents
-
-
-def _join(negative: Context, context: Context) -> Context:
-    """Both as one batch, the negative first."""
-    masks = (negative[1], context[1])
-    states = torch.cat([negative[0], context[0]])
-    if masks[0] is None and masks[1] is None:
-        return states, None
-    return states, torch.cat(
-        [
-            m if m is not None else s[..., 0].new_ones(s.shape[:2], dtype=torch.bool)
-            for m, s in zip(masks, (negative[0], context[0]), strict=True)
-        ]
-    )

@@ -47,7 +47,8 @@ class TextEncoder(nn.Module, ABC):
         states = pad_sequence(list(rows), batch_first=True)
         if len(set(sizes)) == 1:
             return states, None
-        mask = torch.arange(max(sizes), device=states.device)[None] < states.new_tensor(sizes)[:, None]
+        places, ends = torch.arange(max(sizes)), torch.tensor(sizes)
+        mask = (places < ends[:, None]).to(states.device)
         fill = self.padding()
         if fill is None:
             return states, mask

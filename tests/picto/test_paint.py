@@ -1,0 +1,78 @@
+"""The painter's demo: what is measured, on real pictures and on noise."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from rich.console import Console
+
+pytest.importorskip("diffusers", reason="diffusers is not installed: the extra 'paint'")
+
+from tests.models.painting.tiny_painters import UNET
+
+from polylens.errors import UserError
+from polylens.models.painting.build import build_painter
+from polylens.models.painting.config import PainterConfig
+from polylens.models.painting.folder import save_painter
+from polylens.models.painting.sampling import Sampling
+from polylens.picto import MODELS, paint_demo
+from polylens.picto.paint_measure import Judge, even, measure
+from polylens.picto.tasks import pictures
+from polylens.picto.world import TEST_STYLE, concepts
+from polylens.recipe import load_recipe
+
+torch.set_num_threads(1)
+WANTED = list(even([c for c in concepts() if c.scored and c.trained_styles()], 10))
+
+
+def test_real_pictures_are_found_and_noise_is_not() -> None:
+    judge = Judge.packaged(WANTED)
+    real = [concept.picture(TEST_STYLE).load() for concept in WANTED]
+    noise = [Image.effect_noise((32, 32), 60 + place).convert("RGB") for place in range(len(WANTED))]
+    found = measure(judge, WANTED, {"en": real, "de": noise}, noise)
+    assert found["judge_on_real_pictures"]["value"] >= 0.7
+    assert found["languages"]["en"]["retrieval"]["value"] == found["judge_on_real_pictures"]["value"]
+    assert found["languages"]["en"]["fd_picto"] == pytest.approx(0, abs=1e-3)
+    assert found["languages"]["de"]["fd_picto"] > 1
+    assert found["controls"]["empty_prompt"]["value"] <= 0.2
+    assert found["languages"]["de"]["pivot_ratio"] <= 0.3
+
+
+def test_training_sees_english_and_neither_the_test_style_nor_held_out_concepts() -> None:
+    recipe = load_recipe("picto-paint")
+    assert recipe.data.languages == ["en"]
+    assert recipe.data.split == "train"
+    drawn = pictures("train")
+    assert all(style != TEST_STYLE and concept.split != "heldout" for concept, style in drawn)
+
+
+def test_the_demo_writes_a_grid_and_results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = {
+        "path": "picto-parts/decoder",
+        "template": "{prompt} English:",
+        "tail": 1,
+        "languages": ["en", "de"],
+    }
+    painter = build_painter(
+        PainterConfig.model_validate({"text": text, "denoiser": {"config": UNET}, "size": 16})
+    )
+    save_painter(painter, tmp_path / "painter")
+    results = paint_demo.run_paint_demo(
+        tmp_path / "out",
+        Console(quiet=True),
+        painter=str(tmp_path / "painter"),
+        num_concepts=4,
+        settings=Sampling(steps=1),
+    )
+    assert list(results["languages"]) == ["en", "de"]
+    assert json.loads((tmp_path / "out" / "results.json").read_text())["settings"]["concepts"] == 4
+    with Image.open(tmp_path / "out" / "grid.png") as whole:
+        assert whole.width > 2 * 32
+
+
+@pytest.mark.skipif((MODELS / "painter").is_dir(), reason="a painter is packaged")
+def test_without_a_painter_the_demo_says_how_to_get_one(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="train picto-paint"):
+        paint_demo.run_paint_demo(tmp_path, Console(quiet=True))
