@@ -31,6 +31,13 @@ def check_device(precision: Precision) -> None:
         raise UserError(f"The precision {precision} needs a CUDA GPU, and there is none: use bfloat16.")
 
 
+def fast_dtype() -> torch.dtype:
+    """bfloat16 where the machine multiplies matrices in it natively (a GPU, AMX tiles on a CPU), else float32."""
+    # torch tells of AMX under no public name yet.
+    native = torch.cuda.is_bf16_supported() if torch.cuda.is_available() else torch.cpu._is_amx_tile_supported()
+    return torch.bfloat16 if native else torch.float32
+
+
 def loading_settings(dtype: torch.dtype, quantization: Quantization | None) -> dict[str, Any]:
     """What transformers' `from_pretrained` is given. Raises `UserError` without bitsandbytes."""
     if quantization is None:

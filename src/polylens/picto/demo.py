@@ -21,6 +21,7 @@ from polylens import __version__
 from polylens.evaluation.report import Example, print_table, write_report
 from polylens.files import make_writable_folder, write_atomic
 from polylens.models.checkpoint import load_model
+from polylens.models.precision import fast_dtype
 from polylens.models.vlm import VisionLanguageModel
 from polylens.picto import measure
 from polylens.picto.tasks import pictures
@@ -57,10 +58,11 @@ class Clock:
 
 @dataclass
 class Demo:
-    """One demo run; everything it writes lies in `out`."""
+    """One demo run; everything it writes lies in `out`. It trains and measures in `dtype`."""
 
     out: Path
     console: Console
+    dtype: torch.dtype = field(default_factory=fast_dtype)
     clock: Clock = field(default_factory=Clock)
 
     def run(
@@ -109,11 +111,13 @@ class Demo:
         return results
 
     def _recipe(self, seed: int, languages: Sequence[str] = (measure.PIVOT,)) -> Recipe:
-        return load_recipe(RECIPE, [f"seed={seed}", f"data.languages=[{', '.join(languages)}]"])
+        precision = str(self.dtype).removeprefix("torch.")
+        changes = [f"seed={seed}", f"data.languages=[{', '.join(languages)}]", f"precision={precision}"]
+        return load_recipe(RECIPE, changes)
 
     def _align(self, recipe: Recipe, name: str) -> VisionLanguageModel:
         with self.clock.phase("alignment"):
-            return load_model(train(recipe, out=self.out / "runs" / name, report=self.console))
+            return load_model(train(recipe, out=self.out / "runs" / name, report=self.console), self.dtype)
 
     def _one_seed(self, seed: int, drawn: Sequence[measure.Drawn]) -> tuple[dict[str, Any], measure.Answers]:
         recipe = self._recipe(seed)
@@ -161,7 +165,7 @@ class Demo:
             ]
             swapped = measure.describe(model, others, languages, choose=False, advance=advance)
             torch.manual_seed(seed)
-            before = measure.describe(new_model(recipe), shown, languages, advance=advance)
+            before = measure.describe(new_model(recipe).to(self.dtype), shown, languages, advance=advance)
         results["controls"] = {
             "no_image": measure.mean_exact(blind.said, shown),
             "other_image": measure.mean_exact(swapped.said, others),
