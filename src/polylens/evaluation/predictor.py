@@ -111,13 +111,19 @@ class LocalPredictor:
     def _batches(
         self, samples: Sequence[Sample], size: int
     ) -> Iterator[tuple[list[int], list[Sample], Mapping[str, Any]]]:
-        for chunk in _chunks(range(len(samples)), SAMPLES_AT_ONCE):
+        chunks = list(_chunks(range(len(samples)), SAMPLES_AT_ONCE))
+        keys = [{picture.key for at in chunk for picture in samples[at].images} for chunk in chunks]
+        last = {key: number for number, mine in enumerate(keys) for key in mine}
+        visual: dict[str, torch.Tensor] = {}
+        for number, chunk in enumerate(chunks):
             # Prompts of one length need no padding.
             chunk.sort(key=lambda at: (len(samples[at].turns[-1].prompt), samples[at].language))
             pictures = [picture for at in chunk for picture in samples[at].images]
-            visual = self._encode(pictures, size)
+            visual |= self._encode([picture for picture in pictures if picture.key not in visual], size)
             for places in _chunks(chunk, size):
                 yield places, [samples[at] for at in places], visual
+            # A picture whose languages or questions go on in a later chunk stays until the last of them.
+            visual = {key: tokens for key, tokens in visual.items() if last[key] > number}
 
     def _encode(self, pictures: Sequence[Picture], size: int) -> Mapping[str, torch.Tensor]:
         if self._cache is None or not pictures:

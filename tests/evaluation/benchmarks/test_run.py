@@ -261,7 +261,7 @@ def test_captions_are_translated_back_once_per_picture(tmp_path):
         ({"protocol": "paligemma"}, "has no prompt for the task 'entailment': choose from mblip, raw"),
         ({"protocol": "lens"}, "There is no protocol 'lens': choose from mblip, paligemma, raw"),
         ({"languages": "sw"}, "has nothing in sw: it has en, fr"),
-        ({"languages": "xx"}, "Unknown language 'xx'"),
+        ({"languages": "xx"}, "has nothing in xx: it has en, fr"),
         ({"languages": " , "}, "No language in"),
         ({"baselines": ("chance",)}, "There is no baseline 'chance'"),
         ({"data": None}, "XVNLI needs the folder of its files"),

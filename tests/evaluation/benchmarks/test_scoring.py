@@ -158,6 +158,9 @@ def test_chair_by_hand():
         "objects_said": 2.0,
     }
     assert values(score_chair(questions, ["", ""], MBLIP))["chair_i"] == 0
+    empty = several([], [], extra={"synonyms": SYNONYMS})
+    assert values(score_chair(empty, ["a dog", ""], MBLIP))["chair_s"] == 0.5
+    assert majority(empty) == ""
 
 
 def test_captions_name_their_words():

@@ -36,10 +36,13 @@ class Asking:
     def item(self, question: Question, pictures: tuple[Picture, ...]) -> Item:
         """The question as a sample; `extra` of it stands in predictions.jsonl."""
         kept = {key: value for key, value in question.extra.items() if isinstance(value, PLAIN)}
+        if question.answer_language not in ("", question.language):
+            kept["question_language"] = question.language
+        # A picture may hold no object that CHAIR knows, and then nothing is right.
         sample = Sample(
             id=question.id,
             images=pictures,
-            turns=(Turn(self.prompt(question), question.answers[0]),),
+            turns=(Turn(self.prompt(question), next(iter(question.answers), "")),),
             language=question.answer_language or question.language,
             task=question.task or self.benchmark.task,
             source=self.benchmark.name,

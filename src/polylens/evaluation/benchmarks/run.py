@@ -20,6 +20,7 @@ from polylens.errors import UserError
 from polylens.evaluation.answer_language import answer_languages
 from polylens.evaluation.benchmarks.asking import Asking, in_text_only, sha256_questions
 from polylens.evaluation.benchmarks.baselines import NAMES, Translate, back, in_english
+from polylens.evaluation.benchmarks.files import known_code
 from polylens.evaluation.benchmarks.interface import Benchmark, Question, Scores, find_benchmark, picture_name
 from polylens.evaluation.benchmarks.pictures import NAMED, Located, locate
 from polylens.evaluation.benchmarks.protocols import find_protocol
@@ -31,7 +32,6 @@ from polylens.evaluation.predictor import Generation, Predictor
 from polylens.evaluation.report import Example, write_report
 from polylens.evaluation.runner import Item, answer, as_row
 from polylens.files import make_writable_folder, write_atomic
-from polylens.languages import language
 from polylens.training.log import progress_bar
 
 PIVOT = "en"
@@ -136,7 +136,7 @@ def read_questions(benchmark: Benchmark, request: Request) -> list[Question]:
     if request.languages.strip().lower() == "all":
         codes = None
     else:
-        codes = [language(code).code for code in request.languages.split(",") if code.strip()]
+        codes = [known_code(code.strip()) for code in request.languages.split(",") if code.strip()]
         if not codes:
             raise UserError(f"No language in '{request.languages}': give codes such as 'de,sw', or 'all'.")
     questions = list(benchmark.read(folder, codes))

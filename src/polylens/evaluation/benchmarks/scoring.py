@@ -54,6 +54,8 @@ def a_third_each(answer: str, references: Sequence[str]) -> float:
 
 def leave_one_out(answer: str, references: Sequence[str]) -> float:
     """The mean of min(1, hits / 3) over the sets of all annotators but one, as the VQA challenge scores."""
+    if not references:
+        return 0.0
     hits = references.count(answer)
     # Leaving out one who agrees leaves one hit less.
     agreeing, others = min(1.0, (hits - 1) / 3) if hits else 0.0, min(1.0, hits / 3)
@@ -154,7 +156,7 @@ def by_picture(questions: Sequence[Question]) -> list[str]:
 def majority(questions: Sequence[Question]) -> str:
     """The answer that is right most often among these questions, the first of equals."""
     counts = Counter(answer for question in questions for answer in dict.fromkeys(question.answers))
-    return counts.most_common(1)[0][0]
+    return counts.most_common(1)[0][0] if counts else ""
 
 
 def _with_unread(questions: Sequence[Question], right: list[float], unread: Sequence[bool]) -> Scores:
