@@ -13,14 +13,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
-import torch
 from PIL import Image
 
 from polylens.errors import UserError
 from polylens.files import write_atomic
+
+if TYPE_CHECKING:
+    import torch
 
 logger = logging.getLogger(__name__)
 
@@ -247,8 +249,10 @@ class ImageProcessor:
                 f"An image processor's resample is {self.resample}: it must be from 0 to 5, as in Pillow."
             )
 
-    def __call__(self, images: Sequence[Image.Image]) -> torch.Tensor:
+    def __call__(self, images: Sequence[Image.Image]) -> "torch.Tensor":
         """Images of any size -> float32 (N, 3, height, width)."""
+        import torch  # What only reads pictures starts seconds sooner without it.
+
         pixels_NCHW = np.empty((len(images), 3, self.height, self.width), np.float32)
         for row_CHW, image in zip(pixels_NCHW, images, strict=True):
             samples_HWC = np.asarray(self._fit(image if image.mode == "RGB" else image.convert("RGB")))

@@ -14,8 +14,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from polylens.data.rows import json_lines, list_field, text_field
 from polylens.data.sample import Picture
@@ -108,13 +106,14 @@ class DualEncoder:
                 )
         self._device = device
 
-    @torch.inference_mode()
     def embed(self, things: Sequence[Picture] | Sequence[str], kind: Literal["image", "text"]) -> np.ndarray:
         """(N, D) float32 of N pictures or texts."""
+        import torch
+
         if kind == "image":
             pictures = [thing.load() for thing in things if not isinstance(thing, str)]
             inputs = self._processor(images=pictures, return_tensors="pt")
-            found = self._model.get_image_features(**inputs.to(self._device))
+            features = self._model.get_image_features
         else:
             positions = self._model.config.get_text_config().max_position_embeddings
             limit = min(positions, self._processor.tokenizer.model_max_length)
@@ -126,8 +125,10 @@ class DualEncoder:
                 max_length=limit,
                 return_tensors="pt",
             )
-            found = self._model.get_text_features(**inputs.to(self._device))
-        vectors: Tensor = found if isinstance(found, Tensor) else found.pooler_output
+            features = self._model.get_text_features
+        with torch.inference_mode():
+            found = features(**inputs.to(self._device))
+        vectors = found if isinstance(found, torch.Tensor) else found.pooler_output
         return vectors.float().cpu().numpy()
 
 
