@@ -1,5 +1,6 @@
 """Training of painters: what is cached, what is random, the moving average, resume, LoRA."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -96,7 +97,7 @@ def test_the_loss_falls_and_the_language_model_stays(tmp_path: Path, lm: str) ->
     run = trainer(painter, tmp_path / "run", [stage(steps=30)], training=Painting(caption_dropout=0.0))
     run.run()
     lines = (tmp_path / "run" / "log.jsonl").read_text().splitlines()
-    losses = [float(line.split('"loss": ')[1].split(",")[0]) for line in lines]
+    losses = [json.loads(line)["loss"] for line in lines]
     assert sum(losses[-8:]) < 0.8 * sum(losses[:8])
     assert all(torch.equal(p, before[n]) for n, p in painter.text.named_parameters())
 
@@ -131,11 +132,11 @@ def test_a_run_that_was_stopped_goes_on_exactly(tmp_path: Path) -> None:
 def test_micro_batches_change_nothing(tmp_path: Path) -> None:
     found = []
     for micro in (None, 1):
-        painter = tiny_painter(tmp_path)
-        trainer(painter, tmp_path / f"run-{micro}", [stage(micro_batch=micro, steps=2)]).run()
-        found.append(weights(painter))
-    for name, tensor in found[0].items():
-        assert torch.allclose(tensor, found[1][name], atol=1e-5), name
+        out = tmp_path / f"run-{micro}"
+        trainer(tiny_painter(tmp_path), out, [stage(micro_batch=micro, steps=1)]).run()
+        found.append(json.loads((out / "log.jsonl").read_text()))
+    for key in ("loss", "gradient_norm"):
+        assert found[0][key] == pytest.approx(found[1][key], rel=1e-5)
 
 
 def test_the_moving_average_is_what_is_kept(tmp_path: Path) -> None:
@@ -232,14 +233,12 @@ def test_adapters_train_alone_and_are_saved(tmp_path: Path) -> None:
     assert all(torch.equal(tensor, now[name]) for name, tensor in before.items())
     save_painter(painter, tmp_path / "saved")
     found = load_painter(tmp_path / "saved")
-    settings = Sampling(steps=2)
-    assert torch.allclose(
-        found.latents(["cat"], [0], settings), painter.latents(["cat"], [0], settings), atol=1e-5
-    )
-    plain = tiny_painter(tmp_path)
-    assert not torch.allclose(
-        found.latents(["cat"], [0], settings), plain.latents(["cat"], [0], settings), atol=1e-3
-    )
+    drawn = [
+        each.latents(["cat"], [0], Sampling(steps=2)) for each in (found, painter, tiny_painter(tmp_path))
+    ]
+    largest = drawn[0].abs().max()
+    assert (drawn[0] - drawn[1]).abs().max() < 1e-4 * largest
+    assert (drawn[0] - drawn[2]).abs().max() > 1e-2 * largest
 
 
 def test_a_dit_in_latents_trains(tmp_path: Path) -> None:
