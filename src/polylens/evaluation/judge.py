@@ -258,7 +258,8 @@ def score_verdicts(verdicts: Sequence[Verdict], seed: int = 0) -> dict[str, Judg
 
 def _score(questions: Sequence[Sequence[Verdict]], seed: int) -> JudgeScore:
     unparseable = sum(verdict.grades is None for verdicts in questions for verdict in verdicts)
-    means, preferred = [], []
+    means: list[Any] = []
+    preferred: list[float] = []
     for verdicts in questions:
         pairs = [pair for verdict in verdicts if (pair := verdict.reference_and_answer) is not None]
         if len(pairs) == len(verdicts):

@@ -19,7 +19,9 @@ def overview(folders: Sequence[str | Path]) -> dict[str, Any]:
     Raises `UserError` for a folder without results, and for two runs of one benchmark.
     """
     benchmarks: dict[str, dict[str, Any]] = {}
-    models, codes, notes = {}, {}, []
+    models: dict[str, None] = {}
+    codes: dict[str, None] = {}
+    notes: list[str] = []
     for folder in map(Path, folders):
         if not (folder / "results.json").is_file():
             raise UserError(f"'{folder}' has no results.json: give folders of finished evaluations.")

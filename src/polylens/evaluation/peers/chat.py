@@ -65,8 +65,9 @@ class ChatClient:
                 "at least 1, at least 0, and above 0."
             )
         key = next((os.environ[name] for name in KEYS if os.environ.get(name)), NO_KEY)
-        self._openai = openai
-        self._client = openai.OpenAI(
+        # Its types know no plain mappings, which are all that a request is made of here.
+        self._openai: Any = openai
+        self._client: Any = openai.OpenAI(
             base_url=self.url, api_key=key, timeout=self.timeout, max_retries=self.retries
         )
         self._lock = threading.Lock()

@@ -76,10 +76,12 @@ class EndpointPredictor:
         """The sample as a conversation: its pictures before the first question, its last turn to be answered."""
         messages: list[Message] = []
         for place, turn in enumerate(sample.turns):
-            content: list[Message] = [{"type": "text", "text": turn.prompt}]
-            if place == 0:
-                pictures = [self._encoded(picture.load()) for picture in sample.images]
-                content = [{"type": "image_url", "image_url": {"url": url}} for url in pictures] + content
+            pictures = sample.images if place == 0 else ()
+            content: list[Message] = [
+                {"type": "image_url", "image_url": {"url": self._encoded(picture.load())}}
+                for picture in pictures
+            ]
+            content.append({"type": "text", "text": turn.prompt})
             messages.append({"role": "user", "content": content})
             if place < len(sample.turns) - 1:
                 messages.append({"role": "assistant", "content": turn.answer})
