@@ -157,6 +157,25 @@ METRICS = {
         _share("chair_i", "CHAIR_i", "objects spoken of that are not there", higher_is_better=False),
         _share("object_recall", "Object recall", "objects of the picture that its caption speaks of"),
         Metric(name="objects_said", label="Objects said", meaning="objects spoken of in a caption"),
+        Metric(
+            name="fid",
+            label="FID",
+            meaning="distance to real pictures on Inception's features; depends on how many there are",
+            higher_is_better=False,
+        ),
+        Metric(
+            name="fd_picto",
+            label="fd_picto",
+            meaning="distance to real pictures on the packaged encoder's features",
+            digits=2,
+            higher_is_better=False,
+        ),
+        Metric(
+            name="clip_score",
+            label="CLIP score",
+            meaning="100 times the cosine of CLIP's embeddings of picture and prompt",
+            high=100,
+        ),
         _share("picto", "Picto", "mean over Picto's five tasks"),
         *(
             _share(f"picto_{task}", task.capitalize(), f"score of Picto's task '{task}'")

@@ -1,0 +1,109 @@
+"""`polylens score-paintings`."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from polylens.commands.common import Json, complain, consoles, folder_name, print_json, quiet_libraries, say
+from polylens.errors import UserError
+
+# The packaged encoder, by its registered name.
+ENCODER = "picto-parts/vision"
+
+
+def score_paintings(
+    paintings: Annotated[
+        Path,
+        typer.Argument(
+            metavar="FOLDER", help="The pictures, and prompts.jsonl: rows of image, prompt and language."
+        ),
+    ],
+    real: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Real pictures, for FID and fd_picto.")
+    ] = None,
+    inception: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="FID's weights: pt_inception-2015-12-05-6726825d.pth of pytorch-fid."
+        ),
+    ] = None,
+    clip: Annotated[
+        str | None, typer.Option(metavar="MODEL", help="A CLIP of transformers, for the CLIP score.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Where results.json is written; by default runs/paintings_FOLDER.")
+    ] = None,
+    batch_size: Annotated[int, typer.Option(min=1, help="Pictures at once; moves no score.")] = 32,
+    as_json: Json = False,
+) -> None:
+    """Score painted pictures by the language of their prompts: FID, fd_picto, CLIP score.
+
+    With --real, fd_picto is the Frechet distance on the packaged encoder; with --inception as well, FID is that on
+    Inception. Results name weights, resizing and numbers of pictures, which all move these scores.
+
+    \b
+    A row of prompts.jsonl
+      {"image": "0001.png", "prompt": "一只戴帽子的猫", "language": "zh"}
+
+    \b
+    Examples
+      polylens score-paintings painted --real coco/val2014 --inception pt_inception-2015-12-05-6726825d.pth
+      polylens score-paintings painted --clip openai/clip-vit-large-patch14
+    """
+    from polylens.data.images import ImageProcessor
+    from polylens.evaluation.paint import run
+    from polylens.evaluation.paint.clip import ClipScorer
+    from polylens.evaluation.paint.frechet import Features, TowerFeatures
+    from polylens.evaluation.paint.inception import InceptionFeatures
+    from polylens.evaluation.report import print_table
+    from polylens.files import sha256_folder
+    from polylens.models.registry import resolve_model
+    from polylens.models.vision import VisionConfig, load_vision
+    from polylens.training.log import progress_bar
+
+    quiet_libraries()
+    if real is None and clip is None:
+        raise UserError("Nothing to score by: give --real FOLDER for distances, or --clip MODEL.")
+    if inception is not None and real is None:
+        raise UserError("FID is a distance to real pictures: give their folder with --real.")
+    console, stderr = consoles(as_json)
+    found = run.read_paintings(paintings)
+    settings: dict[str, Any] = {"paintings": str(paintings), "prompts_sha256": run.sha256_prompts(paintings)}
+    distances: dict[str, Features] = {}
+    originals: list[Any] = []
+    if real is not None:
+        originals = list(run.pictures_in(real))
+        settings["real"] = str(real)
+        if inception is not None:
+            distances["fid"] = InceptionFeatures(inception)
+        folder = resolve_model(ENCODER)
+        distances["fd_picto"] = TowerFeatures(
+            load_vision(VisionConfig(path=str(folder))),
+            ImageProcessor.from_folder(folder),
+            {"encoder": ENCODER, "encoder_sha256": sha256_folder(folder)},
+        )
+        settings |= {name: dict(features.settings) for name, features in distances.items()}
+    scorer = ClipScorer(clip) if clip is not None else None
+    if scorer is not None:
+        settings["clip_score"] = scorer.settings
+    out = out or Path("runs") / folder_name("paintings", paintings.resolve().name)
+    total = len(distances) * (len(originals) + len(found)) + (len(found) if scorer else 0)
+    with progress_bar(stderr) as bar:
+        task = bar.add_task("pictures", total=total)
+        results = run.score_paintings(
+            found,
+            originals,
+            out,
+            distances=distances,
+            clip=scorer,
+            settings=settings,
+            batch_size=batch_size,
+            advance=lambda count: bar.advance(task, count),
+        )
+    print_table(results, console)
+    for note in results["notes"]:
+        complain(note, "note")
+    say(console, f"The results are in {out / 'results.json'}")
+    if as_json:
+        print_json(results)
