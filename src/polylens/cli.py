@@ -16,11 +16,13 @@ from polylens.commands.common import complain
 from polylens.commands.compare import compare
 from polylens.commands.judge import judge
 from polylens.commands.languages import languages
-from polylens.commands.paint import paint
 from polylens.commands.models import export, info
+from polylens.commands.paint import paint
 from polylens.commands.plan import plan
 from polylens.commands.report import report
+from polylens.commands.score_paintings import score_paintings
 from polylens.commands.translate import plan_languages, translate
+from polylens.commands.verify import verify
 from polylens.errors import UserError
 
 WRONG_USE = 2
@@ -117,6 +119,7 @@ app.command()(picto.demo)
 app.command()(training.train)
 app.command()(evaluation.evaluate)
 app.command()(benchmarks)
+app.command()(score_paintings)
 app.command()(compare)
 app.command()(judge)
 app.command()(report)
@@ -133,5 +136,6 @@ app.command()(languages)
 app.command()(plan)
 app.command()(info)
 app.command()(export)
+app.command()(verify)
 app.command()(convert)
 app.add_typer(picto.app, name="picto")
