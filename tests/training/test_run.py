@@ -233,7 +233,7 @@ def test_what_is_shown(place):
 
 
 MIX = """
-  max_length: 64
+  max_length: 160
   mix:
     - {name: captions, source: jsonl, path: PLACE/mix.jsonl, tasks: [caption], build: caption, weight: 2}
     - {name: questions, source: jsonl, path: PLACE/mix.jsonl, tasks: [vqa], build: vqa, weight: 1}
