@@ -204,6 +204,13 @@ def test_nothing_is_cut_off_at_the_edges_of_figures(theme: Any, narrow: bool) ->
         assert np.abs(edges.astype(int) - ground).max() <= 8
 
 
+@pytest.mark.parametrize("narrow", [False, True])
+def test_labels_beside_few_squares_are_whole(narrow: bool) -> None:
+    few = {"languages": {code: {"accuracy": 0.5} for code in ("en", "pt", "vi")}}
+    pixels = np.asarray(Image.open(io.BytesIO(heat_map(few, narrow=narrow))).convert("RGB"))
+    assert (pixels[:, 0] >= 247).all()
+
+
 def test_figures_of_a_hundred_languages(recwarn: pytest.WarningsRecorder) -> None:
     results = {"languages": {code: {"exact_match": 0.3, "chrf": 40.0} for code in LANGUAGES}}
     for draw in (score_bars, heat_map, share_scatter):

@@ -265,7 +265,9 @@ def _score(questions: Sequence[Sequence[Verdict]], seed: int) -> JudgeScore:
         if len(pairs) == len(verdicts):
             means.append(np.mean(pairs, axis=0))
             preferred.append(
-                float(np.mean([(answer > reference) + (answer == reference) / 2 for reference, answer in pairs]))
+                float(
+                    np.mean([(answer > reference) + (answer == reference) / 2 for reference, answer in pairs])
+                )
             )
     if not means:
         return JudgeScore(None, float("nan"), float("nan"), float("nan"), unparseable)

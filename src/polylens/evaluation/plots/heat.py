@@ -62,7 +62,8 @@ def heat_map(results: Mapping[str, Any], *, theme: Theme = LIGHT, narrow: bool =
     cell_height = 0.27 if across else 0.235
     alongs = [places_of(by_script(band), 0.2, 0.0) for band in bands]
     most = max(along[-1] + 1 for along in alongs) if across else places[-1] + 1
-    cell_width = min((width - labels - 0.06) / most, 0.8)
+    # Labels stand a part of a cell away, and wide cells would push them off the edge.
+    cell_width = min((width - labels - 0.06) / most, 0.5 if across else 0.36)
     deep = (places[-1] + 1 if across else alongs[0][-1] + 1) * cell_height
     height = len(bands) * (heads + deep + 0.1)
     figure = new_figure(width, height, theme)
