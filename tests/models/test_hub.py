@@ -90,7 +90,8 @@ def test_once_and_in_one_format_only(hub: Hub, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("part", "shards"), [("vision", [0]), ("resampler", [0, 1]), ("projector", [2]), ("language_model", [1, 2])]
+    ("part", "shards"),
+    [("vision", [0]), ("resampler", [0, 1]), ("projector", [2]), ("language_model", [1, 2])],
 )
 def test_of_a_part_only_its_shards_are_fetched(
     part: str, shards: list[int], hub: Hub, tmp_path: Path

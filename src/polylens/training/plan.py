@@ -17,6 +17,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
+from transformers import DynamicCache
 
 from polylens.errors import UserError
 from polylens.models.card import MANIFEST
@@ -289,6 +290,9 @@ def _read(
     inputs: dict[str, Any] = {"inputs_embeds": torch.cat([tokens.to(text.dtype), text], 1)}
     if model.is_encoder_decoder:
         inputs["decoder_input_ids"] = torch.empty(m, length.answer, dtype=torch.long)
+    else:
+        # Without one, transformers looks into the positions for packed samples, and these have no values.
+        inputs["past_key_values"] = DynamicCache(config=model.lm.config)
     head = model.lm.get_output_embeddings()
     handle = head.register_forward_pre_hook(
         lambda _, args: (args[0][:, -length.answer :].flatten(0, 1), *args[1:])
