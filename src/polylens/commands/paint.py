@@ -64,8 +64,14 @@ def paint(
     base: Annotated[
         str | None, typer.Option(metavar="MODEL", help="For VisCPM-Paint's file: Stable Diffusion 2.1-base.")
     ] = None,
-    vocabulary: Annotated[
-        Path | None, typer.Option(help="For VisCPM-Paint's file: CPM-Bee's vocab.txt.")
+    vocab: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="For VisCPM-Paint's file: the vocab.txt of CPM-Bee.")
+    ] = None,
+    sizes: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="For such a file: JSON of CPM-Bee's sizes, if they are not the 10B's."
+        ),
     ] = None,
     as_json: Json = False,
 ) -> None:
@@ -78,7 +84,7 @@ def paint(
       polylens paint runs/mine/model "ein Hund im Schnee" --n 4 --seed 1 --out dir
       polylens paint picto-parts/painter "cat" "Katze" "paka" --guidance 3
       polylens paint --from dir/01_00000001.png --out again
-      polylens paint viscpm-paint.bin "雪中的狗" --base sd-2.1-base --vocabulary vocab.txt
+      polylens paint viscpm-paint.bin "雪中的狗" --base sd-2.1-base --vocab vocab.txt
     """
     from polylens.models.painting.record import read_record, write_png
 
@@ -90,7 +96,7 @@ def paint(
     wanted = _size(size)
     quiet_libraries()
     studio = _studio(
-        record.model if record and model is None else str(model), base, vocabulary, record, precision
+        record.model if record and model is None else str(model), base, vocab, sizes, record, precision
     )
 
     from polylens.models.painting.sampling import Sampling
@@ -148,7 +154,12 @@ def _size(text: str | None) -> tuple[int, int] | None:
 
 
 def _studio(
-    name: str, base: str | None, vocabulary: Path | None, record: Any, precision: Precision | None
+    name: str,
+    base: str | None,
+    vocab: Path | None,
+    sizes: Path | None,
+    record: Any,
+    precision: Precision | None,
 ) -> "Studio":
     try:
         import torch
@@ -167,11 +178,9 @@ def _studio(
     dtype = getattr(torch, chosen)
     painter: Painter
     if Path(name).is_file():
-        if base is None or vocabulary is None:
-            raise UserError(
-                f"'{name}' is a file, as VisCPM-Paint was released: give --base and --vocabulary too."
-            )
-        painter, sha256 = read_released_painter(name, base, vocabulary, dtype=dtype), None
+        if base is None or vocab is None:
+            raise UserError(f"'{name}' is a file, as VisCPM-Paint was released: give --base and --vocab too.")
+        painter, sha256 = read_released_painter(name, base, vocab, sizes=sizes, dtype=dtype), None
     else:
         painter, sha256 = load_painter(name, dtype), identity(name)
         if record is not None and record.model_sha256 not in (None, sha256):

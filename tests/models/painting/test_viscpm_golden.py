@@ -8,7 +8,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from tests.models.painting.tiny_painters import save_stable_diffusion
+from typer.testing import CliRunner
 
+from polylens.cli import app
 from polylens.errors import UserError
 from polylens.models.painter import Painter
 from polylens.models.painting.folder import load_painter, save_painter
@@ -81,6 +83,26 @@ def test_a_saved_painter_draws_the_same(folder: Path, tmp_path: Path) -> None:
     save_painter(released(folder, tmp_path), tmp_path / "saved")
     found = drawn(load_painter(tmp_path / "saved"), config, wanted["paint.latents0"])
     assert_near(found, wanted["paint.latents"])
+
+
+def test_the_command_draws_from_the_released_file(folder: Path, tmp_path: Path) -> None:
+    released(folder, tmp_path)
+    files = ["--base", tmp_path / "sd", "--vocab", folder / "vocab.txt", "--sizes", tmp_path / "sizes.json"]
+    arguments = [
+        tmp_path / "paint.safetensors",
+        "a cat 猫",
+        *files,
+        "--out",
+        tmp_path / "out",
+        "--steps",
+        "2",
+    ]
+    result = CliRunner().invoke(app, ["paint", *map(str, arguments)])
+    assert result.exit_code == 0, result.output
+    assert (tmp_path / "out" / "01_00000000.png").is_file()
+    result = CliRunner().invoke(app, ["paint", str(tmp_path / "paint.safetensors"), "cat"])
+    assert result.exit_code == 2
+    assert "give --base and --vocab" in " ".join(result.output.split())
 
 
 def test_files_that_do_not_fit_are_named(folder: Path, tmp_path: Path) -> None:

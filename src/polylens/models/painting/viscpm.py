@@ -13,7 +13,7 @@ from polylens.models.painting.config import DenoiserConfig, PainterConfig, Space
 from polylens.models.painting.parts import DENOISERS, context_width, load_schedule, load_space, part_folder
 from polylens.models.painting.parts import load_denoiser as new_denoiser
 from polylens.models.painting.text import CpmBeeText
-from polylens.models.viscpm.files import _read_file, read_released_cpm_bee
+from polylens.models.viscpm.files import read_released_cpm_bee, read_tensors
 
 BRIDGE, UNET = "trans_block.", "unet."
 
@@ -35,7 +35,7 @@ def read_released_painter(
 
     Raises `UserError` for files that are damaged or do not fit.
     """
-    tensors = _read_file(Path(path))
+    tensors = read_tensors(Path(path))
     text = TextConfig()
     tokenizer = CpmBeeTokenizer.from_pretrained(vocabulary)
     reader = CpmBeeText(read_released_cpm_bee(language_model or path, sizes, dtype), tokenizer, text)

@@ -67,7 +67,7 @@ def read_released_viscpm(
 
     Raises `UserError` for a file that is damaged, lacks tensors or has others.
     """
-    tensors = _read_file(Path(path))
+    tensors = read_tensors(Path(path))
     sizes = _read_sizes(config) if config else {}
     model_config = VisCpmConfig(
         llm=CpmBeeConfig.from_released(sizes.get("llm", {})),
@@ -89,14 +89,15 @@ def read_released_cpm_bee(
     """CPM-Bee alone, out of its own file (`encoder.*`, ...) or one of VisCPM (`llm.*`); `config` and errors as in
     `read_released_viscpm`, whose file of sizes will do as well.
     """
-    tensors = _read_file(Path(path))
+    tensors = read_tensors(Path(path))
     if any(name.startswith("llm.") for name in tensors):
         tensors = {n.removeprefix("llm."): t for n, t in tensors.items() if n.startswith("llm.")}
     sizes = _read_sizes(config) if config else {}
     return _assemble(CpmBee, CpmBeeConfig.from_released(sizes.get("llm", sizes)), tensors, dtype, path)
 
 
-def _read_file(path: Path) -> dict[str, torch.Tensor]:
+def read_tensors(path: Path) -> dict[str, torch.Tensor]:
+    """All tensors of a released file by name, mapped into memory. Raises `UserError` when it cannot be read."""
     try:
         if path.suffix == ".safetensors":
             with safe_open(path, framework="pt") as opened:
