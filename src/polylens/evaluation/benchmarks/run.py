@@ -90,9 +90,9 @@ def evaluate_benchmark(
     located = locate(questions, request.images, request.skip_missing)
     questions = located.questions
     # Whatever cannot be scored (a library that is missing, say) is said before hours of answering.
-    for first in {question.language: question for question in questions}.values():
+    for one in {question.language: question for question in questions}.values():
         if benchmark.score:
-            benchmark.score([first], [""], asking.protocol)
+            benchmark.score([one], [""], asking.protocol)
     make_writable_folder(out)
     run = _Run(asking, request, out, console)
     start = time.monotonic()
