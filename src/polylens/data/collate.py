@@ -35,8 +35,9 @@ class Layout(BaseModel):
     the start of the first question. `bos` says whether a begin-of-sequence token stands before the first
     text token or before the pictures. Of the plain layout, `answer_prefix` is put before every answer (" "
     where words begin with a space), `turn_separator` between turns. `train_turns` says which answers of a
-    conversation a decoder is trained on. `caption_prompt` asks for a caption in a language, by its English
-    name.
+    conversation are trained on: `all`, packed in one sequence by decoders and unrolled by encoder-decoders;
+    `unrolled`, all, as one example for each (the same loss, more work); or the `last`. `caption_prompt` asks
+    for a caption in a language, by its English name.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -46,7 +47,7 @@ class Layout(BaseModel):
     answer_prefix: str = ""
     turn_separator: str = "\n"
     caption_prompt: str = "Caption in {language}: "
-    train_turns: Literal["all", "last"] = "all"
+    train_turns: Literal["all", "unrolled", "last"] = "all"
 
     def ask_caption(self, code: str) -> str:
         """The prompt for a caption in the language `code`.
@@ -196,7 +197,7 @@ class Collator:
             else:
                 row.add(self._encode(self.layout.turn_separator + turn.prompt))
             if i < last or answers:
-                trained = turn.answer != "" and (i == last or self.layout.train_turns == "all")
+                trained = turn.answer != "" and (i == last or self.layout.train_turns != "last")
                 row.add(self.answer_ids(turn.answer), target=trained)
         # Nothing precedes the first token, so nothing can predict it.
         row.labels[:1] = [IGNORED] * len(row.labels[:1])
@@ -230,7 +231,7 @@ class Collator:
             if i == last and self.is_encoder_decoder:
                 targets = ids[: self.max_length] if turn.answer else []
             else:
-                trained = turn.answer != "" and (i == last or self.layout.train_turns == "all")
+                trained = turn.answer != "" and (i == last or self.layout.train_turns != "last")
                 row.add(ids, target=trained)
         if self.is_encoder_decoder:
             row.labels = targets

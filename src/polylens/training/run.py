@@ -19,13 +19,17 @@ from polylens.data.spec import Part
 from polylens.errors import UserError
 from polylens.files import make_writable_folder, write_atomic
 from polylens.models.build import build_model, fingerprint, part_state
-from polylens.models.checkpoint import PARTS, load_model, save_model
+from polylens.models.checkpoint import PARTS, save_model
+from polylens.models.load import load_any
+from polylens.models.viscpm.files import save_folder
+from polylens.models.viscpm.model import VisCpmChat
 from polylens.models.vlm import ModelConfig, VisionLanguageModel
 from polylens.recipe import Recipe, Stage, load_recipe
 from polylens.training.log import progress_bar
 from polylens.training.loop import Trainer
 from polylens.training.stages import never_trained
-from polylens.training.tasks import VisionLanguageTask
+from polylens.training.tasks import Task, VisionLanguageTask
+from polylens.training.viscpm import VisCpmTask
 
 Evaluate = Callable[[VisionLanguageModel, Sequence[Sample], Sequence[str]], dict[str, float]]
 
@@ -59,7 +63,11 @@ def train(
     samples, held_out = read_samples(recipe, model.config.layout.ask_caption, console)
     origin = ", ".join(part.name for part in recipe.data.parts)
     console.print(f"{len(samples)} samples to train on, {len(held_out)} to validate on, from {origin}")
-    task = VisionLanguageTask(model, recipe.augmentation, recipe.data.max_length, console=console)
+    task: Task
+    if isinstance(model, VisCpmChat):
+        task = VisCpmTask(model, recipe.augmentation)
+    else:
+        task = VisionLanguageTask(model, recipe.augmentation, recipe.data.max_length, console=console)
     write_atomic(folder / "recipe.yaml", yaml.safe_dump(settings, sort_keys=False, allow_unicode=True))
     results = Trainer(
         task,
@@ -77,15 +85,19 @@ def train(
         console=console,
     ).run()
     write_atomic(folder / "results.json", json.dumps(results, indent=1, ensure_ascii=False))
-    save_model(model, folder / "model", {"recipe": settings, "results": results})
+    if isinstance(model, VisCpmChat):
+        save_folder(model.model, model.tokenizer, folder / "model")
+    else:
+        save_model(model, folder / "model", {"recipe": settings, "results": results})
     return folder / "model"
 
 
-def new_model(recipe: Recipe) -> VisionLanguageModel:
+def new_model(recipe: Recipe) -> VisionLanguageModel | VisCpmChat:
     """The model a recipe starts from; new parts get random weights from its seed."""
     torch.manual_seed(recipe.seed)
+    model: VisionLanguageModel | VisCpmChat
     if recipe.model.start:
-        model = load_model(recipe.model.start)
+        model = load_any(recipe.model.start)
     else:
         model = build_model(ModelConfig.model_validate(recipe.model.model_dump(exclude={"start"})))
     if recipe.precision == "bfloat16":
@@ -93,8 +105,16 @@ def new_model(recipe: Recipe) -> VisionLanguageModel:
     return model
 
 
-def _halve_frozen(model: VisionLanguageModel, stages: Sequence[Stage]) -> None:
-    """Keep the matrices that no stage trains in bfloat16, if a part's own folder holds them exactly."""
+def _halve_frozen(model: VisionLanguageModel | VisCpmChat, stages: Sequence[Stage]) -> None:
+    """Keep the matrices that no stage trains in bfloat16, if a part's own folder holds them exactly.
+
+    VisCPM is released in float16, and of its 10 billion frozen weights nothing wider is kept.
+    """
+    if isinstance(model, VisCpmChat):
+        for parameter in never_trained(model, stages).values():
+            if parameter.ndim > 1:
+                parameter.data = parameter.data.to(torch.bfloat16)
+        return
     in_folders = {
         tensor.data_ptr()
         for part in PARTS

@@ -7,7 +7,7 @@ from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol, Self
 
@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
 from polylens.data.collate import IGNORED, Batch
+from polylens.data.conversations import unroll
 from polylens.data.sample import Picture, Sample
 from polylens.data.sides import names_a_side
 from polylens.errors import UserError
@@ -85,7 +86,41 @@ class Task(ABC):
         """Called once all stages are through: the moment to give the model its final weights."""
 
 
-class VisionLanguageTask(Task):
+class PictureTask(Task):
+    """Samples with pictures, as a step sees them: plain, or in views that the augmentation makes."""
+
+    def __init__(self, model: Any, augmentation: Augmentation | None = None):
+        self.model = model
+        self.augmentation = augmentation or Augmentation()
+        self._pool = ThreadPoolExecutor(os.cpu_count())
+
+    def _view(self, sample: Sample, epoch: int) -> int:
+        """Every epoch the next view; samples begin with different ones."""
+        views = self.augmentation.views
+        if views == "off":
+            return epoch + 1 if self.augmentation.crop or self.augmentation.flip else 0
+        return (epoch + zlib.crc32(sample.id.encode())) % views
+
+    def _views(self, sample: Sample, number: int) -> list["View"]:
+        """The sample's pictures in their view of that number."""
+        mirror = not (number and self.augmentation.flip and names_a_side(sample))
+        return [View(picture, number, mirror) for picture in sample.images]
+
+    def _pixels(self, wanted: Iterable["View"]) -> Tensor:
+        """(N, 3, H, W) of pictures in their views."""
+        processor = self.model.processor
+        size = (processor.width, processor.height)
+
+        def load(view: View) -> Image:
+            image = view.picture.load()
+            if not view.number:
+                return image
+            return augment(image, view.name, self.augmentation, size, view.mirror)
+
+        return processor(list(self._pool.map(load, wanted)))
+
+
+class VisionLanguageTask(PictureTask):
     """Answers to pictures and prompts, by a `VisionLanguageModel`.
 
     Whatever lies below the stage's frozen boundary is computed once and cached under `cache`, unless the
@@ -100,16 +135,19 @@ class VisionLanguageTask(Task):
         cache: Path | None = None,
         console: Console | None = None,
     ):
-        self.model: VisionLanguageModel = model
-        self.augmentation = augmentation or Augmentation()
+        super().__init__(model, augmentation)
         self.console = console or Console(quiet=True)
         self._cache_root = cache or default_root()
         self._collator = model.collator(max_length, with_pictures=False)
-        self._rows: OrderedDict[int, tuple[Sample, Batch]] = OrderedDict()
+        turns = model.config.layout.train_turns
+        self._unrolls = turns == "unrolled" or (turns == "all" and model.is_encoder_decoder)
+        if self._unrolls:
+            layout = model.config.layout.model_copy(update={"train_turns": "last"})
+            self._collator = replace(self._collator, layout=layout)
+        self._rows: OrderedDict[int, tuple[Sample, list[Batch]]] = OrderedDict()
         self._features: FeatureCache | None = None
         self._level: Any = "patches"
         self.objective = "answers"
-        self._pool = ThreadPoolExecutor(os.cpu_count())
 
     def prepare(self, plan: Plan, samples: Sequence[Sample], held_out: Sequence[Sample]) -> None:
         self._features = None
@@ -155,10 +193,11 @@ class VisionLanguageTask(Task):
         self._features = features
 
     def collate(self, samples: Sequence[Sample], epochs: Sequence[int] | None = None) -> Batch:
-        batch = self._merge([self._row(sample) for sample in samples])
+        rows = [self._examples(sample) for sample in samples]
+        batch = self._merge([row for examples in rows for row in examples])
         numbers = [0] * len(samples) if epochs is None else map(self._view, samples, epochs)
-        views = zip(samples, numbers, strict=True)
-        wanted = [view for sample, number in views for view in self._views(sample, number)]
+        views = zip(samples, numbers, rows, strict=True)
+        wanted = [view for s, number, examples in views for view in self._views(s, number) * len(examples)]
         if not wanted:
             return batch
         if self._features is not None:
@@ -169,44 +208,20 @@ class VisionLanguageTask(Task):
         return batch
 
     def size(self, sample: Sample) -> int:
-        row = self._row(sample)
-        return row.input_ids.numel() + (row.num_targets if self.model.is_encoder_decoder else 0)
+        targets = self.model.is_encoder_decoder
+        return sum(r.input_ids.numel() + (r.num_targets if targets else 0) for r in self._examples(sample))
 
     def loss(self, batch: Batch, num_targets: int) -> Tensor:
         if self.objective == "embeddings":
             return self.model.embedding_loss(batch, num_targets)
         return self.model.loss(batch, num_targets)
 
-    def _view(self, sample: Sample, epoch: int) -> int:
-        """Every epoch the next view; samples begin with different ones."""
-        views = self.augmentation.views
-        if views == "off":
-            return epoch + 1 if self.augmentation.crop or self.augmentation.flip else 0
-        return (epoch + zlib.crc32(sample.id.encode())) % views
-
-    def _views(self, sample: Sample, number: int) -> list["View"]:
-        """The sample's pictures in their view of that number."""
-        mirror = not (number and self.augmentation.flip and names_a_side(sample))
-        return [View(picture, number, mirror) for picture in sample.images]
-
-    def _pixels(self, wanted: Iterable["View"]) -> Tensor:
-        """(N, 3, H, W) of pictures in their views."""
-        processor = self.model.processor
-        size = (processor.width, processor.height)
-
-        def load(view: View) -> Image:
-            image = view.picture.load()
-            if not view.number:
-                return image
-            return augment(image, view.name, self.augmentation, size, view.mirror)
-
-        return processor(list(self._pool.map(load, wanted)))
-
-    def _row(self, sample: Sample) -> Batch:
-        """The sample alone as a batch, from memory after the first time."""
+    def _examples(self, sample: Sample) -> list[Batch]:
+        """The rows that a sample makes, each alone as a batch, from memory after the first time."""
         if id(sample) not in self._rows:
-            # The sample is kept beside its row, so that its id() is not given to another one.
-            self._rows[id(sample)] = (sample, self._collator([sample]))
+            examples = unroll(sample) if self._unrolls else [sample]
+            # The sample is kept beside its rows, so that its id() is not given to another one.
+            self._rows[id(sample)] = (sample, [self._collator([example]) for example in examples])
             if len(self._rows) > ROWS:
                 self._rows.popitem(last=False)
         return self._rows[id(sample)][1]

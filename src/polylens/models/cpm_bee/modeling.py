@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
 
 from polylens.models.cpm_bee.config import CpmBeeConfig
@@ -207,7 +208,6 @@ class CpmBeePreTrainedModel(PreTrainedModel):
     config_class = CpmBeeConfig
     base_model_prefix = ""
     main_input_name = "batch"
-    supports_gradient_checkpointing = True
     _no_split_modules = ["Layer", "Embedding"]  # noqa: RUF012 (transformers reads it from the class)
     _supports_sdpa = True
 
@@ -229,6 +229,7 @@ class CpmBee(CpmBeePreTrainedModel):
         self.encoder = Encoder(config)
         self.input_embedding = Embedding(config)
         self.position_bias = PositionBias(config)
+        self.recompute = False  # in training, compute each layer again backwards instead of keeping its states
         self.post_init()
 
     def embed(self, batch: CpmBeeBatch, visual: torch.Tensor | None = None) -> torch.Tensor:
@@ -269,8 +270,8 @@ class CpmBee(CpmBeePreTrainedModel):
     ) -> torch.Tensor:
         """All layers and the final norm over embeddings (B, T, D); a `cache` grows by T."""
         for number, layer in enumerate(self.encoder.layers):
-            if self.training and self.gradient_checkpointing:
-                x = self._gradient_checkpointing_func(layer.__call__, x, bias, blind, cache, number)
+            if self.recompute and torch.is_grad_enabled():
+                x = checkpoint(layer, x, bias, blind, cache, number, use_reentrant=False)
             else:
                 x = layer(x, bias, blind, cache, number)
         if cache is not None:

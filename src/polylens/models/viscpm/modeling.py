@@ -41,7 +41,6 @@ class VisCpm(PreTrainedModel):
     config_class = VisCpmConfig
     base_model_prefix = ""
     main_input_name = "pixel_values"
-    supports_gradient_checkpointing = True
     _no_split_modules = ["Layer", "Embedding", "Positions"]  # noqa: RUF012 (as above)
     _supports_sdpa = True
 
