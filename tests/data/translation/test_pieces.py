@@ -72,6 +72,8 @@ def test_no_space_between_sentences_where_the_script_has_none():
     text = "A dog. A cat.\nA cow."
     assert join(cut(text), lambda sentence: "狗。", "zh") == "狗。狗。\n狗。"
     assert join(cut(text), lambda sentence: "Hund.", "de") == "Hund. Hund.\nHund."
+    assert join(cut("狗。猫。"), lambda sentence: "Hund.", "de") == "Hund. Hund."
+    assert join(cut("狗。猫。"), lambda sentence: "犬。", "ja") == "犬。犬。"
 
 
 def test_kept_words_are_not_shown_to_the_translator():

@@ -66,7 +66,7 @@ def on_cluster(
             fn_constructor_args=(settings,),
             compute=ray.data.ActorPoolStrategy(size=workers),
             num_cpus=per_worker if cores >= workers else cores / workers,
-            num_gpus=gpus / workers if gpus else 0,
+            num_gpus=gpus / workers if gpus else None,
         )
         for row in done.iter_rows():
             pairs = zip(row["results"], row["given"], strict=True)

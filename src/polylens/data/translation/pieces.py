@@ -64,13 +64,16 @@ def join(pieces: Iterable[Piece], translate: Callable[[str], str | None], target
     """The text in the target language, with what `translate` makes of the open pieces; None if it lacks one."""
     parts: list[str] = []
     after_sentence = False
+    spaced = language(target).script not in _UNSPACED
     for piece in pieces:
         if piece.open:
             translation = translate(piece.text)
             if translation is None:
                 return None
+            # The source may be in a script without spaces.
+            parts += [" "] if after_sentence and spaced else []
             parts.append(translation.strip())
-        elif not (piece.text == " " and after_sentence and language(target).script in _UNSPACED):
+        elif spaced or piece.text != " " or not after_sentence:
             parts.append(piece.text)
         after_sentence = piece.open
     return "".join(parts)
