@@ -1,9 +1,8 @@
 """The command `polylens` as one of two processes, which torchrun starts as `accelerate launch` does on GPUs."""
 
-from accelerate import PartialState
-
 from polylens.cli import app
+from polylens.evaluation.processes import state
 
 if __name__ == "__main__":
-    assert PartialState().num_processes == 2
+    assert state().num_processes == 2
     app()

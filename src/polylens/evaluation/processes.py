@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
+import torch
 from accelerate import PartialState
 from accelerate.utils import gather_object
 
@@ -22,24 +23,29 @@ from polylens.evaluation.predictor import SAMPLES_AT_ONCE, Chooser, Generation, 
 Answer = TypeVar("Answer")
 
 
+def state() -> PartialState:
+    """This process among all; on CPUs accelerate looks for others only when it is told that it is one."""
+    return PartialState(cpu=not torch.cuda.is_available())
+
+
 def share(predictor: Predictor) -> Predictor:
     """The predictor, or one that answers a share of the samples and hears the rest from the other processes."""
-    if PartialState().num_processes == 1:
+    if state().num_processes == 1:
         return predictor
     return SharedChooser(predictor) if isinstance(predictor, Chooser) else SharedPredictor(predictor)
 
 
 def is_main() -> bool:
     """Whether this is the process that writes and speaks."""
-    return bool(PartialState().is_main_process)
+    return bool(state().is_main_process)
 
 
 @contextmanager
 def result_folder(out: Path) -> Iterator[Path]:
     """`out` for the first process; for the others a copy of it as it was, gone at the end."""
-    state = PartialState()
+    processes = state()
     if is_main():
-        state.wait_for_everyone()
+        processes.wait_for_everyone()
         yield out
         return
     with tempfile.TemporaryDirectory() as folder:
@@ -47,7 +53,7 @@ def result_folder(out: Path) -> Iterator[Path]:
         if out.is_dir():
             # What was answered before decides what is still to be answered, and all must agree on it.
             shutil.copytree(out, copy)
-        state.wait_for_everyone()
+        processes.wait_for_everyone()
         yield copy
 
 
@@ -92,9 +98,9 @@ def _in_rounds(
     samples: Sequence[Sample], answer: Callable[[Sequence[int]], Iterator[tuple[int, Answer]]]
 ) -> Iterator[tuple[int, Answer]]:
     """Each process answers its places, some at a time, and after each round all answers go to all."""
-    state = PartialState()
-    shares = shares_of(samples, state.num_processes)
-    mine = shares[state.process_index]
+    processes = state()
+    shares = shares_of(samples, processes.num_processes)
+    mine = shares[processes.process_index]
     most = max(map(len, shares))
     for start in range(0, most, SAMPLES_AT_ONCE):
         places = mine[start : start + SAMPLES_AT_ONCE]
