@@ -107,7 +107,7 @@ def write_shards(
 
 def _whole(folder: Path) -> list[Path]:
     """The indexes of the whole shards, from the first on without a gap."""
-    paths = []
+    paths: list[Path] = []
     while (path := folder / f"{len(paths):05d}.json").exists():
         paths.append(path)
     return paths
