@@ -53,13 +53,8 @@ def test_picto_s_own_samples_become_those_of_the_other_language(task):
     for code in languages:
         prompts = dictionary.translate([s.turns[0].prompt for s in given], "en", code)
         answers = dictionary.translate([s.turns[0].answer for s in given], "en", code)
-        assert (
-            sum(
-                prompt is not None and answer is not None
-                for prompt, answer in zip(prompts, answers, strict=True)
-            )
-            > 70
-        )
+        known = [pair for pair in zip(prompts, answers, strict=True) if None not in pair]
+        assert len(known) >= 0.9 * len(given) > 0
 
 
 def test_it_is_an_engine():
