@@ -128,12 +128,12 @@ def paint(
     found: list[dict[str, Any]] = []
     for number, (prompt, row) in enumerate(zip(prompts, rows, strict=True), start=1):
         for one in row:
-            path = None
+            file: Path | None = None
             if one.image is not None and one.record is not None:
-                path = out / f"{number:02d}_{one.record.seed:08d}.png"
-                write_png(one.image, one.record, path)
+                file = out / f"{number:02d}_{one.record.seed:08d}.png"
+                write_png(one.image, one.record, file)
             own = {"prompt": prompt, "seed": one.record.seed if one.record else None}
-            found.append(own | {"image": path and str(path), "blocked": one.blocked, "score": one.score})
+            found.append(own | {"image": file and str(file), "blocked": one.blocked, "score": one.score})
             if one.blocked:
                 complain(f"an image of '{prompt[:60]}' is blocked: {one.blocked}.", "blocked")
     shown = sum(row["image"] is not None for row in found)

@@ -136,7 +136,9 @@ class PaintTask(Task):
 
         self._fill("measuring pictures", shapes, list(pictures), measure)
         measured = shapes.get(list(pictures)).tolist() if pictures else []
-        return {key: nearest_bucket(*wh, allowed) for key, wh in zip(pictures, measured, strict=True)}
+        return {
+            key: nearest_bucket(wh[0], wh[1], allowed) for key, wh in zip(pictures, measured, strict=True)
+        }
 
     def _step(self) -> int:
         """What the sides of training pictures are multiples of: down-sampling must come out even."""

@@ -98,6 +98,7 @@ def _write(
             if source is not None:
                 shutil.copytree(source, new / part)
             elif part == "space":
+                assert isinstance(painter.space, Latents)
                 painter.space.autoencoder.save_pretrained(new / part)
             else:
                 _save_text(painter, new / part)

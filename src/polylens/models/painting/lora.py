@@ -55,7 +55,7 @@ def add_adapters(painter: Painter, lora: DenoiserLora) -> None:
     """Adapters as `lora` says, the second matrix of each zero."""
     config = LoraConfig(
         r=lora.rank,
-        lora_alpha=lora.alpha,  # type: ignore[arg-type]
+        lora_alpha=lora.alpha,
         lora_dropout=lora.dropout,
         target_modules=list(lora.targets),
     )

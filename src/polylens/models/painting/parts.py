@@ -6,7 +6,7 @@ from typing import Any
 
 import diffusers
 import torch
-from diffusers import ConfigMixin, ModelMixin
+from diffusers import DDPMScheduler, ModelMixin
 from torch import nn
 from torch.nn import functional as F
 
@@ -151,5 +151,5 @@ def load_schedule(schedule: dict[str, Any] | str) -> dict[str, Any]:
     if isinstance(schedule, dict):
         return dict(schedule)
     folder = part_folder(schedule, SCHEDULERS, "scheduler_config.json")
-    settings: type[ConfigMixin] = diffusers.DDPMScheduler
-    return {k: v for k, v in dict(settings.load_config(folder)).items() if not k.startswith("_")}
+    settings: dict[str, Any] = dict(DDPMScheduler.load_config(folder))
+    return {key: value for key, value in settings.items() if not key.startswith("_")}
