@@ -1,0 +1,349 @@
+"""Conversations: VisCPM's beam search, and the fifth turn with a causal language model, against plain programs.
+
+Both peers are written here, after what is published, on the same random weights in the same type:
+
+  beams   CPM-Bee reads the prompt once for every beam, with attention scores written out; the position bias is computed
+          at every step for all positions; keys and values are concatenated, and reordered with the beams.
+  turn 5  the pictures and all turns before are read again, and transformers' `generate` answers, with its own cache.
+
+Texts must be equal before any time counts. Prints tokens per second and time to the first token, each with its factor.
+
+    python benchmarks/chat.py                                      small: a few minutes on two cores
+    python benchmarks/chat.py --size large --turns 5               the full comparison (width 2048, 24 layers)
+    python benchmarks/chat.py --size tiny --turns 1 --tokens 8     only shows that the program works
+"""
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from _machine import print_machine
+from PIL import Image
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast, ViTConfig, ViTModel
+
+from polylens.data.images import ImageProcessor
+from polylens.data.sample import Sample, Turn
+from polylens.models.beit3 import Beit3Config
+from polylens.models.build import compose
+from polylens.models.cpm_bee.config import CpmBeeConfig
+from polylens.models.cpm_bee.generation import BeamSettings, search
+from polylens.models.cpm_bee.layout import Encoded, collate_data
+from polylens.models.cpm_bee.modeling import RESIDUAL, CpmBee
+from polylens.models.cpm_bee.tokenizer import CpmBeeTokenizer
+from polylens.models.resamplers import ResamplerConfig
+from polylens.models.viscpm.files import viscpm_processor
+from polylens.models.viscpm.model import VisCpmChat
+from polylens.models.viscpm.modeling import VisCpm, VisCpmConfig
+from polylens.models.vision import VisionTower
+from polylens.models.vlm import ModelConfig, VisionLanguageModel
+
+# (width, layers, vocabulary) of the language models, and (width, layers) of the vision towers.
+SIZES = {
+    "tiny": ((64, 2, 600), (32, 2)),
+    "small": ((512, 8, 20_000), (384, 6)),
+    "medium": ((1024, 16, 40_000), (768, 12)),
+    "large": ((2048, 24, 86_583), (1024, 24)),
+}
+SIDE, QUERIES, HEAD = 224, 64, 64
+NUM_BEAMS = 3
+TARGETS = {"beams": 3.0, "turn 5": 5.0}
+WORDS_OF_A_QUESTION, EARLIER_TURNS = 24, 4
+
+
+@dataclass(frozen=True)
+class Noise:
+    """A picture of noise, decoded anew each time, as a file is."""
+
+    seed: int
+
+    @property
+    def key(self) -> str:
+        return f"noise-{self.seed}"
+
+    def load(self) -> Image.Image:
+        noise = torch.randint(0, 256, (SIDE, SIDE, 3), generator=torch.Generator().manual_seed(self.seed))
+        return Image.fromarray(noise.to(torch.uint8).numpy())
+
+
+@dataclass
+class Answered:
+    """An answer, and the seconds to its first token and to its end."""
+
+    text: object
+    first: float
+    whole: float
+    tokens: int
+
+
+def viscpm(size: str, dtype: torch.dtype) -> VisCpmChat:
+    (width, layers, vocabulary), (eye_width, eye_layers) = SIZES[size]
+    torch.manual_seed(0)
+    specials = "<pad> <unk> <mask> <sep> </n> </_> <s> </s> <root> <ans>".split()
+    words = [f"w{number}" for number in range(vocabulary - len(specials))]
+    config = VisCpmConfig(
+        llm=CpmBeeConfig(
+            vocab_size=vocabulary,
+            hidden_size=width,
+            intermediate_size=width * 5 // 2,
+            num_hidden_layers=layers,
+            num_attention_heads=width // HEAD,
+            head_dim=HEAD,
+        ),
+        vision=Beit3Config(
+            image_size=SIDE,
+            vocab_size=16,
+            hidden_size=eye_width,
+            intermediate_size=eye_width * 4,
+            num_hidden_layers=eye_layers,
+            num_attention_heads=eye_width // 32,
+        ),
+        num_queries=QUERIES,
+    )
+    model = VisCpm(config).to(dtype).eval()
+    return VisCpmChat(model, CpmBeeTokenizer([*specials, *words]), viscpm_processor(SIDE))
+
+
+def question(seed: int) -> str:
+    draw = torch.Generator().manual_seed(seed)
+    return " ".join(f"w{int(i)}" for i in torch.randint(10, 500, (WORDS_OF_A_QUESTION,), generator=draw))
+
+
+def conversation() -> Sample:
+    """Four turns behind, one to answer."""
+    turns = [Turn(question(n), question(100 + n)) for n in range(EARLIER_TURNS)]
+    return Sample("chat", (Noise(0),), (*turns, Turn(question(9), "")), "en", "chat", "benchmark")
+
+
+def beams_of_polylens(
+    model: VisCpmChat, row: Encoded, visual: torch.Tensor, settings: BeamSettings
+) -> Answered:
+    begin = time.perf_counter()
+    steps = search(model.lm, model.tokenizer, [row], settings, visual)
+    ids = next(steps)[0]
+    first = time.perf_counter() - begin
+    for step in steps:
+        ids = step[0]
+    return Answered(ids, first, time.perf_counter() - begin, len(ids))
+
+
+def plain_read(
+    lm: CpmBee,
+    tokens: torch.Tensor,
+    seen: tuple[torch.Tensor, torch.Tensor],
+    relations: torch.Tensor,
+    past: list[tuple[torch.Tensor, torch.Tensor]] | None,
+    visual: tuple[torch.Tensor, torch.Tensor] | None,
+) -> tuple[torch.Tensor, list[tuple[torch.Tensor, torch.Tensor]]]:
+    """States of `tokens` (N, T), and keys and values of all so far; `seen` are segments and places of all (K)."""
+    segments, places = seen
+    N, T = tokens.shape
+    query, key = segments[-T:], segments
+    distances = places[None, :] - places[-T:, None]
+    bias = lm.position_bias(
+        distances, relations[query[:, None], key[None, :]], query[:, None] == key[None, :]
+    )
+    x = lm.input_embedding(tokens, torch.zeros_like(tokens))
+    if visual is not None:
+        x = x.masked_scatter(visual[0].expand(N, -1)[..., None], visual[1].expand(N, -1, -1))
+    now = []
+    for number, layer in enumerate(lm.encoder.layers):
+        attention = layer.self_att.self_attention
+        normed = layer.self_att.layernorm_before_attention(x)
+        scale = x.shape[-1] ** -0.5
+        q, k, v = (
+            (part(normed) * scale).view(N, T, -1, HEAD).transpose(1, 2)
+            for part in (attention.project_q, attention.project_k, attention.project_v)
+        )
+        if past is not None:
+            k, v = torch.cat([past[number][0], k], 2), torch.cat([past[number][1], v], 2)
+        now.append((k, v))
+        scores = (q @ k.transpose(2, 3)) / HEAD**0.5 + bias
+        heard = (scores.softmax(-1) @ v).transpose(1, 2).flatten(2)
+        x = (x + attention.attention_out(heard) * heard.shape[-1] ** -0.5) / RESIDUAL
+        x = layer.ffn(x)
+    return lm.encoder.output_layernorm(x), now
+
+
+@torch.no_grad()
+def beams_of_the_peer(
+    model: VisCpmChat, row: Encoded, visual: torch.Tensor, settings: BeamSettings
+) -> Answered:
+    begin = time.perf_counter()
+    lm, tokenizer, N = model.lm, model.tokenizer, settings.num_beams
+    answer = row.segments[-1]
+    batch = collate_data([row.without_answer()], tokenizer)
+    segments, places = batch.segments[0], torch.arange(batch.segments.shape[1])
+    tokens = batch.input_ids.expand(N, -1)
+    images = (batch.image_mask, visual)
+    _, past = plain_read(lm, tokens, (segments, places), batch.relations[0], None, images)
+    tokens, beams = torch.full((N, 1), tokenizer.bos_id), [([], 0.0)] + [([], -1e9)] * (N - 1)
+    ended: list[tuple[float, list[int]]] = []
+    first = 0.0
+    for step in range(settings.max_new_tokens):
+        segments = torch.cat([segments, torch.tensor([answer])])
+        places = torch.cat([places, torch.tensor([step])])
+        states, past = plain_read(lm, tokens, (segments, places), batch.relations[0], past, None)
+        logits = lm.logits(states[:, -1], torch.tensor([(tokenizer.pad_id, 1)])).float()
+        logits[:, [tokenizer.unk_id, -1]] = -10_000.0
+        for number, (said, _) in enumerate(beams):
+            for token in set(said):
+                value = logits[number, token]
+                change = settings.repetition_penalty if value < 0 else 1 / settings.repetition_penalty
+                logits[number, token] = value * change
+        scores = (logits / settings.temperature).log_softmax(-1) + torch.tensor([[s] for _, s in beams])
+        best, at = scores.flatten().topk(2 * N)
+        length = max(step, 1) ** settings.length_penalty
+        if len(ended) == N and ended[-1][0] >= best[0].item() / length:
+            break
+        going = []
+        for value, place in zip(best.tolist(), at.tolist(), strict=True):
+            beam, token = divmod(place, scores.shape[1])
+            whole = beams[beam][0] if token == tokenizer.eos_id else [*beams[beam][0], token]
+            if token == tokenizer.eos_id or step == settings.max_new_tokens - 1:
+                ended.append((value / max(len(whole), 1) ** settings.length_penalty, whole))
+                ended = sorted(ended, key=lambda one: -one[0])[:N]
+            elif len(going) < N:
+                going.append((beam, whole, value))
+        if not going:
+            break
+        order = torch.tensor([beam for beam, _, _ in going])
+        past = [(k[order], v[order]) for k, v in past]
+        tokens = torch.tensor([[whole[-1]] for _, whole, _ in going])
+        beams = [(whole, value) for _, whole, value in going]
+        first = first or time.perf_counter() - begin
+    ids = ended[0][1]
+    return Answered(ids, first, time.perf_counter() - begin, len(ids))
+
+
+def causal_model(size: str, dtype: torch.dtype) -> VisionLanguageModel:
+    (width, layers, vocabulary), (eye_width, eye_layers) = SIZES[size]
+    torch.manual_seed(0)
+    words = {f"w{number}": number + 3 for number in range(vocabulary - 3)} | {"<pad>": 0, "</s>": 1, "<s>": 2}
+    tokenizer = Tokenizer(models.WordLevel(words, unk_token="<pad>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    fast = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, pad_token="<pad>", eos_token="</s>", bos_token="<s>"
+    )
+    config = LlamaConfig(
+        vocab_size=vocabulary,
+        hidden_size=width,
+        intermediate_size=width * 5 // 2,
+        num_hidden_layers=layers,
+        num_attention_heads=width // HEAD,
+        bos_token_id=2,
+        eos_token_id=1,
+        pad_token_id=0,
+    )
+    eye = ViTConfig(
+        hidden_size=eye_width,
+        num_hidden_layers=eye_layers,
+        num_attention_heads=eye_width // 32,
+        intermediate_size=eye_width * 4,
+        image_size=SIDE,
+    )
+    resampler = ResamplerConfig(kind="perceiver", num_tokens=QUERIES, width=eye_width, depth=2, num_heads=4)
+    processor = ImageProcessor(height=SIDE, width=SIDE, mean=(0.5,) * 3, std=(0.5,) * 3)
+    parts = (VisionTower(ViTModel(eye)), LlamaForCausalLM(config), fast, processor)
+    return compose(ModelConfig(resampler=resampler), *parts).to(dtype).eval()
+
+
+def turn_of_polylens(model: VisionLanguageModel, sample: Sample, tokens: int) -> Answered:
+    """The fifth turn of a conversation whose first four are over."""
+    earlier = [
+        {"role": role, "content": text}
+        for turn in sample.turns[:-1]
+        for role, text in (("user", turn.prompt), ("assistant", turn.answer))
+    ]
+    chat = model.chat(messages=earlier, max_new_tokens=tokens)
+    chat.exchanges[0] = type(chat.exchanges[0])(**{**vars(chat.exchanges[0]), "images": sample.images})
+    short = model.chat(messages=earlier[:-2], max_new_tokens=1)
+    short.exchanges[0] = chat.exchanges[0]
+    short.say(sample.turns[-2].prompt)  # the fourth turn is read, as it was when it was asked
+    chat.speaker.reader, chat._visual = short.speaker.reader, short._visual
+    begin = time.perf_counter()
+    pieces = chat.stream(sample.turns[-1].prompt)
+    text = next(pieces)
+    first = time.perf_counter() - begin
+    text += "".join(pieces)
+    return Answered(text, first, time.perf_counter() - begin, len(text.split()))
+
+
+@torch.no_grad()
+def turn_of_the_peer(model: VisionLanguageModel, sample: Sample, tokens: int) -> Answered:
+    def answer(count: int) -> tuple[str, float]:
+        begin = time.perf_counter()
+        batch = model.collator()([sample], answers=False).to(model.device)
+        ids = model.lm.generate(
+            inputs_embeds=model.embed(batch),
+            attention_mask=batch.attention_mask,
+            max_new_tokens=count,
+            do_sample=False,
+        )
+        text = model.tokenizer.decode(ids[0], skip_special_tokens=True)
+        return text.strip(), time.perf_counter() - begin
+
+    _, first = answer(1)
+    text, whole = answer(tokens)
+    return Answered(text, first, whole, len(text.split()))
+
+
+def compare(name: str, ours: Callable[[], Answered], theirs: Callable[[], Answered], turns: int) -> None:
+    """Both sides in turns; the medians, their spread, and a factor for each measure."""
+    one, other = ours(), theirs()
+    if one.text != other.text:
+        raise SystemExit(f"{name}: the answers differ, so no time counts: {one.text} and {other.text}")
+    found: Sequence[tuple[Answered, Answered]] = [(ours(), theirs()) for _ in range(turns)]
+    measures = {
+        "tokens/s": (lambda a: a.tokens / a.whole, True),
+        "seconds to the first token": (lambda a: a.first, False),
+        "seconds for the whole turn": (lambda a: a.whole, False),
+    }
+    print(f"\n{name} (target {TARGETS[name]:g}x), {one.tokens} tokens, {turns} turns each")
+    for measure, (value, more_is_better) in measures.items():
+        mine, peer = ([value(pair[side]) for pair in found] for side in (0, 1))
+        a, b = statistics.median(mine), statistics.median(peer)
+        factor = a / b if more_is_better else b / a
+        spread = f"{min(mine):.3g}-{max(mine):.3g} and {min(peer):.3g}-{max(peer):.3g}"
+        print(f"  {measure}: Polylens {a:.3g}, peer {b:.3g} ({spread}): {factor:.2f}x better")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--size", choices=SIZES, default="small")
+    parser.add_argument("--turns", type=int, default=5)
+    parser.add_argument("--tokens", type=int, default=32)
+    parser.add_argument("--dtype", choices=["float32", "bfloat16"], default="float32")
+    given = parser.parse_args()
+    dtype = getattr(torch, given.dtype)
+    print_machine(size=given.size, dtype=given.dtype, beams=NUM_BEAMS, tokens=given.tokens, seed=0)
+    sample = conversation()
+    model = viscpm(given.size, dtype)
+    row, visual = model.encode_sample(sample), model.encode_pictures(sample.images)["noise-0"][None]
+    settings = BeamSettings(num_beams=NUM_BEAMS, max_new_tokens=given.tokens)
+    print(f"prompts: {len(row.ids)} tokens for CPM-Bee", end="")
+    causal = causal_model(given.size, dtype)
+    print(
+        f", {causal.collator(with_pictures=False)([sample], answers=False).input_ids.shape[1]} for the causal model"
+    )
+    compare(
+        "beams",
+        lambda: beams_of_polylens(model, row, visual, settings),
+        lambda: beams_of_the_peer(model, row, visual, settings),
+        given.turns,
+    )
+    compare(
+        "turn 5",
+        lambda: turn_of_polylens(causal, sample, given.tokens),
+        lambda: turn_of_the_peer(causal, sample, given.tokens),
+        given.turns,
+    )
+
+
+if __name__ == "__main__":
+    main()
