@@ -10,6 +10,8 @@ from rich.text import Text
 
 from polylens.commands.common import (
     Json,
+    Precision,
+    PrecisionName,
     complain,
     consoles,
     folder_name,
@@ -165,6 +167,7 @@ def evaluate(
     retries: Annotated[
         int, typer.Option(min=0, help="Further tries after a fault.", rich_help_panel=ENDPOINTS)
     ] = 6,
+    precision: Precision = "float32",
     as_json: Json = False,
 ) -> None:
     """Score a model language by language: on a benchmark, or on a folder of your own captions.
@@ -208,17 +211,25 @@ def evaluate(
                 "Nothing to score: give --benchmark NAME, or --data FOLDER with your own captions."
             )
         results, out = _captions(
-            model, data, out, (lang, split, limit, group_by), DEFAULTS | changes, batch_size, cache, stderr
+            model,
+            precision,
+            data,
+            out,
+            (lang, split, limit, group_by),
+            DEFAULTS | changes,
+            batch_size,
+            cache,
+            stderr,
         )
     else:
         from polylens.evaluation.benchmarks.run import Request, evaluate_benchmark
 
         _refuse({"--split": split, "--group-by": group_by}, "own captions: leave it out")
-        out = out or Path("runs") / folder_name("evaluate", model, benchmark)
+        out = out or Path("runs") / folder_name("evaluate", _told(model, precision), benchmark)
         translate, translator_name = _translator(translator)
         with result_folder(out) as folder:
             results = evaluate_benchmark(
-                share(_predictor(model, cache, price, stderr, (concurrency, timeout, retries))),
+                share(_predictor(model, precision, cache, price, stderr, (concurrency, timeout, retries))),
                 Request(
                     benchmark=benchmark,
                     data=data,
@@ -253,6 +264,7 @@ def evaluate(
 
 def _captions(
     model: str,
+    precision: PrecisionName,
     data: Path,
     out: Path | None,
     selection: tuple[Any, ...],
@@ -270,14 +282,14 @@ def _captions(
 
     if is_peer(model):
         raise UserError(f"'{model}' is scored on benchmarks only: name one with --benchmark.")
-    out = out or Path("runs") / folder_name("evaluate", model, data.resolve().name)
+    out = out or Path("runs") / folder_name("evaluate", _told(model, precision), data.resolve().name)
     languages, split, limit, group_by = selection
     with result_folder(out) as folder:
         results = evaluate_captions(
-            open_model(model),
+            open_model(model, precision),
             data,
             folder,
-            model_name=model,
+            model_name=_told(model, precision),
             model_sha256=sha256_folder(resolve_model(model)),
             selection=Selection(languages=languages, split=split, limit=limit, group_by=group_by),
             generation=Generation(**generation, batch_size=batch_size),
@@ -287,8 +299,14 @@ def _captions(
     return results, out
 
 
+def _told(model: str, precision: PrecisionName) -> str:
+    """What results call the model: another precision gives other numbers."""
+    return model if precision == "float32" else f"{model} ({precision})"
+
+
 def _predictor(
     name: str,
+    precision: PrecisionName,
     cache: Path | None,
     price: tuple[float, float] | None,
     console: Any,
@@ -301,11 +319,15 @@ def _predictor(
     from polylens.models.registry import resolve_model
 
     if is_peer(name):
-        _refuse({"--cache": cache}, "models of Polylens")
+        _refuse(
+            {"--cache": cache, "--precision": None if precision == "float32" else precision},
+            "models of Polylens",
+        )
         settings = dict(zip(("concurrency", "timeout", "retries"), patience, strict=True))
         prices = Prices(*price) if price else None
         return open_peer(name, prices, lambda line: say(console, line), **settings)
-    return LocalPredictor(open_model(name), name, sha256_folder(resolve_model(name)), cache)
+    opened, told = open_model(name, precision), _told(name, precision)
+    return LocalPredictor(opened, told, sha256_folder(resolve_model(name)), cache)
 
 
 def _translator(name: str | None) -> "tuple[Translate | None, str]":
