@@ -62,7 +62,9 @@ def _paint(out: Path, seed: int, painter: str | None, concepts: int) -> None:
     except ModuleNotFoundError as error:
         if error.name != "diffusers":
             raise
-        raise UserError("Painting needs diffusers, which is not installed: pip install 'polylens[paint]'.") from error
+        raise UserError(
+            "Painting needs diffusers, which is not installed: pip install 'polylens[paint]'."
+        ) from error
     console, _ = consoles()
     run_paint_demo(out, console, painter=painter or PAINTER, seed=seed, num_concepts=concepts)
     say(console, f"The pictures are {out / 'grid.png'}, the scores {out / 'results.json'}")
