@@ -23,7 +23,8 @@ from polylens.models.vision import VisionTower
 class Features(Protocol):
     """(N pictures) -> (N, D) float32, each by itself; `settings` are all that moves them."""
 
-    settings: Mapping[str, Any]
+    @property
+    def settings(self) -> Mapping[str, Any]: ...
 
     def __call__(self, pictures: Sequence[Image.Image]) -> torch.Tensor: ...
 
