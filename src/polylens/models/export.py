@@ -50,8 +50,9 @@ def text_side(model: VisionLanguageModel) -> TextSide:
     tokenizer.add_tokens([IMAGE_TOKEN], special_tokens=True)
     image_token = tokenizer.convert_tokens_to_ids(IMAGE_TOKEN)
     state = part_state(model, "language_model")
-    config = model.lm.config.to_dict()
-    if image_token >= model.lm.get_input_embeddings().weight.shape[0]:
+    lm: Any = model.lm
+    config = lm.config.to_dict()
+    if image_token >= lm.get_input_embeddings().weight.shape[0]:
         state = _with_rows(model, state, image_token + 1)
         config["vocab_size"] = image_token + 1
     return TextSide(tokenizer, image_token, _named_once(model, state), config)

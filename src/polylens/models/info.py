@@ -4,7 +4,7 @@ Told from configs and from the headers of the weight files; no weights are read.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -61,7 +61,7 @@ class ModelInfo:
     path: str
     kind: str
     parts: list[PartInfo]
-    memory: dict[str, dict[str, int]]
+    memory: Mapping[str, Mapping[str, int]]
     languages: list[str] | None = None
     notes: list[str] = field(default_factory=list)
 
@@ -181,7 +181,7 @@ def _by_names(path: Path, tensors: Sequence[TensorInfo]) -> ModelInfo:
 def _parts(
     model: VisionLanguageModel,
     tensors: Sequence[TensorInfo],
-    prefixes: dict[str, tuple[str, ...]],
+    prefixes: Mapping[str, tuple[str, ...]],
     sources: dict[str, str] | None = None,
 ) -> list[PartInfo]:
     inner = {

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 from accelerate import init_empty_weights
+from PIL.Image import Image
 from transformers import GenerationConfig, LlavaConfig, LlavaForConditionalGeneration
 
 from polylens.data.collate import IMAGE_MARK
@@ -111,14 +112,16 @@ def _check_row(model: VisionLanguageModel, text: TextSide) -> None:
 
 def _fill(plain: LlavaForConditionalGeneration, model: VisionLanguageModel, text: TextSide) -> None:
     """Hand our tensors over, without copies."""
+    resampler = model.resampler
+    assert isinstance(resampler, MLP)
     names = set(plain.state_dict())
     head = next(n for n, m in model.lm.named_modules() if m is model.lm.get_output_embeddings())
     inside = f"{model.lm.base_model_prefix}."
     state = {
-        "model.multi_modal_projector.linear_1.weight": model.resampler.up.weight,
-        "model.multi_modal_projector.linear_1.bias": model.resampler.up.bias,
-        "model.multi_modal_projector.linear_2.weight": model.resampler.down.weight,
-        "model.multi_modal_projector.linear_2.bias": model.resampler.down.bias,
+        "model.multi_modal_projector.linear_1.weight": resampler.up.weight,
+        "model.multi_modal_projector.linear_1.bias": resampler.up.bias,
+        "model.multi_modal_projector.linear_2.weight": resampler.down.weight,
+        "model.multi_modal_projector.linear_2.bias": resampler.down.bias,
     }
     for name, tensor in text.state.items():
         if name.startswith(f"{head}."):
@@ -169,3 +172,6 @@ class _NoPicture:
     """Takes the places of a picture; nobody looks at it."""
 
     key = "probe"
+
+    def load(self) -> Image:
+        raise NotImplementedError

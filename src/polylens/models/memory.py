@@ -1,6 +1,7 @@
 """How many bytes a model's weights take in each precision, counted on its modules (the meta device will do)."""
 
 import math
+from typing import Any
 
 import torch
 from torch import nn
@@ -17,7 +18,7 @@ NF4_CODE = 16  # values that four bits choose from
 
 def weight_bytes(model: VisionLanguageModel, precision: Precision) -> dict[str, int]:
     """Bytes of each part; of a quantized precision, its parts but the language model are in bfloat16."""
-    plain = "float32" if precision == "float32" else "bfloat16"
+    plain: Precision = "float32" if precision == "float32" else "bfloat16"
     sizes = {part: module_bytes(getattr(model, part), plain) for part in PARTS[:3]}
     return sizes | {"language_model": language_model_bytes(model.lm, precision)}
 
@@ -28,13 +29,12 @@ def module_bytes(module: nn.Module, precision: Precision) -> int:
     return each * sum(p.numel() for p in module.parameters()) + sum(b.nbytes for b in module.buffers())
 
 
-def language_model_bytes(lm: nn.Module, precision: Precision) -> int:
+def language_model_bytes(lm: Any, precision: Precision) -> int:
     """Bytes of a language model; quantized, its linear layers shrink as bitsandbytes and transformers have it."""
     if precision not in ("int8", "nf4"):
         return module_bytes(lm, precision)
     size = module_bytes(lm, "bfloat16")
-    for module in quantizable(lm):
-        weight = module.weight
+    for weight in (module.weight for module in quantizable(lm)):
         size += quantized_bytes(weight, precision) - 2 * weight.numel()
     return size
 
@@ -46,7 +46,7 @@ def quantized_bytes(weight: torch.Tensor, quantization: Quantization) -> int:
     return math.ceil(weight.numel() / 2) + 4 * math.ceil(weight.numel() / NF4_BLOCK) + 4 * NF4_CODE
 
 
-def quantizable(lm: nn.Module) -> list[nn.Module]:
+def quantizable(lm: Any) -> list[nn.Linear]:
     """The linear layers that get quantized: not the output head, nor what the model's class keeps out (T5: wo)."""
     kept_out = set(getattr(lm, "_keep_in_fp32_modules", None) or ())
     kept_out |= set(getattr(lm, "_keep_in_fp32_modules_strict", None) or ())
