@@ -61,7 +61,7 @@ class ModelInfo:
     path: str
     kind: str
     parts: list[PartInfo]
-    memory: Mapping[str, Mapping[str, int]]
+    memory: Mapping[Any, Mapping[str, int]]
     languages: list[str] | None = None
     notes: list[str] = field(default_factory=list)
 
