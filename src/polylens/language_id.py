@@ -11,8 +11,8 @@ import regex
 
 from polylens.languages import LANGUAGES, language
 
-# From here on no name of Picto's annotations, alone or 8 in a row, in 94 languages was taken for another
-# language that is no relative: 39% of single names reach it, 63% of 3 in a row, 80% of 8.
+# From here on 36 of 163,464 names of Picto's annotations were taken for another language that is no relative
+# (some of them rightly); 39% of single names in 94 languages reach it, 63% of 3 in a row, 80% of 8.
 SURE = 0.9
 # Below this the model has seen nothing that it knows.
 _CHANCE = 0.05

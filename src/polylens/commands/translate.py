@@ -132,7 +132,7 @@ def translate(
         print_json({code: counts[code].row() for code in sorted(counts)})
         return
     results.print(_table(counts))
-    say(results, f"{out / SAMPLES}: look at it with 'polylens inspect', or mix it in as the source 'jsonl'.")
+    say(results, f"{out / SAMPLES}: a mix reads it as the source 'jsonl'.")
 
 
 def plan_languages(
