@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from polylens.evaluation.bootstrap import Floats
 from polylens.evaluation.measures import METRICS, metric_of
 from polylens.evaluation.summary import (
     PIVOT,
@@ -237,7 +238,7 @@ def describe_scatter(results: Mapping[str, Any]) -> tuple[str, str, str]:
     assert main is not None, "the scatter was drawn, so there is a measure"
     ranks = [_ranks([point[axis] for point in points.values()]) for axis in (0, 1)]
     varied = all(np.ptp(axis) > 0 for axis in ranks)
-    rho = float(np.corrcoef(*ranks)[0, 1]) if varied else 0.0
+    rho = float(np.corrcoef(ranks[0], ranks[1])[0, 1]) if varied else 0.0
     absent = len(main.values) - len(points)
     note = f"Over {_counted(len(points), 'language')} the rank correlation (Spearman's rho) is {rho:.2f}."
     if absent:
@@ -246,7 +247,7 @@ def describe_scatter(results: Mapping[str, Any]) -> tuple[str, str, str]:
     return "Against the share in pretraining", note, f"{alt}. {note} The table holds all numbers."
 
 
-def _ranks(values: Sequence[float]) -> np.ndarray:
+def _ranks(values: Sequence[float]) -> Floats:
     """Ranks from 1; equal values share the mean of theirs."""
     _, place, counts = np.unique(values, return_inverse=True, return_counts=True)
     return (np.cumsum(counts) - (counts - 1) / 2)[place]
