@@ -11,7 +11,7 @@ read (`CausalReader`); CPM-Bee and encoder-decoders read every prompt anew, for 
 
 import copy
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -96,7 +96,7 @@ class Chat:
         """The answer to `text`, about the pictures so far and the new ones; see `stream`."""
         return "".join(self.stream(text, images))
 
-    def stream(self, text: str, images: Sequence[str | Path | Picture] = ()) -> Iterator[str]:
+    def stream(self, text: str, images: Sequence[str | Path | Picture] = ()) -> Generator[str, None, None]:
         """The answer in pieces, as they are settled.
 
         An empty text asks for a caption of the pictures. When the prompt is longer than the model can read, the

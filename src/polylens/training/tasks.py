@@ -89,6 +89,8 @@ class Task(ABC):
 class PictureTask(Task):
     """Samples with pictures, as a step sees them: plain, or in views that the augmentation makes."""
 
+    model: Any
+
     def __init__(self, model: Any, augmentation: Augmentation | None = None):
         self.model = model
         self.augmentation = augmentation or Augmentation()
@@ -126,6 +128,8 @@ class VisionLanguageTask(PictureTask):
     Whatever lies below the stage's frozen boundary is computed once and cached under `cache`, unless the
     augmentation's `views` are off. Texts are tokenized once.
     """
+
+    model: VisionLanguageModel
 
     def __init__(
         self,

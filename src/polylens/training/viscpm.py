@@ -16,7 +16,7 @@ from polylens.errors import UserError
 from polylens.models.viscpm.model import VisCpmBatch, VisCpmChat
 from polylens.recipe import Augmentation
 from polylens.training.stages import Plan
-from polylens.training.tasks import PictureTask
+from polylens.training.tasks import PictureTask, View
 
 
 @dataclass
@@ -36,6 +36,8 @@ class UnrolledBatch:
 class VisCpmTask(PictureTask):
     """Answers of VisCPM-Chat, or of CPM-Bee alone."""
 
+    model: VisCpmChat
+
     def __init__(self, model: VisCpmChat, augmentation: Augmentation | None = None):
         super().__init__(model, augmentation)
 
@@ -50,7 +52,9 @@ class VisCpmTask(PictureTask):
 
     def collate(self, samples: Sequence[Sample], epochs: Sequence[int] | None = None) -> UnrolledBatch:
         numbers = [0] * len(samples) if epochs is None else map(self._view, samples, epochs)
-        views, places, examples = [], [], []
+        views: list[View] = []
+        places: list[int] = []
+        examples: list[Sample] = []
         for sample, number in zip(samples, numbers, strict=True):
             turns = unroll(sample)
             mine = range(len(views), len(views) + len(sample.images))

@@ -205,7 +205,9 @@ def _choose(
 ) -> tuple[list[list[int]], list[list[int]], list[list[float]]]:
     """(beam to go on from, token, score) of the next beams, (B, N) each; answers that end go to `searches`."""
     step, N = said.shape[2], said.shape[1]
-    beams, tokens, scores = [], [], []
+    beams: list[list[int]] = []
+    tokens: list[list[int]] = []
+    scores: list[list[float]] = []
     before = said.tolist()
     for number, (search, row, values) in enumerate(
         zip(searches, places.tolist(), best.tolist(), strict=True)
@@ -223,6 +225,7 @@ def _choose(
             else:
                 going.append((beam, token, value))
         going += [(0, end, DEAD)] * (N - len(going))  # a prompt that is done is carried along
-        for part, column in zip((beams, tokens, scores), zip(*going, strict=True), strict=True):
-            part.append(list(column))
+        beams.append([beam for beam, _, _ in going])
+        tokens.append([token for _, token, _ in going])
+        scores.append([value for _, _, value in going])
     return beams, tokens, scores

@@ -49,7 +49,7 @@ class Encoded:
     def without_answer(self) -> "Encoded":
         """The tokens that are read before an answer is generated: all but those to be predicted."""
         kept = [at for at, context in enumerate(self.context) if context]
-        cut = {
+        cut: dict[str, Any] = {
             name: [getattr(self, name)[at] for at in kept] for name in ("ids", "subs", "segments", "context")
         }
         shifts = [self.context[:begin].count(0) for begin, _ in self.images]

@@ -229,7 +229,9 @@ class CpmBee(CpmBeePreTrainedModel):
         self.encoder = Encoder(config)
         self.input_embedding = Embedding(config)
         self.position_bias = PositionBias(config)
-        self.recompute = False  # in training, compute each layer again backwards instead of keeping its states
+        self.recompute = (
+            False  # in training, compute each layer again backwards instead of keeping its states
+        )
         self.post_init()
 
     def embed(self, batch: CpmBeeBatch, visual: torch.Tensor | None = None) -> torch.Tensor:

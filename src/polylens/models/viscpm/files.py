@@ -221,7 +221,7 @@ def set_image_size(model: VisCpm, image_size: int) -> None:
         raise UserError(
             f"The image size is {image_size}: it must be a multiple of the patches' {patch} pixels."
         )
-    positions = model.vpm["beit3"].encoder.embed_positions.A
+    positions: Any = model.vpm["beit3"].get_submodule("encoder.embed_positions.A")
     positions.weight = torch.nn.Parameter(resize_positions(positions.weight.data, (image_size // patch) ** 2))
     positions.num_embeddings = len(positions.weight)
     model.config.vision.image_size = image_size
