@@ -13,7 +13,7 @@ from polylens.errors import UserError
 app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode="rich",
-    help="Picto, the embedded world: pictograms drawn by people in several styles, and named by people in many languages.",
+    help="Picto, the embedded world: pictograms in several people's drawing styles, named in many languages.",
 )
 
 

@@ -34,7 +34,8 @@ def check_device(precision: Precision) -> None:
 def fast_dtype() -> torch.dtype:
     """bfloat16 where the machine multiplies matrices in it natively (a GPU, AMX tiles on a CPU), else float32."""
     # torch tells of AMX under no public name yet.
-    native = torch.cuda.is_bf16_supported() if torch.cuda.is_available() else torch.cpu._is_amx_tile_supported()
+    on_gpu = torch.cuda.is_available()
+    native = torch.cuda.is_bf16_supported() if on_gpu else torch.cpu._is_amx_tile_supported()
     return torch.bfloat16 if native else torch.float32
 
 
