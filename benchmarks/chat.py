@@ -83,6 +83,8 @@ def viscpm(size: str, dtype: torch.dtype) -> VisCpmChat:
     (width, layers, vocabulary), (eye_width, eye_layers) = SIZES[size]
     torch.manual_seed(0)
     specials = "<pad> <unk> <mask> <sep> </n> </_> <s> </s> <root> <ans>".split()
+    # All that prompts are made of is known: the peer has no unknown words.
+    specials += ["image", "context", "question", "User", "AI", ":"]
     words = [f"w{number}" for number in range(vocabulary - len(specials))]
     config = VisCpmConfig(
         llm=CpmBeeConfig(
