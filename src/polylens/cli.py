@@ -1,6 +1,7 @@
 """The command `polylens`: thin commands over the rooms, which import heavy things only when run."""
 
 import errno
+import logging
 import os
 import sys
 from typing import Annotated, Any
@@ -113,6 +114,8 @@ def main(
     RECIPE and MODEL are a path if it exists, else the name of a packaged one, else (MODEL) a hub id.
     A mistake in what was given ends with one sentence and the exit code 2.
     """
+    # Here, before anything imports it: what it has to say it says while it is imported.
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
 
 
 app.command()(picto.demo)

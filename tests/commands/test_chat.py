@@ -109,6 +109,8 @@ def test_ctrl_c_stops_the_answer_only(folder: Path, tmp_path: Path) -> None:
         stderr=subprocess.PIPE,
         env=environment,
         text=True,
+        # Suites that run in the background ignore the signal, and so would what they start.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     ) as process:
         assert process.stdin is not None
         assert process.stdout is not None

@@ -59,7 +59,6 @@ def quiet_libraries() -> None:
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
     warnings.filterwarnings("ignore", module="transformers|peft")
-    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     handler = _Complaints(logging.WARNING)
     logger = logging.getLogger("polylens")
     logger.handlers, logger.propagate = [handler], False
