@@ -165,7 +165,9 @@ class Demo:
             ]
             swapped = measure.describe(model, others, languages, choose=False, advance=advance)
             torch.manual_seed(seed)
-            before = measure.describe(new_model(recipe).to(self.dtype), shown, languages, advance=advance)
+            start = new_model(recipe)
+            assert isinstance(start, VisionLanguageModel)
+            before = measure.describe(start.to(self.dtype), shown, languages, advance=advance)
         results["controls"] = {
             "no_image": measure.mean_exact(blind.said, shown),
             "other_image": measure.mean_exact(swapped.said, others),

@@ -12,6 +12,7 @@ from transformers import PreTrainedTokenizerBase
 from polylens.data.collate import IGNORED
 from polylens.data.mix import Mix
 from polylens.data.sample import Picture, Sample
+from polylens.errors import UserError
 from polylens.models.vlm import VisionLanguageModel
 from polylens.recipe import Recipe
 from polylens.training.run import new_model, read_samples
@@ -40,6 +41,10 @@ def show(recipe: Recipe, console: Console, num: int) -> None:
 
         return show_painter(recipe, console, num)
     model = new_model(recipe)
+    if not isinstance(model, VisionLanguageModel):
+        raise UserError(
+            f"The tokens of a {type(model).__name__} cannot be shown: inspect its data under another model."
+        )
     samples, held_out = read_samples(recipe, model.config.layout.ask_caption, write_shards=False)
     for title, part in (("to train on", samples), ("to validate on", held_out)):
         if part:
