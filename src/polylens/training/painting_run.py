@@ -1,53 +1,34 @@
 """From a recipe to a painter's folder."""
 
-import json
 from pathlib import Path
 
 import torch
-import yaml
 from rich.console import Console
 from rich.text import Text
 
 from polylens.errors import UserError
-from polylens.files import write_atomic
 from polylens.models.painter import Painter
 from polylens.models.painting.build import build_painter
 from polylens.models.painting.folder import load_painter, save_painter
 from polylens.recipe import Recipe
-from polylens.training.loop import Trainer
 from polylens.training.painting import PaintTask
 from polylens.training.preview import counts_table, heading
-from polylens.training.run import read_samples
+from polylens.training.run import fit, read_samples
 from polylens.training.stages import apply_stage
 
 
 def train_painter(recipe: Recipe, folder: Path, *, resume: bool, console: Console) -> Path:
     """Train the painter of a recipe in `folder`; see `run.train`. Returns `folder / "model"`."""
     assert recipe.painter is not None
-    settings = recipe.model_dump(mode="json")
     if recipe.validation and recipe.validation.metrics != ["loss"]:
         raise UserError(f"A painter is validated by its loss alone, not by {recipe.validation.metrics}.")
     painter = new_painter(recipe)
     samples, held_out = read_samples(recipe)
     console.print(f"{len(samples)} pictures with captions to train on, {len(held_out)} to validate on")
     task = PaintTask(painter, recipe.painter, recipe.augmentation, seed=recipe.seed, console=console)
-    write_atomic(folder / "recipe.yaml", yaml.safe_dump(settings, sort_keys=False, allow_unicode=True))
-    results = Trainer(
-        task,
-        recipe.stages,
-        samples,
-        folder,
-        seed=recipe.seed,
-        precision=recipe.precision,
-        held_out=held_out,
-        validation=recipe.validation,
-        checkpoints=recipe.checkpoints,
-        settings={key: settings[key] for key in ("painter", "data", "augmentation", "validation")},
-        resume=resume,
-        console=console,
-    ).run()
-    write_atomic(folder / "results.json", json.dumps(results, indent=1, ensure_ascii=False))
-    save_painter(painter, folder / "model", {"recipe": settings, "results": results})
+    kept = ("painter", "data", "augmentation", "validation")
+    provenance = fit(task, recipe, samples, held_out, folder, kept=kept, resume=resume, console=console)
+    save_painter(painter, folder / "model", provenance)
     return folder / "model"
 
 

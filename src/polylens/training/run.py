@@ -26,7 +26,7 @@ from polylens.models.viscpm.model import VisCpmChat
 from polylens.models.vlm import ModelConfig, VisionLanguageModel
 from polylens.recipe import Recipe, Stage, load_recipe
 from polylens.training.log import progress_bar
-from polylens.training.loop import Trainer
+from polylens.training.loop import Trainer, Validate
 from polylens.training.stages import never_trained
 from polylens.training.tasks import Task, VisionLanguageTask
 from polylens.training.viscpm import VisCpmTask
@@ -54,7 +54,6 @@ def train(
     recipe = recipe if isinstance(recipe, Recipe) else load_recipe(recipe)
     console = report or Console(quiet=True)
     folder = make_writable_folder(Path(out or recipe.out or Path("runs") / recipe.name))
-    settings = recipe.model_dump(mode="json")
     if recipe.painter:
         from polylens.training.painting_run import train_painter
 
@@ -68,6 +67,41 @@ def train(
         task = VisCpmTask(model, recipe.augmentation)
     else:
         task = VisionLanguageTask(model, recipe.augmentation, recipe.data.max_length, console=console)
+    provenance = fit(
+        task,
+        recipe,
+        samples,
+        held_out,
+        folder,
+        kept=("model", "data", "augmentation", "validation"),
+        resume=resume,
+        console=console,
+        validate=_validate(recipe, held_out, evaluate),
+    )
+    if isinstance(model, VisCpmChat):
+        save_folder(model.model, model.tokenizer, folder / "model")
+    else:
+        save_model(model, folder / "model", provenance)
+    return folder / "model"
+
+
+def fit(
+    task: Task,
+    recipe: Recipe,
+    samples: Sequence[Sample],
+    held_out: Sequence[Sample],
+    folder: Path,
+    *,
+    kept: Sequence[str],
+    resume: bool,
+    console: Console,
+    validate: Validate | None = None,
+) -> dict[str, Any]:
+    """Run a recipe's stages in `folder`, which then holds `recipe.yaml` and `results.json`; both are returned.
+
+    `kept` are the parts of the recipe that a run which goes on must share with the run that was stopped.
+    """
+    settings = recipe.model_dump(mode="json")
     write_atomic(folder / "recipe.yaml", yaml.safe_dump(settings, sort_keys=False, allow_unicode=True))
     results = Trainer(
         task,
@@ -78,18 +112,14 @@ def train(
         precision=recipe.precision,
         held_out=held_out,
         validation=recipe.validation,
-        validate=_validate(recipe, held_out, evaluate),
+        validate=validate,
         checkpoints=recipe.checkpoints,
-        settings={key: settings[key] for key in ("model", "data", "augmentation", "validation")},
+        settings={key: settings[key] for key in kept},
         resume=resume,
         console=console,
     ).run()
     write_atomic(folder / "results.json", json.dumps(results, indent=1, ensure_ascii=False))
-    if isinstance(model, VisCpmChat):
-        save_folder(model.model, model.tokenizer, folder / "model")
-    else:
-        save_model(model, folder / "model", {"recipe": settings, "results": results})
-    return folder / "model"
+    return {"recipe": settings, "results": results}
 
 
 def new_model(recipe: Recipe) -> VisionLanguageModel | VisCpmChat:
