@@ -42,6 +42,19 @@ def test_what_is_drawn_depends_on_seed_and_sample_alone():
     assert made("caption", samples)[3:] == made("caption", samples[3:])
 
 
+def test_prompts_of_ones_own_take_the_place_of_the_english_ones():
+    spec = {"task": "caption", "prompts": ["{language}:", "In {own_language}:"]}
+    samples = made(spec, [plain(i, language="de") for i in range(30)])
+    assert {s.turns[0].prompt for s in samples} == {"German:", "In Deutsch:"}
+    (asked,) = made({"task": "vqa", "prompts": ["{language}: {question}"]}, [plain(1, "What?", task="vqa")])
+    assert asked.turns[0].prompt == "English: What?"
+    for wrong, reason in (("{language}", "must have the fields"), ("{question", "broken braces")):
+        with pytest.raises(UserError, match=reason):
+            made({"task": "vqa", "prompts": [wrong]}, [plain(1, "What?", task="vqa")])
+    with pytest.raises(ValueError, match="at least 1 item"):
+        Build.model_validate({"task": "vqa", "prompts": []})
+
+
 def translated(number):
     original = {"language": "en", "turns": [["What colour?", "red"]]}
     return plain(number, "Welche Farbe?", "rot", "de", "vqa", original=original)

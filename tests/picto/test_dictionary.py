@@ -6,7 +6,7 @@ import pytest
 from polylens.data.translation.engines import EngineSettings, open_engine
 from polylens.errors import UserError
 from polylens.picto.dictionary import Dictionary
-from polylens.picto.tasks import samples
+from polylens.picto.tasks import PLAIN, TASKS, samples
 from polylens.picto.world import LANGUAGES, annotations
 
 
@@ -45,16 +45,27 @@ def test_a_name_of_two_things_is_not_translated(monkeypatch):
     assert Dictionary().translate(["bat", "cat"], "en", "de") == [None, "Katze"]
 
 
-@pytest.mark.parametrize("task", ["caption", "yesno", "choice", "statement"])
-def test_picto_s_own_samples_become_those_of_the_other_language(task):
+@pytest.mark.parametrize("plain", [False, True])
+@pytest.mark.parametrize("task", TASKS)
+def test_picto_s_own_samples_become_those_of_the_other_language(task, plain):
     languages = [code for code in LANGUAGES if code != "en"][::7]
     dictionary = Dictionary()
-    given = samples(languages=["en"], tasks=[task], split="test", num_concepts=20)
+    given = samples(languages=["en"], tasks=[task], split="test", num_concepts=20, plain=plain)
     for code in languages:
-        prompts = dictionary.translate([s.turns[0].prompt for s in given], "en", code)
+        # Of a plain caption there is nothing to translate but the answer.
+        prompts = [
+            "" if not s.turns[0].prompt else dictionary.translate([s.turns[0].prompt], "en", code)[0]
+            for s in given
+        ]
         answers = dictionary.translate([s.turns[0].answer for s in given], "en", code)
         known = [pair for pair in zip(prompts, answers, strict=True) if None not in pair]
         assert len(known) >= 0.9 * len(given) > 0
+        if task == "keywords":
+            answers_of = {
+                s.id: s.turns[0].answer for s in samples(languages=[code], tasks=[task], split="test")
+            }
+            ids = [s.id.replace("/en/", f"/{code}/") for s in given]
+            assert all(text in (None, answers_of[i]) for i, text in zip(ids, answers, strict=True))
 
 
 def test_it_is_an_engine():
@@ -63,3 +74,17 @@ def test_it_is_an_engine():
     engine.check("en", list(LANGUAGES))
     with pytest.raises(UserError, match="leave out --model"):
         open_engine(EngineSettings("picto", Path("/somewhere")))
+
+
+def test_plain_samples_are_questions_alone_under_mblips_names():
+    asked = {
+        s.extra["kind"]: s
+        for s in samples(languages=["en"], tasks=TASKS, split="test", num_concepts=1, plain=True)
+    }
+    assert {kind: sample.task for kind, sample in asked.items()} == PLAIN
+    name = asked["caption"].turns[0].answer
+    assert asked["caption"].turns[0].prompt == ""
+    assert asked["yesno"].turns[0].prompt.startswith("Is this: ")
+    assert name in asked["choice"].turns[0].prompt
+    assert len(asked["statement"].images) == 2
+    assert asked["keywords"].turns[0].prompt == "English keywords:"

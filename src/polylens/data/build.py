@@ -15,7 +15,7 @@ from functools import partial
 from typing import Any
 
 from polylens.data.neighbours import read_neighbours
-from polylens.data.prompts import DEFAULT, read_templates
+from polylens.data.prompts import DEFAULT, own_templates, read_templates
 from polylens.data.sample import Sample, Turn
 from polylens.data.spec import Build
 from polylens.errors import UserError
@@ -55,6 +55,7 @@ class Asker:
 
     def __init__(self, spec: Build, seed: int):
         self.spec, self._seed = spec, seed
+        self._english = own_templates(spec.task, spec.prompts) if spec.prompts else DEFAULT
         self._prompts = read_templates(spec.templates) if spec.templates else DEFAULT
 
     def rng(self, sample: Sample) -> random.Random:
@@ -68,7 +69,7 @@ class Asker:
         has_own = own in self._prompts.translated.get(self.spec.task, {})
         if has_own and rng.random() < self.spec.translated:
             return Turn(self._prompts.prompt(self.spec.task, own, rng, answer_in=code, **values), answer)
-        return Turn(DEFAULT.prompt(self.spec.task, code, rng, **values), answer)
+        return Turn(self._english.prompt(self.spec.task, code, rng, **values), answer)
 
 
 def num_sentences(text: str) -> int:

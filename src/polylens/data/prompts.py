@@ -20,15 +20,15 @@ def fields_of(template: str) -> list[str]:
     return [name for _, name, _, _ in string.Formatter().parse(template) if name is not None]
 
 
-def _check(template: str, prompts: str) -> None:
+def _check(template: str, where: str) -> None:
     try:
         plain = all(name.isidentifier() for name in fields_of(template))
     except ValueError:
         plain = False
     if not plain:
         raise UserError(
-            f"The prompt '{template}' of '{prompts}' has broken braces: write fields as {{language}},"
-            " and a brace itself twice."
+            f"{where}: the prompt '{template}' has broken braces: write fields as {{language}}, and a brace"
+            " itself twice."
         )
 
 
@@ -51,7 +51,7 @@ class Templates:
                     f"The prompts '{self.name}' have no template for '{task}': give at least one."
                 )
         for template in self._all():
-            _check(template, self.name)
+            _check(template, f"The prompts '{self.name}'")
 
     def of(self, task: str, code: str) -> tuple[str, ...]:
         """All templates of a task for answers in language `code`: translated ones, else English ones.
@@ -171,19 +171,34 @@ def read_templates(path: str | Path) -> Templates:
     for task, by_language in content.items():
         if task not in DEFAULT.english or not isinstance(by_language, dict):
             raise UserError(f"'{path}' has no prompts of a known task in '{task}': see the page Data.")
-        known = {field for template in DEFAULT.english[task] for field in fields_of(template)}
         translated[task] = {}
         for spelling, texts in by_language.items():
             if not isinstance(texts, list) or not texts or not all(isinstance(text, str) for text in texts):
                 raise UserError(f"'{path}', {task}, {spelling}: a list of prompts was expected.")
             for text in texts:
-                missing = (known - {"language"}) - set(fields_of(text))
-                if missing or set(fields_of(text)) - known - {"language", "own_language"}:
-                    raise UserError(
-                        f"'{path}', {task}, {spelling}: '{text}' must have the fields {sorted(known)}."
-                    )
+                _check_fields(task, text, f"'{path}', {task}, {spelling}")
             translated[task][language(spelling).code] = texts
     return Templates(name=Path(path).stem, english=DEFAULT.english, translated=translated)
+
+
+def own_templates(task: str, prompts: Sequence[str]) -> Templates:
+    """The default prompts with other English ones for one task.
+
+    Raises `UserError` for a prompt whose fields are not those of the default ones.
+    """
+    own = Templates(name="own", english=dict(DEFAULT.english) | {task: tuple(prompts)})
+    for text in prompts:
+        _check_fields(task, text, f"The prompts of '{task}'")
+    return own
+
+
+def _check_fields(task: str, text: str, where: str) -> None:
+    """A prompt has the fields of the task's default ones; the language it need not name."""
+    _check(text, where)
+    known = {field for template in DEFAULT.english[task] for field in fields_of(template)}
+    found = set(fields_of(text))
+    if known - {"language"} - found or found - known - {"language", "own_language"}:
+        raise UserError(f"{where}: '{text}' must have the fields {sorted(known)}.")
 
 
 def caption_prompt(code: str) -> str:

@@ -42,8 +42,9 @@ class Section(BaseModel):
 class Build(Section):
     """What is made out of a source's plain samples: a task's prompts and answers.
 
-    Written in YAML as the task's name alone, or as a mapping. `templates` is a JSON file of translated prompts
-    (see `prompts.read_templates`), mixed with the English ones in the share `translated`.
+    Written in YAML as the task's name alone, or as a mapping. `prompts` are asked in the place of the packaged English
+    ones. `templates` is a JSON file of translated prompts (see `prompts.read_templates`), mixed with the English
+    ones in the share `translated`.
 
     `english_answers` (vqa, vqg) is the share of translated questions whose answer stays English, as the prompt
     then says. `max_sentences` (instruction) bounds an answer. Of matching and verification, `negatives` is the
@@ -52,6 +53,7 @@ class Build(Section):
     """
 
     task: BuildTask
+    prompts: list[str] | None = Field(None, min_length=1)
     templates: Path | None = None
     translated: Fraction = 0.5
     english_answers: Fraction = 0.5

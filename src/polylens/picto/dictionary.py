@@ -1,7 +1,8 @@
 """Picto's annotations as a translation engine: names exactly, as people gave them, and nothing else.
 
-It knows names, yes and no, the questions of `questions.json` about names, and the prompts "German:" that
-announce a language. A text that is none of these, or that could mean two things, it does not translate.
+It knows names, whole lists of a concept's keywords, yes and no, the questions of `questions.json` about names, and the
+prompts "German:" and "German keywords:" that announce a language. A text that is none of these, or that could mean two
+things, it does not translate.
 """
 
 import json
@@ -15,7 +16,7 @@ from polylens.data.translation.engines import EngineSettings
 from polylens.errors import UserError
 from polylens.files import sha256_file
 from polylens.languages import language
-from polylens.picto.corpus import prompt
+from polylens.picto.corpus import keyword_prompt, prompt
 from polylens.picto.world import PACKAGED, annotations
 
 QUESTIONS = Path(__file__).parent / "questions.json"
@@ -29,7 +30,8 @@ class Dictionary:
     exact = True
 
     def __init__(self) -> None:
-        self.fingerprint = f"picto/{sha256_file(PACKAGED / 'annotations.json.xz')}/{sha256_file(QUESTIONS)}"
+        # The number changes with what the code can translate: caches keep what was refused, too.
+        self.fingerprint = f"picto-2/{sha256_file(PACKAGED / 'annotations.json.xz')}/{sha256_file(QUESTIONS)}"
 
     def check(self, source: str, targets: Sequence[str]) -> None:
         for code in (source, *targets):
@@ -51,10 +53,12 @@ def engine(settings: EngineSettings) -> Dictionary:
 
 
 def _announced(text: str, source: str, target: str) -> str | None:
-    """A text after "German:", or that prompt alone."""
+    """A text after "German:", or a prompt alone."""
     before, after = prompt(source), prompt(target)
     if text == before:
         return after
+    if text == keyword_prompt(source):
+        return keyword_prompt(target)
     if not text.startswith(f"{before} "):
         return None
     rest = _text(text.removeprefix(f"{before} "), source, target)
@@ -62,13 +66,20 @@ def _announced(text: str, source: str, target: str) -> str | None:
 
 
 def _text(text: str, source: str, target: str) -> str | None:
-    return _name(text, source, target) or _phrase(text, source, target)
+    return _name(text, source, target) or _phrase(text, source, target) or _keywords(text, source, target)
 
 
 def _name(text: str, source: str, target: str) -> str | None:
     """The one name in the target language that all concepts called `text` have."""
     names = annotations()[target]
     found = {names[concept][0] for concept in _concepts(source).get(text, ()) if concept in names}
+    return found.pop() if len(found) == 1 else None
+
+
+def _keywords(text: str, source: str, target: str) -> str | None:
+    """The one list of keywords in the target language of all concepts that have the list `text`."""
+    theirs = annotations()[target]
+    found = {", ".join(theirs[c][1]) for c in _listed(source).get(text, ()) if c in theirs and theirs[c][1]}
     return found.pop() if len(found) == 1 else None
 
 
@@ -91,6 +102,15 @@ def _concepts(code: str) -> dict[str, list[str]]:
     concepts: dict[str, list[str]] = {}
     for concept, (name, _) in annotations()[code].items():
         concepts.setdefault(name, []).append(concept)
+    return concepts
+
+
+@cache
+def _listed(code: str) -> dict[str, list[str]]:
+    """{keywords as a list with commas: concepts that have them}."""
+    concepts: dict[str, list[str]] = {}
+    for concept, (_, keywords) in annotations()[code].items():
+        concepts.setdefault(", ".join(keywords), []).append(concept)
     return concepts
 
 

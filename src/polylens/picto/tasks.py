@@ -6,12 +6,16 @@
     choice     German: Was ist es: Hund, Katze, Maus oder Kuh?     -> Katze
     statement  (two pictures) German: Ein Bild zeigt Katze, das andere Hund. Stimmt das?  -> ja
 
+Plain samples, as readers of real sources give them, to translate and to build tasks out of, are called what mBLIP calls
+these tasks: caption; vqa, the question alone; instruction, for keywords.
+
 Wrong names are hard: drawn from the same subgroup of Unicode's table where it has another concept.
 """
 
 import json
 import random
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -23,6 +27,7 @@ from polylens.picto.corpus import keyword_prompt, prompt
 from polylens.picto.world import LANGUAGES, LINE_STYLE, TEST_STYLE, Concept, annotations, concepts
 
 TASKS = ("caption", "keywords", "yesno", "choice", "statement")
+PLAIN = {"caption": "caption", "keywords": "instruction", "yesno": "vqa", "choice": "vqa", "statement": "vqa"}
 SPLITS = ("train", "validation", "test", "heldout")
 
 
@@ -34,8 +39,11 @@ def samples(
     lines: bool = False,
     num_concepts: int | None = None,
     seed: int = 0,
+    plain: bool = False,
 ) -> list[Sample]:
     """Samples of one split, by language and task; `num_concepts` draws a fixed number of concepts.
+
+    `plain` ones are the captions, questions and keyword lists alone, no prompt around them (see `PLAIN`).
 
     'train': the trained drawings of every concept in image training (`lines` adds OpenMoji's line drawings);
     'validation': those concepts whose Noto or OpenMoji drawing is withheld from training, in that drawing;
@@ -49,13 +57,27 @@ def samples(
         raise UserError(f"Picto has no task '{wrong}': choose from {', '.join(TASKS)}.")
     codes = parse_languages(",".join(languages), annotations()) if languages else list(LANGUAGES)
     drawn = pictures(split, lines=lines, num_concepts=num_concepts, seed=seed)
-    return [
+    found = [
         sample
         for code in codes
         for task in tasks or ("caption",)
         for concept, style in drawn
-        if (sample := _sample(concept, style, code, task, seed)) is not None
+        if (sample := task_sample(concept, style, code, task, seed)) is not None
     ]
+    return list(map(_plain, found)) if plain else found
+
+
+def _plain(sample: Sample) -> Sample:
+    (turn,) = sample.turns
+    question = turn.prompt
+    if sample.task != "keywords":
+        question = question.removeprefix(prompt(sample.language)).removeprefix(" ")
+    return replace(
+        sample,
+        turns=(Turn(question, turn.answer),),
+        task=PLAIN[sample.task],
+        extra=sample.extra | {"kind": sample.task},
+    )
 
 
 def pictures(
@@ -85,7 +107,7 @@ def _styles(concept: Concept, split: str, lines: bool) -> tuple[str, ...]:
 
 def naming(concept: Concept, style: str, code: str) -> Sample:
     """The captioning sample of one picture; the concept must have a name in that language."""
-    sample = _sample(concept, style, code, "caption", 0)
+    sample = task_sample(concept, style, code, "caption", 0)
     assert sample is not None
     return sample
 
@@ -102,7 +124,8 @@ def hard_negatives(concept: Concept, code: str, rng: random.Random, count: int) 
     return (near + far)[:count]
 
 
-def _sample(concept: Concept, style: str, code: str, task: str, seed: int) -> Sample | None:
+def task_sample(concept: Concept, style: str, code: str, task: str, seed: int) -> Sample | None:
+    """The sample of one task and picture; None where the language lacks the words for it."""
     name = concept.name(code)
     if name is None:
         return None
@@ -156,10 +179,11 @@ def _question(code: str, text: str, answer: str) -> Turn:
 
 def _questions(code: str) -> dict[str, str]:
     """The question templates of a language; where it has none, the English ones (the prompt names the language)."""
-    table = _question_table()
+    table = question_table()
     return table.get(code, table["en"])
 
 
 @cache
-def _question_table() -> dict[str, Any]:
+def question_table() -> dict[str, Any]:
+    """questions.json: {language: {kind: template, or a word}}."""
     return json.loads((Path(__file__).parent / "questions.json").read_text(encoding="utf-8"))
