@@ -105,7 +105,7 @@ class Demo:
             "next_steps": NEXT_STEPS,
         }
         with self.clock.phase("report"):
-            write_report(results, self._examples(runs[0][1]), self.out)
+            write_report(results, examples(runs[0][1]), self.out)
         write_atomic(self.out / "results.json", json.dumps(results, ensure_ascii=False, indent=1))
         print_table(results, self.console)
         return results
@@ -129,12 +129,12 @@ class Demo:
         heldout = pictures("heldout")
         with (
             self.clock.phase("measurement"),
-            self._progress("answers", 2 * len(drawn) * len(languages)) as advance,
+            progress(self.console, "answers", 2 * len(drawn) * len(languages)) as advance,
         ):
             answers = measure.describe(model, drawn, languages, advance=advance)
         with (
             self.clock.phase("held-out concepts"),
-            self._progress("held out", 2 * len(heldout) * len(languages)) as advance,
+            progress(self.console, "held out", 2 * len(heldout) * len(languages)) as advance,
         ):
             unseen = measure.describe(model, heldout, languages, advance=advance)
         rows = measure.language_rows(answers)
@@ -146,7 +146,7 @@ class Demo:
         self.console.rule("3  Controls and yardsticks")
         with (
             self.clock.phase("yardsticks"),
-            self._progress("yardsticks", 2 * len(drawn) * (len(languages) - 1)) as advance,
+            progress(self.console, "yardsticks", 2 * len(drawn) * (len(languages) - 1)) as advance,
         ):
             names = [concept.name(measure.PIVOT) or "" for concept, _ in drawn]
             ceiling = measure.from_text(model, drawn, names, languages, advance=advance)
@@ -157,7 +157,7 @@ class Demo:
         results["translate_test"] = _exact_by_language(translated, drawn)
         with (
             self.clock.phase("controls"),
-            self._progress("controls", 4 * len(shown) * len(languages)) as advance,
+            progress(self.console, "controls", 4 * len(shown) * len(languages)) as advance,
         ):
             blind = measure.without_pictures(model, shown, languages, advance=advance)
             others = [each for each in pictures("test") if each not in set(drawn)][: len(shown)] or shown[
@@ -198,32 +198,36 @@ class Demo:
         with self.clock.phase("baselines"):
             return measure.language_rows(measure.describe(model, drawn, languages))
 
-    def _examples(self, answers: measure.Answers) -> list[Example]:
-        step = max(1, len(answers.drawn) // NUM_EXAMPLES)
-        examples: list[Example] = []
-        for at in range(0, len(answers.drawn), step)[:NUM_EXAMPLES]:
-            concept, style = answers.drawn[at]
-            examples.append(
-                {
-                    "picture": concept.picture(style).load(),
-                    "title": concept.name(measure.PIVOT) or "",
-                    "answers": {
-                        code: {
-                            "said": said[at],
-                            "wanted": concept.name(code) or "",
-                            "right": bool(measure.exact([said[at]], [answers.drawn[at]], code)[0]),
-                        }
-                        for code, said in answers.said.items()
-                    },
-                }
-            )
-        return examples
 
-    @contextmanager
-    def _progress(self, what: str, total: int) -> Iterator[measure.Advance]:
-        with progress_bar(self.console) as bar:
-            task = bar.add_task(what, total=total)
-            yield lambda count: bar.advance(task, count)
+def examples(answers: measure.Answers) -> list[Example]:
+    """A few pictures with what was said of them, for the report."""
+    step = max(1, len(answers.drawn) // NUM_EXAMPLES)
+    found: list[Example] = []
+    for at in range(0, len(answers.drawn), step)[:NUM_EXAMPLES]:
+        concept, style = answers.drawn[at]
+        found.append(
+            {
+                "picture": concept.picture(style).load(),
+                "title": concept.name(measure.PIVOT) or "",
+                "answers": {
+                    code: {
+                        "said": said[at],
+                        "wanted": concept.name(code) or "",
+                        "right": bool(measure.exact([said[at]], [answers.drawn[at]], code)[0]),
+                    }
+                    for code, said in answers.said.items()
+                },
+            }
+        )
+    return found
+
+
+@contextmanager
+def progress(console: Console, what: str, total: int) -> Iterator[measure.Advance]:
+    """A bar; gives what moves it on."""
+    with progress_bar(console) as bar:
+        task = bar.add_task(what, total=total)
+        yield lambda count: bar.advance(task, count)
 
 
 def _exact_by_language(said: Mapping[str, Sequence[str]], drawn: Sequence[measure.Drawn]) -> dict[str, float]:
