@@ -139,13 +139,15 @@ def _off(value: Any) -> Any:
 class Augmentation(Section):
     """Random changes of the training pictures.
 
-    `crop` bounds the share of the area that a random resized crop keeps, `flip` mirrors half of the pictures.
-    `views` says how many views of each picture are computed once and cached, the first of them plain; with
-    `off` nothing is cached, and every epoch sees new views.
+    `crop` bounds the share of the area that a random resized crop keeps, `flip` mirrors half of the pictures,
+    `style` changes shapes, fills, colours and lines: for drawings that are to be known in any style. `views`
+    says how many views of each picture are computed once and cached, the first of them plain; with `off` nothing
+    is cached, and every epoch sees new views.
     """
 
     crop: tuple[float, float] | None = None
     flip: bool = False
+    style: bool = False
     views: Annotated[int | Literal["off"], BeforeValidator(_off)] = 1
 
     @model_validator(mode="after")
@@ -154,14 +156,14 @@ class Augmentation(Section):
             raise PydanticCustomError("crop", "'crop' must be two rising shares in (0, 1]")
         if self.views != "off" and self.views < 1:
             raise PydanticCustomError("views", "'views' must be at least 1, or off")
-        changes = bool(self.crop or self.flip)
+        changes = bool(self.crop or self.flip or self.style)
         if changes and self.views == 1:
             raise PydanticCustomError(
                 "views", "one view is the plain picture alone: give 2 or more views, or off"
             )
         if not changes and self.views not in (1, "off"):
             raise PydanticCustomError(
-                "views", "several views need 'crop' or 'flip', or they would all be equal"
+                "views", "several views need 'crop', 'flip' or 'style', or they would all be equal"
             )
         return self
 

@@ -96,3 +96,14 @@ def test_views_are_those_of_torchvision_in_their_spread():
         assert np.quantile(one, (0.1, 0.5, 0.9)) == pytest.approx(
             np.quantile(other, (0.1, 0.5, 0.9)), rel=0.08, abs=2
         )
+
+
+def test_another_style_is_decided_by_the_name_and_has_the_wanted_size():
+    image = noise(60, 40)
+    settings = Augmentation(style=True, views=4)
+    views = [augment(image, f"x#{number}", settings, (24, 24)) for number in (1, 2, 1)]
+    assert all(view.size == (24, 24) for view in views)
+    assert views[0].tobytes() == views[2].tobytes() != views[1].tobytes()
+    plain = image.resize((24, 24), Resampling.BICUBIC).tobytes()
+    same = sum(augment(image, f"y#{n}", settings, (24, 24)).tobytes() == plain for n in range(200))
+    assert 15 <= same <= 50  # about 15%

@@ -4,9 +4,11 @@ import hashlib
 import math
 
 import numpy as np
-from PIL.Image import Image, Resampling, Transpose
+import torch
+from PIL.Image import Image, Resampling, Transpose, fromarray
 
 from polylens.recipe import Augmentation
+from polylens.training.style import restyle
 
 # Bounds of a crop's width / height, and how often one that fits is looked for: those of torchvision's
 # RandomResizedCrop, which the published models were trained with.
@@ -19,9 +21,10 @@ VERSION = 2
 def augment(
     image: Image, name: str, settings: Augmentation, size: tuple[int, int], mirror: bool = True
 ) -> Image:
-    """A random crop scaled to `size` (width, height), mirrored or not; `name` decides all that is random.
+    """A random crop scaled to `size` (width, height), mirrored or not, in its own style or another; `name` decides
+    all that is random.
 
-    With `mirror` false it is never mirrored, and the crop is the one that it would have otherwise.
+    With `mirror` false it is never mirrored, and all else is as it would be otherwise.
     """
     rng = np.random.default_rng(list(hashlib.sha256(name.encode()).digest()))
     if settings.crop:
@@ -31,7 +34,15 @@ def augment(
         )
     if settings.flip and rng.random() < 0.5 and mirror:
         image = image.transpose(Transpose.FLIP_LEFT_RIGHT)
+    if settings.style:
+        image = _in_another_style(image.resize(size, Resampling.BICUBIC), int(rng.integers(1 << 63)))
     return image
+
+
+def _in_another_style(image: Image, seed: int) -> Image:
+    pixels = torch.from_numpy(np.asarray(image, np.float32)).permute(2, 0, 1)[None] / 255
+    view = restyle(pixels, torch.Generator().manual_seed(seed))[0]
+    return fromarray((view * 255).round().byte().permute(1, 2, 0).numpy())
 
 
 def _box(
