@@ -39,6 +39,7 @@ from polylens.models.vlm import ModelConfig, VisionLanguageModel
 LANGUAGES = "en de es fr id ja ru sw ta th tr zh".split()
 NUM_QUERIES, SIDE = 32, 224
 PROMPT = "Caption in {}:"
+PICTURE_GAIN, TEXT_GAIN = 32.0, 8.0
 TARGET = 4.0
 # Layers and vocabulary of the comparison, and of a run that only shows that the program works.
 FULL, TINY = (24, 12, 12, 250_112), (2, 2, 2, 4_000)
@@ -48,7 +49,7 @@ PEER_BATCHES = (8, 32, 100)
 
 @dataclass(frozen=True)
 class Noise:
-    """A picture of noise, decoded anew each time, as a file is."""
+    """A few random patches of colour, computed anew each time, as a file is decoded."""
 
     seed: int
 
@@ -57,8 +58,8 @@ class Noise:
         return f"noise-{self.seed}"
 
     def load(self) -> Image.Image:
-        noise = torch.randint(0, 256, (SIDE, SIDE, 3), generator=torch.Generator().manual_seed(self.seed))
-        return Image.fromarray(noise.to(torch.uint8).numpy())
+        noise = torch.randint(0, 256, (3, 3, 3), generator=torch.Generator().manual_seed(self.seed))
+        return Image.fromarray(noise.to(torch.uint8).numpy()).resize((SIDE, SIDE), Image.Resampling.BICUBIC)
 
 
 def main() -> None:
@@ -124,8 +125,11 @@ def random_blip2(
     )  # fmt: skip
     model = Blip2ForConditionalGeneration(config)
     with torch.no_grad():
-        # Visual tokens as large as embeddings, or the pictures would hardly move the text.
-        model.language_projection.weight.mul_(8)
+        # What random weights would hardly let through: the picture to the encoder, and the encoder to the text.
+        model.language_projection.weight.mul_(PICTURE_GAIN)
+        for block in model.language_model.decoder.block:
+            block.layer[1].EncDecAttention.o.weight.mul_(TEXT_GAIN)
+            block.layer[1].EncDecAttention.q.weight.mul_(TEXT_GAIN)
     return model
 
 
