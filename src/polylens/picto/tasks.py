@@ -116,8 +116,9 @@ def hard_negatives(concept: Concept, code: str, rng: random.Random, count: int) 
     """`count` concepts with another name in that language, of the same subgroup first, then of the same group."""
     near: list[Concept] = []
     far: list[Concept] = []
-    for other in _group(concept.group):
-        if other.name(code) not in (None, concept.name(code)):
+    name = concept.name(code)
+    for other, called in _named(concept.group, code):
+        if called != name:
             (near if other.subgroup == concept.subgroup else far).append(other)
     rng.shuffle(near)
     rng.shuffle(far)
@@ -141,20 +142,23 @@ def task_sample(concept: Concept, style: str, code: str, task: str, seed: int) -
     else:
         words_of = _questions(code)
         yes = rng.random() < 0.5
-        others = hard_negatives(concept, code, rng, 3)
+        others = hard_negatives(concept, code, rng, len(concepts()))
         if len(others) < 3:
             return None
         if task == "yesno":
             asked = name if yes else others[0].name(code)
             turn = _question(code, words_of["is"].format(name=asked), words_of["yes" if yes else "no"])
         elif task == "choice":
-            names = [name, *(other.name(code) or "" for other in others)]
+            names = [name, *(other.name(code) or "" for other in others[:3])]
             rng.shuffle(names)
             filled = words_of["which"].format(**dict(zip("abcd", names, strict=True)))
             turn = _question(code, filled, name)
         else:
-            shown.append(others[0])
-            said = others[0] if yes else others[1]
+            beside = next((other for other in others if _may_show(other, style)), None)
+            if beside is None:
+                return None
+            shown.append(beside)
+            said = beside if yes else next(other for other in others if other is not beside)
             filled = words_of["both"].format(a=name, b=said.name(code))
             turn = _question(code, filled, words_of["yes" if yes else "no"])
     return Sample(
@@ -169,8 +173,16 @@ def task_sample(concept: Concept, style: str, code: str, task: str, seed: int) -
 
 
 @cache
-def _group(name: str) -> list[Concept]:
-    return [concept for concept in concepts() if concept.group == name]
+def _named(group: str, code: str) -> list[tuple[Concept, str]]:
+    """The concepts of a group that have a name in that language, with it."""
+    return [
+        (concept, name) for concept in concepts() if concept.group == group and (name := concept.name(code))
+    ]
+
+
+def _may_show(concept: Concept, style: str) -> bool:
+    """Whether the drawing may stand beside another: image training shows it, or it is in the test style."""
+    return style == TEST_STYLE or style.removesuffix("-line") in concept.trained_styles()
 
 
 def _question(code: str, text: str, answer: str) -> Turn:
