@@ -30,7 +30,7 @@ CORE = tuple("en de fr es ru tr el ar hi sw zh ja".split())
 ENGLISH = Pretraining(("en",), steps=500)
 # A dozen languages first, then all: the core is learnt fast, and the others lean on it.
 DECODER_CORE = Pretraining(CORE, steps=3300, source_noise=0.1)
-DECODER = Pretraining(LANGUAGES, steps=5000)
+DECODER = Pretraining(LANGUAGES, steps=9000)
 ENCODER_DECODER = Pretraining(LANGUAGES, steps=4000, rows=128, first_lines=6.0)
 VISION = EncoderTraining(steps=10000)
 # What each needs to have been trained into the same folder before.
@@ -74,6 +74,7 @@ def _train_language_model(name: str, folder: Path, report: Callable[[str], None]
         model, settings = new_decoder(tokenizer, width=192, layers=3), ENGLISH
     elif name == "decoder":
         model, settings = new_decoder(tokenizer), DECODER
+        pretrain(model, tokenizer, DECODER_CORE, folder / "runs" / "decoder-core", report=report)
     else:
         model, settings = new_encoder_decoder(tokenizer), ENCODER_DECODER
         # The decoder's embeddings know the vocabulary already: learning starts from them.
@@ -82,7 +83,8 @@ def _train_language_model(name: str, folder: Path, report: Callable[[str], None]
             model.get_input_embeddings().weight.copy_(known)
     pretrain(model, tokenizer, settings, folder / "runs" / name, report=report)
     model.to(torch.bfloat16).save_pretrained(folder / name)
-    tokenizer.save_pretrained(folder / name)
+    # Read anew: the one that was used would take its last padding along.
+    PreTrainedTokenizerFast.from_pretrained(folder / "tokenizer").save_pretrained(folder / name)
 
 
 def _train_vision(folder: Path, report: Callable[[str], None]) -> None:
