@@ -30,6 +30,8 @@ BAR_NOTES = {
     "translate_test": "Translate-test is the model's own English answer, translated.",
     "text_only": "Text only: the same questions without the picture.",
     "majority": "Majority: always the answer that is right most often.",
+    "english_only": "English only and native only are runs of the same budget: on the same samples as they were before "
+    "translation, and on them all translated into that one language.",
 }
 
 
@@ -221,6 +223,19 @@ def describe_bars(results: Mapping[str, Any]) -> tuple[str, str, str]:
         alt += f"{language_name(least[0])} last with {main.metric.text(least[1])}"
     title = f"{main.label} by language and script"
     return title, " ".join(filter(None, note)), f"{alt}. The table holds all numbers."
+
+
+def describe_curves(results: Mapping[str, Any]) -> tuple[str, str, str]:
+    """Title, note and alternative text of the curves."""
+    curves = results["curves"]
+    metric = metric_of(curves["measure"])
+    first, last = curves["ticks"][0], curves["ticks"][-1]
+    ends = [
+        f"{name}: {metric.text(points[0][0])} at {first}, {metric.text(points[-1][0])} at {last}"
+        for name, points in curves["lines"].items()
+    ]
+    note = f"{metric.label}: {metric.meaning}." if metric.meaning else ""
+    return str(curves["title"]), note, f"Curves of {metric.label} over {curves['x']}. {'; '.join(ends)}."
 
 
 def describe_heat_map(results: Mapping[str, Any]) -> tuple[str, str, str]:

@@ -176,6 +176,28 @@ METRICS = {
             meaning="100 times the cosine of CLIP's embeddings of picture and prompt",
             high=100,
         ),
+        _share(
+            "right_in_either",
+            "Right in either language",
+            "names that are right in the question's language or in English",
+        ),
+        _share(
+            "yes_no",
+            "Yes or no",
+            "answers to yes-or-no questions that are right, in either language",
+            chance=0.5,
+        ),
+        _share(
+            "asked_language",
+            "In the question's language",
+            "answers in words that the question's language has and English has not; words of both are left out",
+        ),
+        _share(
+            "answered_in_english",
+            "In English",
+            "answers in words that English has and the question's language has not; words of both are left out",
+            higher_is_better=False,
+        ),
         _share("picto", "Picto", "mean over Picto's five tasks"),
         *(
             _share(f"picto_{task}", task.capitalize(), f"score of Picto's task '{task}'")
@@ -201,6 +223,8 @@ YARDSTICKS = {
     ),
     "text_only": ("Text only", "the same questions asked without the picture"),
     "majority": ("Majority", "always the answer that is right most often"),
+    "english_only": ("English only", "a run of the same budget on the same samples, untranslated"),
+    "native_only": ("Native only", "a run of the same budget on the same samples, all in that one language"),
 }
 CONTROLS = {
     "no_image": ("No picture", "what guessing without seeing gives; should be near 0"),
@@ -210,7 +234,7 @@ CONTROLS = {
     ),
     "before_alignment": ("Before alignment", "the same model with an untrained link; should be near 0"),
 }
-BASELINES = {"native": "Native pairs", "mix": "Mix of languages"}
+BASELINES = {"native": "Native pairs", "mix": "Mix of languages", "english": "English only"}
 
 
 def with_unit(label: str, unit: str) -> str:

@@ -25,6 +25,7 @@ from polylens import __version__
 from polylens.data.images import FilePicture
 from polylens.evaluation.findings import (
     describe_bars,
+    describe_curves,
     describe_differences,
     describe_heat_map,
     describe_scatter,
@@ -41,6 +42,7 @@ from polylens.evaluation.plots import (
     LIGHT,
     difference_plot,
     heat_map,
+    measure_curves,
     score_bars,
     script_colours,
     share_scatter,
@@ -74,6 +76,7 @@ MOST_OF_PARTS = 5
 # What the page holds, its anchor, and its name in the list at the top.
 SECTIONS = (
     ("differences", "differences", "Differences"),
+    ("curves", "curves", "Curves"),
     ("bars", "scores", "Scores"),
     ("controls", "controls", "Controls"),
     ("examples", "examples", "Examples"),
@@ -81,7 +84,7 @@ SECTIONS = (
     ("table", "languages", "By language"),
     ("scatter", "pretraining", "Pretraining"),
     ("groups", "groups", "Scripts and families"),
-    ("parts", "parts", "By part"),
+    ("parts", "parts", "Parts"),
     ("comparisons", "comparisons", "Comparisons"),
     ("published", "published", "Published numbers"),
     ("next_steps", "next", "What to try next"),
@@ -97,6 +100,7 @@ COMPARISONS = {
 # The figures of a page by their place in it: file, how it is drawn, how it is described.
 FIGURES: dict[str, tuple[str, Draw, Describe]] = {
     "differences": ("differences.png", difference_plot, describe_differences),
+    "curves": ("curves.png", measure_curves, describe_curves),
     "bars": ("scores.png", score_bars, describe_bars),
     "heat": ("heatmap.png", heat_map, describe_heat_map),
     "scatter": ("pretraining.png", share_scatter, describe_scatter),
@@ -262,7 +266,7 @@ def _comparison(found: Sequence[Column], others: Sequence[Column]) -> dict[str, 
 
 
 def _parts(results: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Parts of the data that were scored apart: their means over languages, a row each."""
+    """Parts of the data, or what else `groups_title` calls them, that were scored apart: means over languages."""
     groups = results.get("groups") or {}
     found = {name: columns({"languages": scores}) for name, scores in groups.items()}
     shown = {column.key: column for measures in found.values() for column in measures[:MOST_OF_PARTS]}
@@ -273,7 +277,8 @@ def _parts(results: Mapping[str, Any]) -> dict[str, Any] | None:
         means = {column.key: column.mean() for column in measures}
         counts = [row.n for row in rows({"languages": groups[name]}) if row.n is not None]
         lines.append((name, [means.get(key) for key in shown], sum(counts)))
-    return {"columns": list(shown.values()), "rows": lines}
+    title = str(results.get("groups_title") or "By part of the data")
+    return {"title": title, "columns": list(shown.values()), "rows": lines}
 
 
 def _differing(results: Mapping[str, Any]) -> dict[str, Any] | None:
