@@ -22,6 +22,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
+from polylens.data.containers import Format
 from polylens.data.spec import Part, Section, check_mix
 from polylens.errors import UserError
 from polylens.models.painting.config import PainterConfig
@@ -174,10 +175,10 @@ class Data(Section):
     `source` is a reader's name (docs: Data), one that a package registers, or `captions`, one's own folder.
     `split` is the name of a part that the source knows, or the share of the pictures that trains (split by
     the hash of the image bytes, the rest validates). `options` are passed on to the source. `max_length`
-    limits the text tokens of a sample. A mix can be kept in `shards`, a folder: it is written there once and
-    streamed from there. `unreadable` says what becomes of a sample whose image is missing or broken: an
-    `error`, or `skip`, which counts and reports them while the samples are read (images of a mix without
-    shards are only looked for, not decoded).
+    limits the text tokens of a sample. A mix can be kept in `shards`, a folder: it is written there once, as
+    `shard_format` says, and streamed from there. `unreadable` says what becomes of a sample whose image is
+    missing or broken: an `error`, or `skip`, which counts and reports them while the samples are read (images
+    of a mix without shards are only looked for, not decoded).
     """
 
     source: str | None = None
@@ -188,6 +189,7 @@ class Data(Section):
     options: dict[str, Any] = Field(default_factory=dict)
     mix: list[Part] | None = Field(None, min_length=1)
     shards: Path | None = None
+    shard_format: Format = "tar"
     unreadable: Literal["error", "skip"] = "error"
     max_length: int | None = Field(None, ge=1)
 

@@ -1,5 +1,6 @@
 """Mixes read, written as shards, killed, and read again."""
 
+import io
 import json
 import os
 import random
@@ -11,6 +12,7 @@ import time
 from collections import Counter
 from pathlib import Path
 
+import pyarrow.parquet as parquet_file
 import pytest
 from PIL import Image
 
@@ -49,8 +51,8 @@ def part(place, **changes):
     return Part.model_validate({"source": "jsonl", "path": place / "a.jsonl", "name": "own"} | changes)
 
 
-def read(place, *parts, folder=None, policy="error", seed=0):
-    return read_mix(parts or [part(place)], seed, policy, folder)
+def read(place, *parts, folder=None, policy="error", seed=0, format="tar"):
+    return read_mix(parts or [part(place)], seed, policy, folder, format=format)
 
 
 def content(samples):
@@ -77,6 +79,39 @@ def test_shards_hold_the_samples_in_their_order(place):
     image = streamed[5].images[0]
     assert image.load().getpixel((0, 0)) == (4, 9, 90)
     assert image.key.startswith("sha256:")
+
+
+@pytest.mark.usefixtures("small")
+def test_parquet_holds_what_tars_hold_and_streams_the_same(place):
+    two = {"id": "two", "images": ["0.png", "2.png"], "turns": [["Q {x}", "A"], ["Q2", "B"]], "language": "en"}
+    row = two | {"task": "vqa", "source": "own", "extra": {"answers": ["a", None], "n": 1.5}}
+    with open(place / "a.jsonl", "a", encoding="utf-8") as file:
+        file.write(json.dumps(row) + "\n")
+    tars, parquet = (read(place, folder=place / kind, format=kind) for kind in ("tar", "parquet"))
+    assert content(parquet) == content(tars) == content(read(place))
+    assert (parquet.identity(), parquet.counts()) == (tars.identity(), tars.counts())
+    assert [p.key for s in parquet for p in s.images] == [p.key for s in tars for p in s.images]
+    orders = [mix.order(8, seed=3) for mix in (tars, parquet)]
+    for step in (0, 5, 20):
+        one, two = (
+            [mix[n].id for n, _ in order.batch(step)]
+            for mix, order in zip((tars, parquet), orders, strict=True)
+        )
+        assert one == two
+    assert parquet[5].images[0].load().getpixel((0, 0)) == (4, 9, 90)
+    assert len(list((place / "parquet" / "own").glob("*.parquet"))) > 1
+    with pytest.raises(UserError, match="made with other settings"):
+        read(place, folder=place / "parquet")
+
+
+@pytest.mark.usefixtures("small")
+def test_parquet_shards_are_read_by_others(place):
+    read(place, folder=place / "s", format="parquet")
+    table = parquet_file.read_table(place / "s" / "own" / "00000.parquet")
+    first = table.to_pylist()[0]
+    assert [sample["id"] for sample in first["samples"]] == ["0", "1"]
+    assert first["samples"][0]["turns"] == [{"prompt": "", "answer": "caption 0\u2028\u200c"}]
+    assert Image.open(io.BytesIO(first["images"][0]["bytes"])).size == (12, 8)
 
 
 @pytest.mark.usefixtures("small")
@@ -143,16 +178,17 @@ from polylens.data.mix import read_mix
 from polylens.data.spec import Part
 shards.SHARD_SAMPLES = 2
 part = Part(source="jsonl", path=Path(sys.argv[1]) / "a.jsonl", name="own")
-read_mix([part], 0, "error", Path(sys.argv[2]))
+read_mix([part], 0, "error", Path(sys.argv[2]), format=sys.argv[3])
 """
 
 
-def test_killed_shards_go_on_where_they_were(place, monkeypatch):
+@pytest.mark.parametrize("format", ["tar", "parquet"])
+def test_killed_shards_go_on_where_they_were(place, monkeypatch, format):
     monkeypatch.setattr(shards, "SHARD_SAMPLES", 2)
-    read(place, folder=place / "whole")
+    read(place, folder=place / "whole", format=format)
     environment = os.environ | {"PYTHONPATH": str(ROOT / "src")}
     process = subprocess.Popen(
-        [sys.executable, "-c", CHILD, str(place), str(place / "killed")], env=environment
+        [sys.executable, "-c", CHILD, str(place), str(place / "killed"), format], env=environment
     )
     killed = place / "killed" / "own"
     while process.poll() is None and len(list(killed.glob("*.json"))) < 6:
@@ -161,7 +197,7 @@ def test_killed_shards_go_on_where_they_were(place, monkeypatch):
     process.wait()
     before = {path.name: path.stat().st_mtime_ns for path in killed.glob("*.json")}
     assert "00003.json" in before
-    read(place, folder=place / "killed")
+    read(place, folder=place / "killed", format=format)
     for path in (place / "whole" / "own").iterdir():
         assert (killed / path.name).read_bytes() == path.read_bytes()
     assert not [path for path in killed.iterdir() if path.name.startswith(".")]
@@ -189,13 +225,17 @@ def test_pictures_that_are_missing_or_broken(place, caplog):
     assert {"6", "7", "10", "11"}.isdisjoint(s.id for s in streamed)
 
 
-def test_damaged_shards_are_named(place):
-    read(place, folder=place / "s")
-    tar = place / "s" / "own" / "00000.tar"
-    tar.write_bytes(tar.read_bytes()[:3000])
-    mix = read(place, folder=place / "s")
-    with pytest.raises(UserError, match=r"00000\.tar' is cut short"):
+@pytest.mark.parametrize("format", ["tar", "parquet"])
+def test_damaged_shards_are_named(place, format):
+    read(place, folder=place / "s", format=format)
+    file = place / "s" / "own" / f"00000.{format}"
+    file.write_bytes(file.read_bytes()[:3000])
+    mix = read(place, folder=place / "s", format=format)
+    with pytest.raises(UserError, match=rf"00000\.{format}' is cut short"):
         [sample.images[0].load() for sample in mix]
+    file.unlink()
+    with pytest.raises(UserError, match=rf"00000\.{format}' cannot be read: No such file"):
+        mix[0]
     with pytest.raises(UserError, match="holds no whole shards"):
         open_shards(place / "none")
 

@@ -89,6 +89,12 @@ def mix(
     out: Annotated[
         Path | None, typer.Option(help="The folder of the shards; the recipe's data.shards.")
     ] = None,
+    format: Annotated[
+        Literal["tar", "parquet"] | None,
+        typer.Option(
+            "--format", help="tar (WebDataset) or parquet (datasets); the recipe's data.shard_format."
+        ),
+    ] = None,
     jsonl: Annotated[
         Path | None, typer.Option(help="Write OUT/PART.jsonl instead, to look at or to translate.")
     ] = None,
@@ -102,6 +108,7 @@ def mix(
     \b
     Examples
       polylens mix mine.yaml --out data/shards
+      polylens mix mine.yaml --out data/parquet --format parquet
       polylens mix pairs.yaml --jsonl data/pairs
     """
     from polylens.data.mix import part_samples, read_mix
@@ -134,6 +141,7 @@ def mix(
             data.unreadable,
             folder,
             lambda name, count: progress.update(bars[name], completed=count),
+            format or data.shard_format,
         )
     for done in written.parts:
         say(console, f"{len(done.samples):,} samples of {done.name} in {folder / done.name}")

@@ -21,6 +21,7 @@ from typing import Any, overload
 import numpy as np
 
 from polylens.data.build import build
+from polylens.data.containers import Format
 from polylens.data.language_plan import allocate, shares
 from polylens.data.sample import Sample
 from polylens.data.shards import ShardedSamples, open_shards, write_shards
@@ -268,8 +269,9 @@ def read_mix(
     policy: Policy = "error",
     shards: Path | None = None,
     advance: Callable[[str, int], None] = lambda name, count: None,
+    format: Format = "tar",
 ) -> Mix:
-    """Read a mix into memory; with a folder `shards`, write it there once and stream it from there.
+    """Read a mix into memory; with a folder `shards`, write it there once in that format and stream it from there.
 
     `advance(name of the part, samples written so far)` hears how shards grow. Raises `UserError` for what cannot be
     read, and for shards that were made of something else.
@@ -280,7 +282,7 @@ def read_mix(
         if shards is None:
             samples: Sequence[Sample] = list(part_samples(part, seed, unreadable))
         else:
-            write_shards(part, seed, unreadable, shards, part_samples, advance)
+            write_shards(part, seed, unreadable, shards, part_samples, advance, format)
             samples = open_shards(shards / part.name)
         unreadable.report(part.name)
         read.append(MixPart(part.name, samples, part.weight))

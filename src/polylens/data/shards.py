@@ -1,6 +1,6 @@
-"""Samples on disk as they are streamed: tars that any WebDataset reader reads too, and where everything lies in them.
+"""Samples on disk as they are streamed, and where everything lies in them.
 
-    FOLDER/PART/00000.tar      000000.jpg, 000000.json, ...: the pictures once, and the samples about them
+    FOLDER/PART/00000.tar      or .parquet: the pictures once, and the samples about them (containers.py)
     FOLDER/PART/00000.json     places of its records and samples; a shard counts once this is there
     FOLDER/PART/part.json      what it was made of, sizes and counts; written last
 
@@ -12,7 +12,6 @@ import io
 import json
 import os
 import secrets
-import tarfile
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -25,12 +24,12 @@ from typing import Any, overload
 
 from PIL import Image
 
+from polylens.data.containers import CONTAINERS, Container, Format, Record
 from polylens.data.images import StoredPicture, decode_image
 from polylens.data.rows import read_json
 from polylens.data.sample import Picture, Sample, Turn
 from polylens.data.sources import Unreadable
 from polylens.data.spec import Part
-from polylens.data.tars import Member, TarPicture, read_member
 from polylens.errors import UserError
 from polylens.files import make_writable_folder, write_atomic
 
@@ -60,7 +59,13 @@ class _Record:
 
 
 def write_shards(
-    part: Part, seed: int, unreadable: Unreadable, folder: Path, read: Read, advance: Advance
+    part: Part,
+    seed: int,
+    unreadable: Unreadable,
+    folder: Path,
+    read: Read,
+    advance: Advance,
+    format: Format = "tar",
 ) -> None:
     """Write the samples that `read(part, seed, unreadable)` gives to FOLDER/PART, or what is missing of them.
 
@@ -68,7 +73,8 @@ def write_shards(
     part, and for a full disk.
     """
     folder = make_writable_folder(folder / part.name)
-    made_of = json.loads(json.dumps({"part": part.model_dump(mode="json", exclude={"weight"}), "seed": seed}))
+    settings = {"part": part.model_dump(mode="json", exclude={"weight"}), "seed": seed, "format": format}
+    made_of = json.loads(json.dumps(settings))
     begun = folder / "begun.json"
     if begun.exists() and read_json(begun) != made_of:
         raise UserError(
@@ -88,7 +94,7 @@ def write_shards(
         raise UserError(f"'{folder}' holds more samples than its source gives now: delete it and begin anew.")
     number = len(done)
     for records in _shards(_checked(_records(stream), unreadable)):
-        written += _write(folder, number, records)
+        written += _write(folder, number, records, CONTAINERS[format])
         number += 1
         advance(part.name, written)
     indexes = [read_json(path) for path in _whole(folder)]
@@ -167,31 +173,17 @@ def _shards(records: Iterator[_Record]) -> Iterator[list[_Record]]:
         yield shard
 
 
-def _write(folder: Path, number: int, records: Sequence[_Record]) -> int:
+def _write(folder: Path, number: int, records: Sequence[_Record], container: Container) -> int:
     """Write one shard and its index, and return how many samples it holds."""
-    index: dict[str, Any] = {"records": [], "samples": [], "taken": 0, "left_out": 0}
-    ids = hashlib.sha256()
-    temporary = folder / f".{secrets.token_hex(8)}.tar"
+    kept = [record for record in records if record.samples]
+    taken = sum(record.taken for record in records)
+    temporary = folder / f".{secrets.token_hex(8)}.{container.ending}"
     try:
-        with tarfile.open(temporary, "w:", format=tarfile.USTAR_FORMAT) as tar:
-            for record in records:
-                index["taken"] += record.taken
-                index["left_out"] += record.taken - len(record.samples)
-                if not record.samples:
-                    continue
-                key = f"{len(index['records']):06d}"
-                places = []
-                for i, (data, ending) in enumerate(record.pictures):
-                    name = f"{key}.{ending}" if len(record.pictures) == 1 else f"{key}.{i}.{ending}"
-                    places.append([*_add(tar, name, data), hashlib.sha256(data).hexdigest()])
-                for i, sample in enumerate(record.samples):
-                    ids.update(f"{sample.source}/{sample.id}/{sample.language}/{sample.task}\n".encode())
-                    index["samples"].append([len(index["records"]), i, sample.language, sample.task])
-                rows = json.dumps([_row(sample) for sample in record.samples], ensure_ascii=False)
-                index["records"].append([_add(tar, f"{key}.json", rows.encode()), places])
+        rows = [Record([_row(sample) for sample in each.samples], each.pictures) for each in kept]
+        places = container.write(temporary, rows)
         with open(temporary, "rb") as file:
             os.fsync(file.fileno())
-        os.replace(temporary, folder / f"{number:05d}.tar")
+        os.replace(temporary, folder / f"{number:05d}.{container.ending}")
     except OSError as error:
         raise UserError(
             f"'{folder}' cannot be written: {(error.strerror or str(error)).lower()}. Make room; the same command "
@@ -199,18 +191,17 @@ def _write(folder: Path, number: int, records: Sequence[_Record]) -> int:
         ) from error
     finally:
         temporary.unlink(missing_ok=True)
-    index["ids"] = ids.hexdigest()
+    held = [(place, i, sample) for place, each in enumerate(kept) for i, sample in enumerate(each.samples)]
+    ids = [f"{sample.source}/{sample.id}/{sample.language}/{sample.task}\n" for _, _, sample in held]
+    index = {
+        "records": places,
+        "samples": [[place, i, sample.language, sample.task] for place, i, sample in held],
+        "taken": taken,
+        "left_out": taken - len(held),
+        "ids": hashlib.sha256("".join(ids).encode()).hexdigest(),
+    }
     write_atomic(folder / f"{number:05d}.json", json.dumps(index, ensure_ascii=False))
-    return len(index["samples"])
-
-
-def _add(tar: tarfile.TarFile, name: str, data: bytes) -> list[Any]:
-    """Add a member; returns [name, offset of its bytes, size]."""
-    info = tarfile.TarInfo(name)
-    info.size = len(data)
-    tar.addfile(info, io.BytesIO(data))
-    padded = -(-len(data) // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE
-    return [name, tar.offset - padded, len(data)]
+    return len(held)
 
 
 def _row(sample: Sample) -> dict[str, Any]:
@@ -279,15 +270,15 @@ class ShardedSamples(Sequence[Sample]):
         shard = bisect_right(self._ends, number)
         index = self._index(shard)
         record, place, _, _ = index["samples"][number - (self._ends[shard - 1] if shard else 0)]
-        rows, pictures = index["records"][record]
-        tar = self.folder / f"{shard:05d}.tar"
+        container = CONTAINERS[self._about["format"]]
+        file, held = self.folder / f"{shard:05d}.{container.ending}", index["records"][record]
         try:
-            row = json.loads(read_member(tar, Member(*rows)))[place]
+            row = container.rows(file, held)[place]
         except (ValueError, LookupError) as error:
-            raise UserError(f"'{tar}' is damaged: delete '{self.folder}' and begin anew.") from error
+            raise UserError(f"'{file}' is damaged: delete '{self.folder}' and begin anew.") from error
         return Sample(
             id=row["id"],
-            images=tuple(TarPicture(tar, Member(*place), digest) for *place, digest in pictures),
+            images=container.pictures(file, held),
             turns=tuple(Turn(prompt, answer) for prompt, answer in row["turns"]),
             language=row["language"],
             task=row["task"],

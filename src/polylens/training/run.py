@@ -207,7 +207,7 @@ def _read_mix(recipe: Recipe, console: Console, write_shards: bool) -> Mix:
         def advance(name: str, count: int) -> None:
             progress.update(bars[name], completed=count)
 
-        return read_mix(data.mix, recipe.seed, data.unreadable, folder, advance)
+        return read_mix(data.mix, recipe.seed, data.unreadable, folder, advance, data.shard_format)
 
 
 def _read(
