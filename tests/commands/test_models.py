@@ -1,6 +1,7 @@
 """info, export, plan and verify from the command line."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -46,6 +47,12 @@ def test_info_and_export_with_adapters_merged(adapted: Path, tmp_path: Path) -> 
     assert load_model(tmp_path / "out").generate(asked, max_new_tokens=6) == ours
     assert "not empty" in run("export", adapted, "--format", "blip2", "--out", tmp_path / "out", code=2)
     assert "encoder-decoder" in run("export", adapted, "--format", "llava", "--out", tmp_path / "x", code=2)
+    run("export", adapted, "--format", "polylens", "--out", tmp_path / "whole")
+    for folder in ("lm", "blip2", "model"):
+        shutil.rmtree(tmp_path / folder)
+    assert not (tmp_path / "whole" / "adapter").exists()
+    assert load_model(tmp_path / "whole").generate(asked, max_new_tokens=6) == ours
+    assert "not empty" in run("export", "picto", "--format", "polylens", "--out", tmp_path / "whole", code=2)
 
 
 def test_plan(tmp_path: Path) -> None:

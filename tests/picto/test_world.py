@@ -79,6 +79,14 @@ def test_choice_offers_the_answer_once_among_four_different_names() -> None:
         assert offered.count(sample.turns[0].answer) >= 1
 
 
+@pytest.mark.parametrize("lines", [False, True])
+def test_training_shows_no_withheld_or_missing_drawing_beside_another(lines: bool) -> None:
+    allowed = {concept.picture(style).key for concept, style in pictures("train", lines=lines)}
+    found = samples(languages=["en"], tasks=["statement"], lines=lines)
+    assert len(found) == len(pictures("train", lines=lines))
+    assert {picture.key for sample in found for picture in sample.images} <= allowed
+
+
 def test_hard_negatives_are_of_the_subgroup_first() -> None:
     import random
 

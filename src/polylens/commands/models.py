@@ -74,26 +74,32 @@ def human(size: float) -> str:
 def export(
     model: Model,
     format: Annotated[
-        Literal["blip2", "llava"],
-        typer.Option("--format", help="blip2: a Q-Former on BLIP-2's encoder; llava: an MLP and a decoder."),
+        Literal["blip2", "llava", "polylens"],
+        typer.Option(
+            "--format",
+            help="blip2: a Q-Former on BLIP-2's encoder; llava: an MLP and a decoder; polylens: our own, any model.",
+        ),
     ],
     out: Annotated[Path, typer.Option(metavar="DIR", help="The new folder.")],
     precision: Annotated[
         Literal["float32", "bfloat16"], typer.Option(help="The type of the weights that are written.")
     ] = "float32",
 ) -> None:
-    """Write a model in a format that others load, with LoRA adapters merged into its weights.
+    """Write a model in one folder, with LoRA adapters merged into its weights.
 
-    What plain transformers generates from it is what Polylens generates. A model that the format cannot express
-    is refused, with the reason.
+    What plain transformers generates from `blip2` and `llava` is what Polylens generates; a model that the format
+    cannot express is refused, with the reason. `polylens` holds any model: it needs no other folder, and the language
+    model and the encoder in it are folders of plain transformers.
 
     \b
     Examples
       polylens export runs/mine/model --format blip2 --out mine-blip2 --precision bfloat16
       polylens export runs/mlp/model --format llava --out mine-llava
+      polylens export runs/mine/model --format polylens --out mine-whole
     """
     from polylens.models.blip2 import save_blip2
-    from polylens.models.checkpoint import load_model
+    from polylens.models.checkpoint import load_model, save_model
+    from polylens.models.export import refuse_full
     from polylens.models.llava import save_llava
     from polylens.models.lora import merge_lora
     from polylens.models.precision import split_precision
@@ -102,6 +108,11 @@ def export(
     console, _ = consoles()
     opened = load_model(model, split_precision(precision)[0])
     merge_lora(opened)
+    if format == "polylens":
+        refuse_full(out)
+        save_model(opened, out, {"exported_from": str(model)}, standalone=True)
+        say(console, f"{out} is whole. Try it: polylens caption photo.jpg --model {out}")
+        return
     (save_blip2 if format == "blip2" else save_llava)(opened, out)
     kind = "Blip2ForConditionalGeneration" if format == "blip2" else "LlavaForConditionalGeneration"
     say(console, f"{out} is a {kind} folder: {kind}.from_pretrained('{out}') loads it.")

@@ -24,6 +24,19 @@ def demo(
     out: Annotated[Path, typer.Option(help="Where the report and the runs are written.")] = Path("runs/demo"),
     seed: Annotated[int, typer.Option(min=0, help="The first seed.")] = 0,
     seeds: Annotated[int, typer.Option(min=1, help="How many seeds to run and average.")] = 1,
+    mblip: Annotated[
+        bool,
+        typer.Option(
+            "--mblip",
+            help="Instead, mBLIP's whole way in small: a translated mix of tasks, LoRA, merge, export, scores.",
+        ),
+    ] = False,
+    mpm: Annotated[
+        bool,
+        typer.Option(
+            "--mpm", help="Instead, MPM's way in small, and its three claims measured: a quarter of an hour."
+        ),
+    ] = False,
     paint: Annotated[
         bool, typer.Option("--paint", help="Instead, draw concepts from their names in every language.")
     ] = False,
@@ -41,16 +54,28 @@ def demo(
     Examples
       polylens demo
       polylens demo --full --seeds 3 --out runs/demo-full
+      polylens demo --mblip --out runs/demo-mblip
+      polylens demo --mpm --out runs/demo-mpm
       polylens demo --paint --out runs/demo-paint
     """
     quiet_libraries()
+    for flag, given in (("--mblip", mblip), ("--mpm", mpm)):
+        if given and (paint or full or seeds > 1 or (mblip and mpm)):
+            raise UserError(f"{flag} is a demo of its own: leave out other demos, --full and --seeds.")
     if paint:
         _paint(out, seed, painter, concepts)
         return
     from polylens.picto.demo import Demo
+    from polylens.picto.mblip_demo import MblipDemo
+    from polylens.picto.mpm_demo import MpmDemo
 
     console, _ = consoles()
-    results = Demo(out, console).run(full=full, seeds=range(seed, seed + seeds))
+    if mblip:
+        results = MblipDemo(out, console, seed=seed).run()
+    elif mpm:
+        results = MpmDemo(out, console, seed=seed).run()
+    else:
+        results = Demo(out, console).run(full=full, seeds=range(seed, seed + seeds))
     say(console, f"The report is {out / 'report.html'}")
     for number, step in enumerate(results["next_steps"], start=1):
         say(console, f"{number}. {step}")

@@ -87,14 +87,19 @@ def special_ids(model: VisionLanguageModel) -> dict[str, Any]:
     return {name: getattr(own, name) for name in names if getattr(own, name, None) is not None}
 
 
+def refuse_full(folder: Path) -> None:
+    """Raises `UserError` when the folder exists and holds something."""
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise UserError(f"'{folder}' exists and is not empty: choose another folder.")
+
+
 def write_whole(folder: str | Path, write: Callable[[Path], None]) -> None:
     """Have `write` fill a new folder, which gets its name when all is there.
 
     Raises `UserError` when the folder exists and holds something, or cannot be written.
     """
     folder = Path(folder)
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise UserError(f"'{folder}' exists and is not empty: choose another folder.")
+    refuse_full(folder)
     make_writable_folder(folder.parent)
     new = folder.parent / f".{folder.name}.{secrets.token_hex(4)}.tmp"
     try:

@@ -112,6 +112,8 @@ def _mark_style(key: str, theme: Theme) -> dict[str, Any]:
         "translate_test": ("o", 5.0),
         "text_only": ("s", 4.4),
         "majority": ("^", 4.8),
+        "english_only": ("o", 5.0),
+        "native_only": ("D", 4.3),
     }[key]
     full = key == "text_ceiling"
     return {

@@ -1,0 +1,116 @@
+"""The whole of mBLIP's way on the packaged parts: few pictures, few languages, hardly any training."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from rich.console import Console
+from transformers import AutoModelForCausalLM
+
+from polylens.data.mix import part_samples
+from polylens.data.readers.jsonl import read_jsonl
+from polylens.data.sources import Unreadable
+from polylens.models.checkpoint import load_model
+from polylens.picto import mblip_demo, measure
+from polylens.picto.tasks import pictures
+from polylens.picto.world import annotations
+from polylens.recipe import load_recipe
+
+CONCEPTS = 12
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("mblip")
+    recipe = load_recipe("picto-mblip").model_dump(mode="json", exclude_defaults=True)
+    recipe["model"]["language_model"]["languages"] = ["en", "de", "sw"]
+    recipe["augmentation"]["views"] = 2
+    for stage in recipe["stages"]:
+        stage |= {"steps": 3, "batch_size": 8, "warmup_steps": 0}
+    (folder / "recipe.yaml").write_text(yaml.safe_dump(recipe))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("POLYLENS_CACHE", str(folder / "cache"))
+        patch.setattr(
+            mblip_demo, "load_recipe", lambda name, changes=(): load_recipe(folder / "recipe.yaml", changes)
+        )
+        patch.setattr(mblip_demo, "NATIVE", ("de", "zh"))
+        patch.setattr(mblip_demo, "NUM_ASKED", 2)
+        demo = mblip_demo.MblipDemo(folder / "out", Console(quiet=True), num_concepts=CONCEPTS)
+        demo.run(num_pictures=5)
+    return folder / "out"
+
+
+@pytest.fixture(scope="module")
+def results(done: Path) -> dict:
+    return json.loads((done / "results.json").read_text())
+
+
+def test_the_mix_stands_beside_english_alone_and_native_pairs(results: dict) -> None:
+    assert set(results["languages"]) == set(results["english_only"]) == {"en", "de", "sw"}
+    assert set(results["baselines"]["native"]) == set(results["native_only"]) == {"de"}
+    for row in results["languages"].values():
+        assert {"exact_match", "chrf", "choice_accuracy"} <= set(row)
+        assert row["n"] == 5
+    for rows in results["groups"].values():
+        assert {"picto_keywords", "picto_yesno", "picto_choice", "picto_statement"} <= set(rows["sw"])
+    assert {"translation", "training", "export", "measurement", "tasks", "report"} <= set(results["seconds"])
+    assert len(results["notes"]) == 3
+
+
+def test_the_same_samples_in_every_run(done: Path, results: dict) -> None:
+    runs = {name: list(read_jsonl(done / "data" / name)) for name in ("mix", "english", "native-de")}
+    given = {sample.id for sample in runs["english"]}
+    for name, samples in runs.items():
+        assert {sample.id.split(":")[0] for sample in samples} <= given
+        assert len(samples) + results["settings"]["translated"][name]["rejected"] == len(given)
+    assert {sample.language for sample in runs["english"]} == {"en"}
+    assert {sample.language for sample in runs["native-de"]} == {"de"}
+    languages = [sample.language for sample in runs["mix"]]
+    assert all(0.9 < languages.count(code) * 3 / len(given) < 1.1 for code in ("en", "de", "sw"))
+    for sample in runs["mix"]:
+        if sample.task == "caption":
+            assert sample.turns[0].answer == annotations()[sample.language][sample.extra["concept"]][0]
+
+
+def test_questions_are_asked_in_the_language_and_half_are_answered_in_english(done: Path) -> None:
+    parts = {part.name: part for part in load_recipe(done / "runs" / "native-de" / "recipe.yaml").data.parts}
+    asked = {name: list(part_samples(part, 0, Unreadable())) for name, part in parts.items()}
+    assert {sample.turns[0].prompt for sample in asked["captions"]} == {"German:"}
+    assert {sample.turns[0].prompt for sample in asked["keywords"]} == {"German keywords:"}
+    answered = [sample.language for sample in asked["questions"]]
+    assert 0.3 < answered.count("en") / len(answered) < 0.7
+    for sample in asked["questions"]:
+        name = {"en": "English", "de": "German"}[sample.language]
+        assert sample.turns[0].prompt.startswith(f"{name}: ")
+        assert (
+            "Ist das: " in sample.turns[0].prompt
+            or "Was ist es: " in sample.turns[0].prompt
+            or ("Ein Bild zeigt" in sample.turns[0].prompt and len(sample.images) == 2)
+        )
+        if sample.extra["kind"] != "choice":
+            assert sample.turns[0].answer in {"en": ("yes", "no"), "de": ("ja", "nein")}[sample.language]
+
+
+def test_the_exported_model_is_whole_and_has_the_adapters_inside(done: Path) -> None:
+    adapted = load_model(done / "runs" / "mix" / "model")
+    merged = load_model(done / "picto-mblip")
+    assert (done / "runs" / "mix" / "model" / "adapter").is_dir()
+    assert not (done / "picto-mblip" / "adapter").exists()
+    drawn = pictures("test", num_concepts=5)
+    (before,), (after,) = (
+        measure.describe(model, drawn, ["de"], choose=False).said.values() for model in (adapted, merged)
+    )
+    assert before == after
+    plain = AutoModelForCausalLM.from_pretrained(done / "picto-mblip" / "language_model")
+    ids = torch.tensor([merged.tokenizer("cat German:").input_ids])
+    with torch.no_grad():
+        torch.testing.assert_close(plain(ids).logits, merged.lm(ids).logits)
+
+
+def test_the_report_shows_all_three(done: Path) -> None:
+    page = (done / "report.html").read_text()
+    for text in ("English only", "Native only", "Mix of languages", "By part", "number of steps"):
+        assert text in page
+    assert (done / "scores.png").is_file()
