@@ -50,7 +50,7 @@ SHOWN_LANGUAGES = ("en", "de", "zh", "sw", "fr", "ja", "yo")
 NEXT_STEPS = [
     "Talk to one of the models: `polylens chat {out}/runs/tuned-5/model --image my.png`.",
     "Another share: `polylens train picto-mpm-instruct data.mix.0.weight=0.9 data.mix.1.weight=0.1`.",
-    "The same for your language model and languages: the page 'Chat and VisCPM'.",
+    "The same for your language model and languages: the page 'The MPM way'.",
 ]
 
 
