@@ -1,27 +1,29 @@
 """The likeliest of many candidate answers, exactly, without scoring them all.
 
-One greedy walk through the candidates' tokens ends at a complete answer and its score, and gives every
-other candidate a bound: the walk's score up to where the two part, plus the candidate's own next token.
-Later tokens only lower a score, so a candidate whose bound is not above the walk's score cannot win. The
-others are scored a few tokens deep, which leaves few of them to score whole.
+The candidates of a sample are a tree of beginnings. What follows a beginning only lowers its score, so one that
+is not above the best whole candidate cannot win and is never read. The tree is walked in passes, level by
+level, that keep the most promising beginnings of every level: one at first, which soon ends at a good whole
+candidate, then twice as many each time, until nothing is left in question.
 
-Shapes: S samples read together, K vocabulary.
+    prompts read once -> a pass of width 1 -> of width 2 -> 4 ... -> the index of the best whole candidate
+
+Shapes: S samples read together, R beginnings read together, K vocabulary.
 """
 
-import copy
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import groupby
+from typing import TYPE_CHECKING
 
 import torch
 
 from polylens.data.sample import Sample
-from polylens.models.scoring import ROWS, Prompts, read_prompts, score_rows
-
-FIRST_RIVALS = 4
-DEPTHS = (2, 4, 8, None)
+from polylens.models.decoding import Reader
+from polylens.models.scoring import ROWS, Prompts, read_prompts
 
 if TYPE_CHECKING:
-    from polylens.models.vlm import VisionLanguageModel, Visual
+    from polylens.models.visual import Visual
+    from polylens.models.vlm import VisionLanguageModel
 
 
 def choose_candidates(
@@ -41,102 +43,113 @@ def choose_candidates(
         prompts = read_prompts(model, model.visual_batch(chunk, visual, first))
         first += sum(len(sample.images) for sample in chunk)
         answers = [[ids[text] for text in texts] for texts in candidates[start : start + batch_size]]
-        chosen += _choose(model, prompts, answers)
+        chosen += choose_answers(model, prompts, answers)
     return chosen
 
 
-def _choose(
+def choose_answers(
     model: "VisionLanguageModel", prompts: Prompts, answers: Sequence[Sequence[list[int]]]
 ) -> list[int]:
-    walked, bounds = _walk(model, prompts, answers)
-    best = [(bounds[s][c], -c) for s, c in enumerate(walked)]
-
-    def score(places: list[tuple[int, int]], depth: int | None) -> list[tuple[int, int]]:
-        """Score places up to `depth` tokens; those that go on, with tighter bounds, are returned."""
-        going_on = []
-        places = sorted(places, key=lambda place: len(answers[place[0]][place[1]]))
-        for start in range(0, len(places), ROWS):
-            rows = places[start : start + ROWS]
-            begun = [answers[s][c][:depth] for s, c in rows]
-            scores = score_rows(model, prompts, [s for s, _ in rows], begun).tolist()
-            for (s, c), ids, found in zip(rows, begun, scores, strict=True):
-                if len(ids) == len(answers[s][c]):
-                    best[s] = max(best[s], (found, -c))
-                else:
-                    bounds[s][c] = found
-                    going_on.append((s, c))
-        return going_on
-
-    rivals: list[tuple[int, int]] = []
-    first: list[tuple[int, int]] = []
-    for s, bound in enumerate(bounds):
-        others = sorted((c for c in range(len(bound)) if c != walked[s]), key=bound.__getitem__, reverse=True)
-        first += [(s, c) for c in others[:FIRST_RIVALS]]
-        rivals += [(s, c) for c in others[FIRST_RIVALS:]]
-    # What the most promising score whole leaves fewer of the others in question.
-    score([(s, c) for s, c in first if bounds[s][c] > best[s][0]], None)
-    for depth in DEPTHS:
-        rivals = score([(s, c) for s, c in rivals if bounds[s][c] > best[s][0]], depth)
-    return [-place for _, place in best]
+    """For every prompt the index of its likeliest answer, given as tokens; `prompts` can be used again."""
+    trees = [_Tree(texts) for texts in answers]
+    _grow([(tree, tree.root) for tree in trees], prompts.logits, depth=0)
+    width = 1
+    while going := sum(tree.in_question for tree in trees):
+        _walk(model, prompts, trees, min(width, max(1, ROWS // going)))
+        width *= 2
+    return [-tree.best[1] for tree in trees]
 
 
-def _walk(
-    model: "VisionLanguageModel", prompts: Prompts, answers: Sequence[Sequence[list[int]]]
-) -> tuple[list[int], list[list[float]]]:
-    """The candidate that each sample's greedy walk ends at, and every candidate's bound (that one's is its
-    score).
-    """
-    walked = [0] * len(answers)
-    bounds = [[0.0] * len(texts) for texts in answers]
-    along = [list(range(len(texts))) for texts in answers]
-    path = [0.0] * len(answers)
-    step = _Stepper(model, prompts)
-    logprobs_SK, depth = prompts.first, 0
-    while True:
-        tokens = [[answers[s][c][depth] for c in alive] for s, alive in enumerate(along)]
-        width = max(len(row) for row in tokens)
-        padded = torch.tensor([row + [0] * (width - len(row)) for row in tokens], device=logprobs_SK.device)
-        values = logprobs_SK.gather(1, padded).tolist()
-        taken = [0] * len(answers)
-        for s, row in enumerate(tokens):
-            if not row:
-                continue
-            for c, value in zip(along[s], values[s], strict=False):
-                bounds[s][c] = path[s] + value
-            place = max(range(len(row)), key=values[s].__getitem__)
-            taken[s], path[s] = row[place], path[s] + values[s][place]
-            along[s] = [c for c, token in zip(along[s], row, strict=True) if token == taken[s]]
-            # An answer closes with the end token, so what ends here is all that is left.
-            if len(answers[s][along[s][0]]) == depth + 1:
-                walked[s], along[s] = along[s][0], []
-        if not any(along):
-            return walked, bounds
-        logprobs_SK, depth = step(taken), depth + 1
+@dataclass(slots=True)
+class _Beginning:
+    """Candidates that begin alike and go on; `children` go one token further, None until this one was read."""
+
+    token: int
+    candidates: Sequence[int]
+    bound: float  # no candidate of these whose score is not known yet has a higher one
+    children: "list[_Beginning] | None" = None
 
 
-class _Stepper:
-    """Feeds all prompts of a batch one token each and gives what may come next."""
+@dataclass(slots=True, eq=False)
+class _Tree:
+    """One sample's candidates; `best` is the score of the best whole one so far, and its index, negated."""
 
-    def __init__(self, model: "VisionLanguageModel", prompts: Prompts) -> None:
-        self.model, self.prompts = model, prompts
-        self.cache = copy.deepcopy(prompts.cache)
-        self.mask = prompts.mask
+    answers: Sequence[Sequence[int]]
+    best: tuple[float, int] = (-float("inf"), 0)
+    root: _Beginning = field(init=False)
 
-    def __call__(self, tokens: Sequence[int]) -> torch.Tensor:
-        """(S,) tokens to (S, K) log-probabilities of the next."""
-        fed = torch.tensor(tokens, device=self.mask.device)[:, None]
-        inputs: dict[str, Any] = {"past_key_values": self.cache, "use_cache": True}
-        if self.prompts.encoded is None:
-            self.mask = torch.cat([self.mask, torch.ones_like(fed)], 1)
-            inputs |= {
-                "input_ids": fed,
-                "attention_mask": self.mask,
-                **self.model.positions(self.mask, last=1),
-            }
-        else:
-            inputs |= {
-                "decoder_input_ids": fed,
-                "attention_mask": self.mask,
-                "encoder_outputs": (self.prompts.encoded,),
-            }
-        return self.model.lm(**inputs).logits[:, -1].float().log_softmax(-1)
+    def __post_init__(self) -> None:
+        self.root = _Beginning(-1, range(len(self.answers)), 0.0, [])
+
+    @property
+    def in_question(self) -> bool:
+        return any(child.bound > self.best[0] for child in self.root.children or ())
+
+    def next_tokens(self, node: _Beginning, depth: int) -> dict[int, list[int]]:
+        """What may follow a beginning of `depth` tokens, each with the candidates that go on so."""
+        following: dict[int, list[int]] = {}
+        for candidate in node.candidates:
+            following.setdefault(self.answers[candidate][depth], []).append(candidate)
+        return following
+
+    def add(
+        self, node: _Beginning, token: int, candidates: Sequence[int], logprob: float, depth: int
+    ) -> None:
+        """Go on from a beginning to one of `depth` tokens, at which some candidates may end."""
+        score = node.bound + logprob
+        longer = [c for c in candidates if len(self.answers[c]) > depth]
+        if len(longer) < len(candidates):
+            ended = next(c for c in candidates if len(self.answers[c]) == depth)
+            self.best = max(self.best, (score, -ended))
+        if longer:
+            assert node.children is not None
+            node.children.append(_Beginning(token, longer, score))
+
+
+_Level = Sequence[tuple[_Tree, _Beginning]]
+
+
+def _walk(model: "VisionLanguageModel", prompts: Prompts, trees: Sequence[_Tree], width: int) -> None:
+    """One pass, `width` beginnings of each sample at every level."""
+    reader = Reader(model, prompts.copy())
+    levels: list[_Level] = [[(tree, tree.root) for tree in trees]]
+    while kept := list(_most_promising(levels[-1], width)):
+        level = [(tree, node) for _, tree, node in kept]
+        new = [node.children is None for _, node in level]
+        reader.select([row for row, _, _ in kept])
+        # What was read in an earlier pass is only walked through: its logits are known.
+        logits = reader([node.token for _, node in level], at=new)
+        _grow([one for one, is_new in zip(level, new, strict=True) if is_new], logits, depth=len(levels))
+        levels.append(level)
+    for level in reversed(levels[1:]):
+        for _, node in level:
+            node.bound = max((child.bound for child in node.children or ()), default=-float("inf"))
+
+
+def _most_promising(level: _Level, width: int) -> Iterator[tuple[int, _Tree, _Beginning]]:
+    """(row of the level, tree, beginning that goes on from there), best first of every tree."""
+    for tree, rows in groupby(enumerate(level), key=lambda one: one[1][0]):
+        least = tree.best[0]
+        found = [
+            (row, tree, child)
+            for row, (_, node) in rows
+            for child in node.children or ()
+            if child.bound > least
+        ]
+        yield from sorted(found, key=lambda one: one[2].bound, reverse=True)[:width]
+
+
+def _grow(level: _Level, logits_RK: torch.Tensor, depth: int) -> None:
+    """Go on from beginnings of `depth` tokens, by the logits of the next."""
+    if not level:
+        return
+    following = [tree.next_tokens(node, depth) for tree, node in level]
+    width = max(len(each) for each in following)
+    padded = torch.tensor(
+        [[*each, *[0] * (width - len(each))] for each in following], device=logits_RK.device
+    )
+    logprobs = logits_RK.log_softmax(1).gather(1, padded).tolist()
+    for (tree, node), each, values in zip(level, following, logprobs, strict=True):
+        node.children = []
+        for (token, candidates), logprob in zip(each.items(), values, strict=False):
+            tree.add(node, token, candidates, logprob, depth + 1)

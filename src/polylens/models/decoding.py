@@ -46,7 +46,7 @@ def greedy_steps(model: "VisionLanguageModel", prompts: Prompts, search: Search)
     answers: list[list[int]] = [[] for _ in prompts.mask]
     running = list(range(len(answers)))
     logits_RK = prompts.logits
-    reader = _Reader(model, prompts)
+    reader = Reader(model, prompts)
     while True:
         if search.repetition_penalty != 1:
             seen = reader.seen([answers[s] for s in running])
@@ -105,7 +105,7 @@ def beam_search(model: "VisionLanguageModel", prompts: Prompts, search: Search) 
     # An end among the candidates of every beam must still leave a full set of beams to go on with.
     num_candidates = (1 + max(1, len(search.ends))) * search.num_beams
     logits_RK = prompts.logits
-    reader = _Reader(model, prompts)
+    reader = Reader(model, prompts)
     width = 1
     while True:
         normaliser_R1 = logits_RK.logsumexp(-1, keepdim=True)
@@ -134,14 +134,14 @@ def beam_search(model: "VisionLanguageModel", prompts: Prompts, search: Search) 
         logits_RK = reader([answer[-1] for sample in running for answer in sample.answers])
 
 
-class _Reader:
+class Reader:
     """Feeds each row its next token, and knows how to drop, copy and reorder rows."""
 
     def __init__(self, model: "VisionLanguageModel", prompts: Prompts) -> None:
         self.model, self.cache, self.mask, self.encoded = model, prompts.cache, prompts.mask, prompts.encoded
 
-    def __call__(self, tokens: Sequence[int]) -> torch.Tensor:
-        """(R,) tokens to (R, K) logits of the next."""
+    def __call__(self, tokens: Sequence[int], at: Sequence[bool] | None = None) -> torch.Tensor:
+        """(R,) tokens to (R, K) logits of the next; only those of the rows `at`, if given."""
         fed = torch.tensor(tokens, device=self.mask.device)[:, None]
         inputs: dict[str, Any] = {"past_key_values": self.cache, "use_cache": True}
         if self.encoded is None:
@@ -154,8 +154,10 @@ class _Reader:
                 "attention_mask": self.mask,
                 "encoder_outputs": (self.encoded,),
             }
-        output = self.model.lm(**inputs)
-        return output.logits[:, -1].float()
+        if at is None or all(at):
+            return self.model.lm(**inputs).logits[:, -1].float()
+        with self.model.logits_at(torch.tensor(at, device=fed.device)[:, None]):
+            return self.model.lm(**inputs).logits.float()
 
     def select(self, rows: Sequence[int], *, same_samples: bool = False) -> None:
         """Go on with these rows, some perhaps twice; `same_samples`: each stays among its sample's rows."""

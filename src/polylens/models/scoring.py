@@ -5,7 +5,7 @@ Shapes: S samples read together, T tokens of the longest prompt, R candidate row
 
 import copy
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +16,8 @@ from polylens.data.collate import Batch, Side, pad_rows
 from polylens.data.sample import Sample
 
 if TYPE_CHECKING:
-    from polylens.models.vlm import VisionLanguageModel, Visual
+    from polylens.models.visual import Visual
+    from polylens.models.vlm import VisionLanguageModel
 
 ROWS = 512
 
@@ -29,6 +30,10 @@ class Prompts:
     mask: torch.Tensor  # (S, T)
     cache: Any
     encoded: torch.Tensor | None  # (S, T, L) for encoder-decoders
+
+    def copy(self) -> "Prompts":
+        """The same prompts, to be read on from beside these: a cache grows where it is read on from."""
+        return replace(self, cache=copy.deepcopy(self.cache))
 
     @cached_property
     def first(self) -> torch.Tensor:
@@ -108,7 +113,7 @@ def score_rows(
         return scores
     # The last token of an answer is only predicted, never read.
     fed, rows = targets[:, :-1], valid[:, 1:].bool()
-    cache = copy.deepcopy(prompt.cache)
+    cache = prompt.copy().cache
     cache.batch_select_indices(samples)
     inputs: dict[str, Any] = {"past_key_values": cache, "use_cache": True}
     if prompt.encoded is None:
