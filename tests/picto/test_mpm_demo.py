@@ -103,7 +103,7 @@ def test_pretraining_touches_only_what_images_pass_through_and_instruction_all_b
 ):
     pretrain, instruct = load_recipe("picto-mpm-pretrain"), load_recipe("picto-mpm-instruct")
     for stage in pretrain.stages:
-        assert set(stage.table) == {"projector.*", "resampler.*"}
+        assert set(stage.table) <= {"projector.*", "resampler.*"}
     table = {pattern: row.learning_rate for pattern, row in instruct.stages[0].table.items()}
     published = load_recipe("mpm-instruct").stages[0].table
     assert table["*"]
