@@ -17,10 +17,11 @@ the fifth turn is about the time until it begins.
 """
 
 import argparse
+import copy
 import statistics
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from _machine import print_machine
@@ -33,6 +34,7 @@ from polylens.data.images import ImageProcessor
 from polylens.data.sample import Sample, Turn
 from polylens.models.beit3 import Beit3Config
 from polylens.models.build import compose
+from polylens.models.chat import Chat
 from polylens.models.cpm_bee.config import CpmBeeConfig
 from polylens.models.cpm_bee.generation import BeamSettings, search
 from polylens.models.cpm_bee.layout import Encoded, collate_data
@@ -270,19 +272,25 @@ def causal_model(size: str, dtype: torch.dtype) -> VisionLanguageModel:
     return compose(ModelConfig(resampler=resampler), *parts).to(dtype).eval()
 
 
-def turn_of_polylens(model: VisionLanguageModel, sample: Sample, tokens: int) -> Answered:
-    """The fifth turn of a conversation whose first four are over."""
+def after_four_turns(model: VisionLanguageModel, sample: Sample, tokens: int) -> tuple[Sample, Chat]:
+    """The sample with the model's own answer in the fourth turn, and the conversation in which it was given."""
     earlier = [
         {"role": role, "content": text}
-        for turn in sample.turns[:-1]
+        for turn in sample.turns[:-2]
         for role, text in (("user", turn.prompt), ("assistant", turn.answer))
     ]
     chat = model.chat(messages=earlier, max_new_tokens=tokens)
-    chat.exchanges[0] = type(chat.exchanges[0])(**{**vars(chat.exchanges[0]), "images": sample.images})
-    short = model.chat(messages=earlier[:-2], max_new_tokens=1)
-    short.exchanges[0] = chat.exchanges[0]
-    short.say(sample.turns[-2].prompt)  # the fourth turn is read, as it was when it was asked
-    chat.speaker.reader, chat._visual = short.speaker.reader, short._visual
+    chat.exchanges[0] = replace(chat.exchanges[0], images=sample.images)
+    fourth = Turn(sample.turns[-2].prompt, chat.say(sample.turns[-2].prompt))
+    return replace(sample, turns=(*sample.turns[:-2], fourth, sample.turns[-1])), chat
+
+
+def turn_of_polylens(model: VisionLanguageModel, sample: Sample, before: Chat, tokens: int) -> Answered:
+    """The fifth turn, going on from the state that `before` is in, which stays as it is."""
+    chat = model.chat(max_new_tokens=tokens)
+    chat.exchanges, chat._visual = list(before.exchanges), before._visual
+    chat.speaker.reader.cache = copy.deepcopy(before.speaker.reader.cache)
+    chat.speaker.reader.tokens = list(before.speaker.reader.tokens)
     begin = time.perf_counter()
     pieces = chat.stream(sample.turns[-1].prompt)
     text = next(pieces)
@@ -399,13 +407,13 @@ def beams(given: argparse.Namespace, dtype: torch.dtype) -> None:
 
 
 def fifth_turn(given: argparse.Namespace, dtype: torch.dtype) -> None:
-    sample = conversation(0)
     model = causal_model(given.size, dtype)
+    sample, before = after_four_turns(model, conversation(0), WORDS_OF_A_QUESTION)
     length = model.collator(with_pictures=False)([sample], answers=False).input_ids.shape[1]
     print(f"\nCausal model: {parameters(model.lm):,} parameters, prompt of {length} tokens", flush=True)
     compare(
         "turn 5",
-        lambda: turn_of_polylens(model, sample, given.tokens),
+        lambda: turn_of_polylens(model, sample, before, given.tokens),
         lambda: turn_of_the_peer(model, sample, given.tokens),
         given.turns,
         {FIRST: 5.0},

@@ -65,10 +65,10 @@ def test_all_three_claims_are_in_the_results(results: dict) -> None:
         mpm_demo.NATIVE_PLUS,
     ]
     assert set(results["languages"]) == set(results["baselines"][tuned]) == set(CODES)
-    assert set(results["runs"][tuned]) == {"English", "translated", "not translated"}
+    assert set(results["runs"][tuned]) == {mpm_demo.ENGLISH, mpm_demo.INTO, mpm_demo.OTHERS}
     assert results["curves"]["ticks"] == ["0%", "20%"]
     assert all(len(points) == 2 for points in results["curves"]["lines"].values())
-    assert set(results["native_plus_minus_balance"]) == {"English", "native", "others"}
+    assert set(results["native_plus_minus_balance"]) == {"English", "Native", "Other languages"}
     assert set(results["text_ceiling"]) == {"de", "fr"}
     assert set(results["answer_languages"][tuned]["de"]) == {"caption", "keywords", "yesno", "identifier"}
     assert (results["n"], results["seeds"]) == (2, [0])
@@ -78,7 +78,7 @@ def test_the_page_shows_the_runs_and_their_curves(results: dict) -> None:
     page = (Path(results["folder"]) / "report.html").read_text()
     for text in (
         "Answers in the language of the question",
-        "Native plus, 20% translated: translated",
+        "Native plus, 20% translated: Languages translated into",
         "Runs",
     ):
         assert text in page

@@ -45,6 +45,8 @@ NUM_PICTURES = 60
 SHARES = (0.0, 0.01, 0.05, 0.2)
 # Runs by name: MPM's "zero-shot" is what pretraining alone gives; "balance" and "native plus" are tuned alike.
 ZERO_SHOT, NATIVE_PLUS = "Pretrained in English", "Native plus, 20% translated"
+# Groups of languages, by what tuning shows of them.
+ENGLISH, INTO, OTHERS = "English", "Languages translated into", "Other languages"
 NUM_EXAMPLES = 6
 SHOWN_LANGUAGES = ("en", "de", "zh", "sw", "fr", "ja", "yo")
 NEXT_STEPS = [
@@ -76,17 +78,14 @@ class MpmDemo:
         """
         make_writable_folder(self.out)
         drawn = pictures("test", num_concepts=num_pictures)
-        reader = self._train(TEXT, "text")
-        start = [f"model.start={reader}"]
+        start = starting_from(self._train(TEXT, "text"))
         native = f"data.languages=[{', '.join((PIVOT, *NATIVE))}]"
-        english = self._train(PRETRAIN, "pretrained", *start)
-        plus = self._train(PRETRAIN, "pretrained-plus", *start, native)
+        english = self._train(PRETRAIN, "pretrained", start)
+        plus = self._train(PRETRAIN, "pretrained-plus", start, native)
         asked = {ZERO_SHOT: self._ask(english, drawn)}
         for share in SHARES:
-            tuned = self._train(INSTRUCT, f"tuned-{share * 100:g}", f"model.start={english}", *mixed(share))
-            asked[run_name(share)] = self._ask(tuned, drawn)
-        tuned = self._train(INSTRUCT, "tuned-plus", f"model.start={plus}", *mixed(SHARES[-1]))
-        asked[NATIVE_PLUS] = self._ask(tuned, drawn)
+            asked[run_name(share)] = self._ask(self._tune(english, f"tuned-{share * 100:g}", share), drawn)
+        asked[NATIVE_PLUS] = self._ask(self._tune(plus, "tuned-plus", SHARES[-1]), drawn)
         with self.clock.phase("controls"):
             model = load_model(english, self.dtype)
             others = [code for code in self.languages if code != PIVOT]
@@ -103,9 +102,9 @@ class MpmDemo:
         """Languages by what tuning shows of them."""
         translated = translated_languages()
         return {
-            "English": [PIVOT],
-            "translated": [code for code in self.languages if code in translated],
-            "not translated": [code for code in self.languages if code not in (PIVOT, *translated)],
+            ENGLISH: [PIVOT],
+            INTO: [code for code in self.languages if code in translated],
+            OTHERS: [code for code in self.languages if code not in (PIVOT, *translated)],
         }
 
     def _recipe(self, name: str, *changes: str) -> Recipe:
@@ -116,6 +115,9 @@ class MpmDemo:
         self.console.rule(name)
         with self.clock.phase({TEXT: "reading", PRETRAIN: "pretraining"}.get(recipe, "tuning")):
             return train(self._recipe(recipe, *changes), out=self.out / "runs" / name, report=self.console)
+
+    def _tune(self, start: Path, name: str, share: float) -> Path:
+        return self._train(INSTRUCT, name, starting_from(start), *mixed(share))
 
     def _ask(self, folder: Path, drawn: Sequence[Drawn]) -> Asked:
         model: VisionLanguageModel = load_model(folder, self.dtype)
@@ -131,9 +133,9 @@ class MpmDemo:
             for name, said in asked.items()
         }
         balance = asked[run_name(SHARES[-1])]
-        plus = {group: codes for group, codes in groups.items() if group == "English"}
-        plus["native"] = [code for code in self.languages if code in NATIVE]
-        plus["others"] = [code for code in self.languages if code not in (PIVOT, *NATIVE)]
+        plus = {group: codes for group, codes in groups.items() if group == ENGLISH}
+        plus["Native"] = [code for code in self.languages if code in NATIVE]
+        plus[OTHERS] = [code for code in self.languages if code not in (PIVOT, *NATIVE)]
         return {
             "title": "MPM's three claims, measured on Picto",
             "model": ", ".join((TEXT, PRETRAIN, INSTRUCT)),
@@ -141,7 +143,7 @@ class MpmDemo:
             "date": datetime.now(UTC).isoformat(timespec="seconds"),
             "notes": [
                 f"Scores by language are those of '{ZERO_SHOT}', the model before any tuning.",
-                f"Translated languages: {', '.join(language(code).name for code in groups.get('translated', []))}.",
+                f"{INTO}: {', '.join(language(code).name for code in groups.get(INTO, []))}.",
             ],
             "languages": rows[ZERO_SHOT],
             "baselines": {name: rows[name] for name in asked if name != ZERO_SHOT},
@@ -180,6 +182,10 @@ class MpmDemo:
         }
 
 
+def starting_from(folder: Path) -> str:
+    return f"model.start={json.dumps(str(folder))}"
+
+
 def mixed(share: float) -> list[str]:
     """Overrides of the instruction recipe for that share of translated conversations."""
     if share:
@@ -198,12 +204,12 @@ def curves(asked: Mapping[str, Asked], groups: Mapping[str, Sequence[str]]) -> d
     """The second claim as a figure: the language of answers by the share of translated conversations."""
     lines: dict[str, list[list[float]]] = {}
     for group, codes in groups.items():
-        if group == "English":
+        if group == ENGLISH:
             continue
         for share in SHARES:
             found = mpm_measure.in_language(asked[run_name(share)].of(codes), "asked")
             score = bootstrap_mean(*found)
-            lines.setdefault(f"Languages {group}", []).append([score.value, score.low, score.high])
+            lines.setdefault(group, []).append([score.value, score.low, score.high])
     return {
         "title": "Answers in the language of the question",
         "x": "Translated share of the conversations in tuning",

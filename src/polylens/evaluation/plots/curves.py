@@ -38,7 +38,17 @@ def measure_curves(results: Mapping[str, Any], *, theme: Theme = LIGHT, narrow: 
     for colour, (name, points) in zip(SCRIPT_COLOURS, curves["lines"].items(), strict=False):
         values, lows, highs = zip(*points, strict=True)
         axes.fill_between(places, lows, highs, color=colour, alpha=0.18, linewidth=0, zorder=1)
-        axes.plot(places, values, "o-", color=colour, markersize=5, linewidth=1.8, label=name, zorder=2)
+        axes.plot(
+            places,
+            values,
+            "o-",
+            color=colour,
+            markersize=5,
+            linewidth=1.8,
+            label=name,
+            clip_on=False,
+            zorder=2,
+        )
     if metric.high is not None:
         axes.set_ylim(0, metric.high * 1.02)
     axes.set_xticks(list(places), curves["ticks"])
