@@ -1,10 +1,10 @@
 """Check `polylens plan` against reality: peak memory and time of real training steps on this CPU, beside its estimates.
 
-    python benchmarks/plan/measure.py [--steps 4] [--sizes small,medium]
+    python benchmarks/plan/measure.py [--steps 3] [--sizes small,medium]
 
-Every size is measured in a process of its own: peak resident memory above what it had before the model, and the
+Every model is measured in a process of its own: peak resident memory above what it had before the model, and the
 median time of a step after the first. The estimate of time takes the speed of a matrix product measured here. Prints a
-Markdown table.
+Markdown table, each row when it is measured; two minutes on two free cores.
 """
 
 import argparse
@@ -24,6 +24,13 @@ from typing import Any
 import torch
 
 SIZES = {"small": (256, 4), "medium": (512, 8), "large": (768, 12)}
+# (language model, whether adapters train instead of everything, precision) of each size's rows.
+ROWS = (
+    ("llama", False, "float32"),
+    ("llama", True, "bfloat16"),
+    ("mt5", False, "float32"),
+    ("mt5", True, "bfloat16"),
+)
 VOCABULARY = 8000
 PROMPT, ANSWER, BATCH = 20, 25, 8
 
@@ -153,7 +160,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--steps", type=int, default=4)
+    parser.add_argument("--steps", type=int, default=3)
     parser.add_argument("--sizes", default="small,medium", help="of small, medium, large")
     parser.add_argument("--child", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -161,25 +168,25 @@ def main() -> None:
         print(json.dumps(measure(json.loads(arguments.child), arguments.steps)))
         return
     from polylens.recipe import Recipe
-    from polylens.training.plan import Length, plan_recipe
+    from polylens.training.plan import plan_recipe
+    from polylens.training.walk import Length
 
     print(
         f"{datetime.now(UTC):%Y-%m-%d}, torch {torch.__version__}, {platform.processor() or platform.machine()},"
     )
-    print(f"{torch.get_num_threads()} threads; batch {BATCH}, {PROMPT} + {ANSWER} text tokens, 112 px.\n")
+    print(
+        f"{torch.get_num_threads()} threads; batch {BATCH}, {PROMPT} + {ANSWER} text tokens, 112 px.\n",
+        flush=True,
+    )
     print(
         "| model | trained | precision | peak planned | peak measured | ratio | s/step at full speed | measured |"
     )
-    print("|---|---|---|---:|---:|---:|---:|---:|")
+    print("|---|---|---|---:|---:|---:|---:|---:|", flush=True)
     for size in arguments.sizes.split(","):
         with tempfile.TemporaryDirectory() as folder:
             save_parts(Path(folder), *SIZES[size])
-            for kind, lora, precision in (
-                ("llama", False, "float32"),
-                ("llama", True, "bfloat16"),
-                ("mt5", False, "float32"),
-                ("mt5", True, "bfloat16"),
-            ):
+            for kind, lora, precision in ROWS:
+                print(f"measuring {kind} {size} ...", file=sys.stderr)
                 given = settings(Path(folder), kind, lora, precision)
                 recipe = Recipe.model_validate(given)
                 (planned,) = plan_recipe(recipe, 10**12, speed(precision), Length(PROMPT, ANSWER), context=0)

@@ -24,6 +24,7 @@ BILLIONS = {
     "Salesforce/blip2-flan-t5-xl": 2.85,
     "bigscience/mt0-xl": 3.74,
     "bigscience/bloomz-7b1": 7.07,
+    "Qwen/Qwen3-1.7B": 1.72,
     "Qwen/Qwen3-4B-Instruct-2507": 4.02,
     "google/gemma-3-1b-it": 1.00,
     "CohereLabs/aya-expanse-8b": 8.03,

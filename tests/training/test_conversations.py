@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from rich.console import Console
 from tests.models.tiny_models import DECODERS, ENCODER_DECODERS, NoisePicture, tiny_vlm
 from tests.models.viscpm.tiny import ask, tiny_chat
 
@@ -14,6 +15,7 @@ from polylens.data.sample import Sample, Turn
 from polylens.models.viscpm.files import save_folder
 from polylens.models.viscpm.model import VisCpmChat
 from polylens.recipe import Recipe
+from polylens.training.preview import dictionary, render, show
 from polylens.training.run import train
 from polylens.training.tasks import VisionLanguageTask
 from polylens.training.viscpm import VisCpmTask
@@ -86,6 +88,35 @@ def test_cpm_bee_learns_every_answer_and_looks_once() -> None:
     loss.backward()
     assert model.model.query.grad is not None
     assert model.model.query.grad.abs().sum() > 0
+
+
+def test_what_viscpm_learns_is_shown_segment_by_segment() -> None:
+    model = tiny_chat()
+    last = unroll(SAMPLES[0])[-1]
+    tokens = dictionary(model, last)
+    assert "".join(token.text for token in tokens if token.trained) == "who▁knows</s>"
+    assert [sum(token.picture == number for token in tokens) for number in (1, 2)] == [3, 3]
+    row = model.encode_sample(last, "who knows")
+    assert len(tokens) == len(row.ids) + 1
+    assert render(tokens).plain.count("[picture 2: 3 tokens]") == 1
+
+
+def test_a_viscpm_recipe_can_be_inspected(tmp_path: Path) -> None:
+    start = tiny_chat()
+    save_folder(start.model, start.tokenizer, tmp_path / "start")
+    NoisePicture(0).load().save(tmp_path / "0.png")
+    (tmp_path / "captions.jsonl").write_text('{"image": "0.png", "captions": {"en": ["cat"]}}\n')
+    recipe = {
+        "name": "tiny",
+        "model": {"start": str(tmp_path / "start")},
+        "data": {"source": "captions", "path": str(tmp_path)},
+        "stages": [{"name": "eyes", "table": {"model.query": 1e-2}, "batch_size": 1, "steps": 1}],
+    }
+    console = Console(width=200, record=True, quiet=False)
+    with console.capture() as captured:
+        show(Recipe.model_validate(recipe), console, 1)
+    assert "+cat +</s>" in captured.get()
+    assert "[picture 1: 3 tokens]" in captured.get()
 
 
 def test_a_recipe_trains_viscpm_and_its_folder_chats(tmp_path: Path) -> None:

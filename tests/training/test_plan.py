@@ -6,13 +6,16 @@ from typing import Any
 import pytest
 import torch
 from tests.models.tiny_models import sample, save_language_model, save_vision
+from tests.models.viscpm.tiny import ask, tiny_chat
 
 from polylens.errors import UserError
 from polylens.models.build import build_model
+from polylens.models.viscpm.files import save_folder
 from polylens.models.vlm import ModelConfig
 from polylens.recipe import Recipe
-from polylens.training.plan import Length, plan_recipe
+from polylens.training.plan import plan_recipe
 from polylens.training.stages import apply_stage
+from polylens.training.walk import Length
 
 LENGTH = Length(7, 5)
 
@@ -116,3 +119,53 @@ def test_nothing_to_plan_is_said() -> None:
             10**9,
             1e12,
         )
+
+
+def test_viscpm_is_planned_from_its_folder(tmp_path: Path) -> None:
+    model = tiny_chat()
+    save_folder(model.model, model.tokenizer, tmp_path / "viscpm")
+    stage = {"name": "all", "table": {"*": 1e-4}, "batch_size": 8, "micro_batch": 2, "steps": 10}
+    eyes = stage | {
+        "name": "eyes",
+        "table": {"model.vpm.*": 1e-4, "model.query": 1e-4, "model.mapping.*": 1e-4},
+    }
+    given = recipe(tmp_path, "llama", stages=[eyes, stage], model={"start": str(tmp_path / "viscpm")})
+    seeing, whole = plan_recipe(given, 10**9, 1e9, LENGTH)
+    size = sum(parameter.numel() for parameter in model.parameters())
+    assert whole.trained == size
+    assert seeing.trained == sum(
+        p.numel() for n, p in model.named_parameters() if not n.startswith("model.llm.")
+    )
+    assert whole.weights == seeing.weights == 4 * size
+    assert seeing.activations < whole.activations
+    assert seeing.cache_per_picture == 0
+    assert (seeing.largest_micro_batch, whole.advice) == (8, "fits; micro_batch may be up to 8")
+    # Layers that are computed again keep less than a real step that keeps all, and more than the pictures' part.
+    batch = model.collate([ask(("a" * LENGTH.prompt, "abcd"), pictures=(i,)) for i in range(2)])
+    kept: dict[int, int] = {}
+    own = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
+
+    def pack(tensor: torch.Tensor) -> torch.Tensor:
+        if tensor.untyped_storage().data_ptr() not in own:
+            kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        visual = model.model(batch.pixel_values)
+        pictures = sum(kept.values())
+        model.lm.loss(batch.text, visual)
+    assert 0.5 * pictures < whole.activations < 2 * sum(kept.values())
+
+
+def test_what_does_not_fit_is_not_told_to_be_quantized_where_it_cannot_be(tmp_path: Path) -> None:
+    model = tiny_chat()
+    save_folder(model.model, model.tokenizer, tmp_path / "viscpm")
+    given = recipe(
+        tmp_path,
+        "llama",
+        model={"start": str(tmp_path / "viscpm")},
+        stages=[{"name": "all", "table": {"*": 1e-4}, "batch_size": 2, "steps": 1}],
+    )
+    (planned,) = plan_recipe(given, 1000, 1e9, LENGTH)
+    assert planned.advice.startswith("needs ")
+    assert "quantization" not in planned.advice

@@ -47,7 +47,8 @@ def plan(
       polylens plan mine.yaml stages.0.micro_batch=8 --gpu 80GB --tflops 989 --json
     """
     from polylens.recipe import load_recipe
-    from polylens.training.plan import Length, plan_recipe
+    from polylens.training.plan import plan_recipe
+    from polylens.training.walk import Length
 
     quiet_libraries()
     memory = _bytes(gpu)

@@ -1,23 +1,18 @@
 """What a recipe will take: memory by part and time per step, from configs alone.
 
-Each stage is applied to the model's skeleton on the meta device, and one micro-batch of stand-in data goes
-forward and backward through it: what autograd keeps, what is computed (FLOPs) and the largest array are
-counted there, with no number ever stored. Shapes: m samples of a micro-batch, one picture each.
+Each stage is applied to the model's skeleton on the meta device, and one micro-batch of stand-in data walks forward and
+backward through it (`walk`).
 
 Not counted: fragmentation, and what a fused attention saves over the plain one that is counted.
 """
 
+import json
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
-from torch.utils.flop_counter import FlopCounterMode
-from transformers import DynamicCache
 
 from polylens.errors import UserError
 from polylens.models.card import MANIFEST
@@ -26,23 +21,19 @@ from polylens.models.memory import quantizable, quantized_bytes
 from polylens.models.registry import resolve_model
 from polylens.models.resamplers import ResamplerConfig
 from polylens.models.skeleton import KNOWN, skeleton
+from polylens.models.viscpm.files import is_viscpm, viscpm_processor
+from polylens.models.viscpm.model import VisCpmChat
+from polylens.models.viscpm.modeling import VisCpm, VisCpmConfig
 from polylens.models.vision import VisionConfig
 from polylens.models.vlm import LanguageModelConfig, ModelConfig, VisionLanguageModel
 from polylens.recipe import Recipe
 from polylens.training.stages import Plan, apply_stage, never_trained
+from polylens.training.walk import Length, walk
 
 GIB = 2**30
 # Arrays as large as the largest that live at once beside what autograd keeps.
 WORKING = 3
 CONTEXT = round(0.8 * GIB)  # CUDA's own, and its libraries'
-
-
-@dataclass(frozen=True)
-class Length:
-    """Text tokens of a sample: those of its prompt and of its answer."""
-
-    prompt: int
-    answer: int
 
 
 @dataclass(frozen=True)
@@ -96,14 +87,15 @@ def plan_recipe(
     `length` is that of a typical sample; 20 + 25 tokens if not given, at most the recipe's `max_length`. Raises
     `UserError` for a recipe without a model, and for parts of which no config is to be had.
     """
-    config = model_config(recipe)
+    folder = _viscpm_folder(recipe)
+    config = ModelConfig() if folder else model_config(recipe)
     limit = recipe.data.max_length or 1 << 20
     given = length or Length(20, 25)
     length = Length(max(1, min(given.prompt, limit)), max(1, min(given.answer, limit)))
     plans = []
     for index, stage in enumerate(recipe.stages):
         # Adapters of the stages before are there, as in training.
-        model = skeleton(config)
+        model = _viscpm_skeleton(folder) if folder else skeleton(config)
         with torch.device("meta"):
             for earlier in recipe.stages[:index]:
                 apply_stage(model, earlier)
@@ -112,6 +104,23 @@ def plan_recipe(
             _plan_stage(recipe, config, model, plan, index, length, memory, flops_per_second, context)
         )
     return plans
+
+
+def _viscpm_folder(recipe: Recipe) -> Path | None:
+    """The folder of the VisCPM-Chat that the recipe starts from, None if it starts from anything else."""
+    start = recipe.model.start
+    if start is None or start in KNOWN:
+        return None
+    folder = resolve_model(start, weights=False)
+    return folder if is_viscpm(folder) else None
+
+
+def _viscpm_skeleton(folder: Path) -> VisCpmChat:
+    sizes = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    config = VisCpmConfig.from_dict(sizes)
+    tokenizer: Any = None
+    with torch.device("meta"):
+        return VisCpmChat(VisCpm(config), tokenizer, viscpm_processor(config.vision.image_size))
 
 
 def model_config(recipe: Recipe) -> ModelConfig:
@@ -143,7 +152,7 @@ def model_config(recipe: Recipe) -> ModelConfig:
 def _plan_stage(
     recipe: Recipe,
     config: ModelConfig,
-    model: VisionLanguageModel,
+    model: VisionLanguageModel | VisCpmChat,
     plan: Plan,
     index: int,
     length: Length,
@@ -155,10 +164,11 @@ def _plan_stage(
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
     halved = recipe.precision == "bfloat16"
     weights = _weights(model, recipe, config.language_model.quantization)
-    cached = recipe.augmentation.views != "off"
+    # VisCPM's own parts begin at the pixels in every stage.
+    cached = recipe.augmentation.views != "off" and isinstance(model, VisionLanguageModel)
     # Two sizes tell what grows with the micro-batch and what does not.
-    one = _walk(model, plan, 1, length, cached, halved)
-    two = _walk(model, plan, 2, length, cached, halved)
+    one = walk(model, plan, 1, length, cached, halved)
+    two = walk(model, plan, 2, length, cached, halved)
     micro = stage.micro_batch or stage.batch_size
 
     def grown(name: str, size: int) -> int:
@@ -199,24 +209,33 @@ def _plan_stage(
 
 
 def _advice(
-    plan: StagePlan, config: ModelConfig, model: VisionLanguageModel, recipe: Recipe, index: int, memory: int
+    plan: StagePlan,
+    config: ModelConfig,
+    model: VisionLanguageModel | VisCpmChat,
+    recipe: Recipe,
+    index: int,
+    memory: int,
 ) -> str:
     if plan.total <= memory:
         return f"fits; micro_batch may be up to {plan.largest_micro_batch}"
     if plan.largest_micro_batch:
         return f"set stages.{index}.micro_batch={plan.largest_micro_batch}"
+    hint = "" if plan.micro_batch == 1 else f", or try stages.{index}.micro_batch=1"
     needed = plan.total
+    if recipe.model.start is not None:  # whose parts are taken as they are
+        return f"needs {needed / GIB:.1f} GiB: choose a larger GPU, or train less of it{hint}"
     if config.language_model.quantization is None:
         for kind in ("int8", "nf4"):
             saved = _weights(model, recipe, None) - _weights(model, recipe, kind)
             if plan.total - saved <= memory:
                 return f"set model.language_model.quantization={kind}"
             needed = plan.total - saved
-    hint = "" if plan.micro_batch == 1 else f", or try stages.{index}.micro_batch=1"
     return f"needs {needed / GIB:.1f} GiB even in 4 bits: choose a smaller model or a larger GPU{hint}"
 
 
-def _weights(model: VisionLanguageModel, recipe: Recipe, quantization: Literal["int8", "nf4"] | None) -> int:
+def _weights(
+    model: VisionLanguageModel | VisCpmChat, recipe: Recipe, quantization: Literal["int8", "nf4"] | None
+) -> int:
     """As the trainer holds them: what never trains in half precision where the recipe says so."""
     frozen = {id(p) for p in never_trained(model, recipe.stages).values()}
     sizes = {}
@@ -232,113 +251,8 @@ def _weights(model: VisionLanguageModel, recipe: Recipe, quantization: Literal["
     return sum(sizes.values()) + sum(buffer.nbytes for buffer in model.buffers())
 
 
-@dataclass(frozen=True)
-class _Walked:
-    saved: int
-    logits: int
-    largest: int
-    flops: float
-
-
-def _walk(
-    model: VisionLanguageModel, plan: Plan, m: int, length: Length, cached: bool, halved: bool
-) -> _Walked:
-    """One micro-batch forward and backward on the meta device."""
-    dtype = torch.bfloat16 if halved else torch.float32
-    types = {id(p): p.dtype for p in model.parameters()}
-    for parameter in model.parameters():
-        parameter.data = parameter.data.to(dtype)
-    largest, counter = _Largest(), FlopCounterMode(display=False)
-    kept: dict[int, int] = {}
-    own = {_storage(p) for p in model.parameters()}
-    try:
-        with torch.device("meta"), largest, counter, _keeping(kept, own):
-            tokens = _see(model, plan, m, cached, dtype)
-            if plan.stage.objective == "embeddings":
-                out, num_logits = tokens, 0
-            else:
-                out, num_logits = _read(model, tokens, m, length)
-            if out.requires_grad:
-                out.sum().backward()
-    finally:
-        for parameter in model.parameters():
-            parameter.data = parameter.data.to(types[id(parameter)])
-            parameter.grad = None
-    # Logits as they come and as float32, their log-softmax, and the gradients of both.
-    return _Walked(
-        sum(kept.values()), num_logits * (14 if halved else 16), largest.size, counter.get_total_flops()
-    )
-
-
-def _see(model: VisionLanguageModel, plan: Plan, m: int, cached: bool, dtype: torch.dtype) -> torch.Tensor:
-    """(m, Q, L) visual tokens, from the deepest states that the stage has cached."""
-    height, width = model.processor.height, model.processor.width
-    if cached and plan.boundary == "queries":
-        return model.project(torch.empty(m, model.num_image_tokens, model.resampler.width, dtype=dtype))
-    if cached and plan.boundary == "patches":
-        patches = model.vision.num_patches(height, width)
-        return model.visual_tokens(torch.empty(m, patches, model.vision.width, dtype=dtype))
-    return model.visual_tokens(model.encode(torch.empty(m, 3, height, width, dtype=dtype)))
-
-
-def _read(
-    model: VisionLanguageModel, tokens: torch.Tensor, m: int, length: Length
-) -> tuple[torch.Tensor, int]:
-    """(logits of the answers' tokens, how many numbers they are)."""
-    num_text = length.prompt if model.is_encoder_decoder else length.prompt + length.answer
-    text = model.lm.get_input_embeddings()(torch.empty(m, num_text, dtype=torch.long))
-    inputs: dict[str, Any] = {"inputs_embeds": torch.cat([tokens.to(text.dtype), text], 1)}
-    if model.is_encoder_decoder:
-        inputs["decoder_input_ids"] = torch.empty(m, length.answer, dtype=torch.long)
-    else:
-        # Without one, transformers looks into the positions for packed samples, and these have no values.
-        inputs["past_key_values"] = DynamicCache(config=model.lm.config)
-    head = model.lm.get_output_embeddings()
-    handle = head.register_forward_pre_hook(
-        lambda _, args: (args[0][:, -length.answer :].flatten(0, 1), *args[1:])
-    )
-    try:
-        logits = model.lm(**inputs, use_cache=False).logits
-    finally:
-        handle.remove()
-    return logits, logits.numel()
-
-
-class _Largest(TorchDispatchMode):
-    """Remembers the size of the largest array that any operation gave."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.size = 0
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        out = func(*args, **(kwargs or {}))
-        given = {_storage(leaf) for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, torch.Tensor)}
-        for leaf in tree_leaves(out):
-            # A view of what was given is no array of its own.
-            if isinstance(leaf, torch.Tensor) and _storage(leaf) not in given:
-                self.size = max(self.size, leaf.untyped_storage().nbytes())
-        return out
-
-
-def _storage(tensor: torch.Tensor) -> int:
-    return tensor.untyped_storage()._cdata
-
-
-@contextmanager
-def _keeping(kept: dict[int, int], own: set[int]) -> Iterator[None]:
-    """Counts in `kept` the storages that autograd keeps, those of parameters left out."""
-
-    def pack(tensor: torch.Tensor) -> torch.Tensor:
-        if _storage(tensor) not in own:
-            kept[_storage(tensor)] = tensor.untyped_storage().nbytes()
-        return tensor
-
-    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        yield
-
-
-def _cached_bytes(model: VisionLanguageModel, plan: Plan, halved: bool) -> int:
+def _cached_bytes(model: VisionLanguageModel | VisCpmChat, plan: Plan, halved: bool) -> int:
+    assert isinstance(model, VisionLanguageModel), "of VisCPM nothing is cached"
     each = 2 if halved else 4
     if plan.boundary == "queries":
         return each * model.num_image_tokens * model.resampler.width
@@ -348,7 +262,7 @@ def _cached_bytes(model: VisionLanguageModel, plan: Plan, halved: bool) -> int:
     return 0
 
 
-def _key_value_bytes(model: VisionLanguageModel, length: Length) -> int:
+def _key_value_bytes(model: VisionLanguageModel | VisCpmChat, length: Length) -> int:
     """Keys and values in half precision while one sample is answered, per beam."""
     config = model.lm.config
     heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads

@@ -10,9 +10,10 @@ from rich.text import Text
 from transformers import PreTrainedTokenizerBase
 
 from polylens.data.collate import IGNORED
+from polylens.data.conversations import unroll
 from polylens.data.mix import Mix
 from polylens.data.sample import Picture, Sample
-from polylens.errors import UserError
+from polylens.models.viscpm.model import VisCpmChat
 from polylens.models.vlm import VisionLanguageModel
 from polylens.recipe import Recipe
 from polylens.training.run import new_model, read_samples
@@ -41,10 +42,6 @@ def show(recipe: Recipe, console: Console, num: int) -> None:
 
         return show_painter(recipe, console, num)
     model = new_model(recipe)
-    if not isinstance(model, VisionLanguageModel):
-        raise UserError(
-            f"The tokens of a {type(model).__name__} cannot be shown: inspect its data under another model."
-        )
     samples, held_out = read_samples(recipe, model.config.layout.ask_caption, write_shards=False)
     for title, part in (("to train on", samples), ("to validate on", held_out)):
         if part:
@@ -54,7 +51,11 @@ def show(recipe: Recipe, console: Console, num: int) -> None:
         console.print(parts_table(samples))
         # Those of a mix that would be drawn first.
         first = [samples[number] for number, _ in samples.order(num, recipe.seed).batch(0)]
-    shown = [(sample, *tokens(model, sample, recipe.data.max_length)) for sample in first]
+    shown: list[tuple[Sample, list[Token], list[Token]]]
+    if isinstance(model, VisCpmChat):
+        shown = [(turn, dictionary(model, turn), []) for sample in first for turn in unroll(sample)]
+    else:
+        shown = [(sample, *tokens(model, sample, recipe.data.max_length)) for sample in first]
     for stage in recipe.stages:
         console.print(apply_stage(model, stage).table)
     if shown:
@@ -82,6 +83,21 @@ def tokens(
     if not model.is_encoder_decoder:
         return read, []
     return read, [Token(_text(model.tokenizer, label), True) for label in labels]
+
+
+def dictionary(model: VisCpmChat, sample: Sample) -> list[Token]:
+    """What VisCPM reads and learns of the last turn of a sample: a dictionary, segment by segment."""
+    row = model.encode_sample(sample, sample.turns[-1].answer)
+    places = [at for begin, end in row.images for at in range(begin, end)]
+    pictures = {at: 1 + number // model.num_image_tokens for number, at in enumerate(places)}
+    read: list[Token] = []
+    for at, pair in enumerate(zip(row.ids, row.subs, strict=True)):
+        text = "" if at in pictures else row.words.get(pair) or model.tokenizer.decode([pair[0]])
+        text = text.replace(" ", WORD_STARTS[0]).replace("\n", "\\n")
+        # The token that an answer's segment begins with is given.
+        goes_on = at > 0 and row.segments[at - 1] == row.segments[at]
+        read.append(Token(text, goes_on and not row.context[at], pictures.get(at, 0)))
+    return [*read, Token(model.tokenizer.decode([model.tokenizer.eos_id]), True)]
 
 
 def render(row: Sequence[Token]) -> Text:
