@@ -22,7 +22,7 @@ from polylens.commands.paint import paint
 from polylens.commands.plan import plan
 from polylens.commands.report import report
 from polylens.commands.score_paintings import score_paintings
-from polylens.commands.translate import plan_languages, translate
+from polylens.commands.translate import plan_languages, translate, translate_prompts
 from polylens.commands.verify import verify
 from polylens.errors import UserError
 
@@ -31,7 +31,7 @@ INTERRUPTED = 130
 BROKEN_PIPE = 1  # as Rich has it
 FULL = (errno.ENOSPC, errno.EDQUOT)
 REFUSED = (errno.EACCES, errno.EPERM, errno.EROFS)
-RESUMABLE = ("demo", "download", "mix", "train", "translate", "evaluate", "judge", "picto")
+RESUMABLE = ("demo", "download", "mix", "train", "translate", "translate-prompts", "evaluate", "judge", "picto")
 
 
 class Commands(TyperGroup):
@@ -134,6 +134,7 @@ app.command()(data.download)
 app.command()(data.mix)
 app.command()(data.neighbours)
 app.command()(translate)
+app.command()(translate_prompts)
 app.command()(plan_languages)
 app.command()(languages)
 app.command()(plan)

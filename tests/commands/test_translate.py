@@ -2,9 +2,11 @@ import json
 
 import pytest
 from PIL import Image
+from tests.data.translation.backwards import Backwards
 from typer.testing import CliRunner
 
 from polylens.cli import app
+from polylens.data.translation import engines
 
 
 @pytest.fixture
@@ -110,3 +112,18 @@ def test_plan_languages():
     assert "German" in table.output
     assert "50" in table.output
     assert polylens("plan-languages", "--num", "10", "--lang", "ak").exit_code == 2
+
+
+def test_prompts_from_the_command_line(tmp_path, monkeypatch):
+    monkeypatch.setenv("POLYLENS_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setitem(engines.BUILT_IN, "backwards", lambda settings: Backwards())
+    words = ("translate-prompts", "--lang", "ceb", "--engine", "backwards", "--out", tmp_path / "out")
+    result = polylens(*words, "--tasks", "caption,vqa")
+    assert result.exit_code == 0, result.output
+    assert "Translated prompts" in result.output
+    content = json.loads((tmp_path / "out" / "templates.json").read_text())
+    assert content["vqa"]["ceb"][0] == ":noitseuQ {question} trohS rewsna ni {own_language}:"
+    assert set(content) == {"caption", "vqa"}
+    wrong = polylens(*words, "--tasks", "captions")
+    assert wrong.exit_code == 2
+    assert "no prompts of 'captions'" in wrong.output

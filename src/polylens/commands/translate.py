@@ -1,4 +1,4 @@
-"""`polylens translate` and `polylens plan-languages`."""
+"""`polylens translate`, `polylens translate-prompts` and `polylens plan-languages`."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -23,6 +23,14 @@ if TYPE_CHECKING:
 PART_FIELDS = ("path", "split", "languages", "tasks")
 MANY = 12
 
+Engine = Annotated[str, typer.Option(help="nllb, transformers, picto, or a package's own.")]
+EngineModel = Annotated[
+    str | None,
+    typer.Option(metavar="FOLDER", help="NLLB as a folder of transformers or CTranslate2, or a hub id."),
+]
+Beams = Annotated[int, typer.Option(min=1, help="Beams of the search; 1 is greedy.")]
+Precision = Annotated[str | None, typer.Option(help="A compute type of CTranslate2; int8 if not given.")]
+CacheFolder = Annotated[Path | None, typer.Option(help="Where translations are kept for good.")]
 Shares = Annotated[
     str | None,
     typer.Option(
@@ -48,11 +56,8 @@ def translate(
         str | None,
         typer.Option(metavar="CODES|all", help="The languages to translate into; with --shares, all of it."),
     ] = None,
-    engine: Annotated[str, typer.Option(help="nllb, transformers, picto, or a package's own.")] = "nllb",
-    model: Annotated[
-        str | None,
-        typer.Option(metavar="FOLDER", help="NLLB as a folder of transformers or CTranslate2, or a hub id."),
-    ] = None,
+    engine: Engine = "nllb",
+    model: EngineModel = None,
     shares: Shares = None,
     temperature: Temperature = 1.0,
     origin: Annotated[
@@ -72,12 +77,10 @@ def translate(
     keep: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Words that are never translated, one a line.")
     ] = None,
-    beams: Annotated[int, typer.Option(min=1, help="Beams of the search; 1 is greedy.")] = 4,
-    precision: Annotated[
-        str | None, typer.Option(help="A compute type of CTranslate2; int8 if not given.")
-    ] = None,
+    beams: Beams = 4,
+    precision: Precision = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Sentences at once; changes no result.")] = 64,
-    cache: Annotated[Path | None, typer.Option(help="Where translations are kept for good.")] = None,
+    cache: CacheFolder = None,
     ray: Annotated[
         int | None, typer.Option(min=1, metavar="WORKERS", help="Translate on a Ray cluster, same result.")
     ] = None,
@@ -133,6 +136,59 @@ def translate(
         return
     results.print(_table(counts))
     say(results, f"{out / SAMPLES}: a mix reads it as the source 'jsonl'.")
+
+
+def translate_prompts(
+    out: Annotated[Path, typer.Option(help="The folder for templates.json, rejects and summary.")],
+    lang: Annotated[str, typer.Option(metavar="CODES|all", help="The languages to translate into.")],
+    tasks: Annotated[
+        str | None,
+        typer.Option(metavar="TASKS", help="Of these tasks only, with commas; a wrong name lists them."),
+    ] = None,
+    engine: Engine = "nllb",
+    model: EngineModel = None,
+    beams: Beams = 4,
+    precision: Precision = None,
+    cache: CacheFolder = None,
+    as_json: Json = False,
+) -> None:
+    """Translate the prompts that task builders put around samples.
+
+    OUT/templates.json is what a recipe names as a build's `templates`. It is short: let somebody who speaks the
+    language read it, and change it by hand. What the quality gate did not let pass stands in OUT/rejects; such
+    prompts stay English. Fields such as {question} come out as they went in.
+
+    \b
+    Examples
+      polylens translate-prompts --lang de,sw --model facebook/nllb-200-distilled-1.3B --out data/prompts
+      polylens translate-prompts --lang sw --tasks caption,vqa --model NLLB --out data/prompts
+    """
+    from polylens.data.translation.cache import TranslationCache, default_folder
+    from polylens.data.translation.engines import EngineSettings, open_engine
+    from polylens.data.translation.prompts import TASKS, TEXTS, collect_templates, prompt_samples
+    from polylens.data.translation.run import Plan, translate_samples
+    from polylens.models.registry import resolve_model
+
+    quiet_libraries()
+    results, notes = consoles(as_json)
+    wanted = [task.strip() for task in tasks.split(",")] if tasks else TASKS
+    samples = list(prompt_samples(wanted))
+    plan = Plan(**_languages(lang, None, 1.0), tasks=TEXTS)
+    chosen = EngineSettings(engine, resolve_model(model) if model else None, beams=beams, precision=precision)
+    opened = open_engine(chosen)
+    with (
+        TranslationCache(cache or default_folder(), opened.fingerprint) as translations,
+        _bars(notes) as bars,
+    ):
+        counts = translate_samples(
+            lambda: samples, plan, opened, translations, out, started=bars.start, progress=bars.advance
+        )
+    path = collect_templates(out)
+    if as_json:
+        print_json({code: counts[code].row() for code in sorted(counts)})
+        return
+    results.print(_table(counts, "Translated prompts"))
+    say(results, f"A build reads them: {{task: caption, templates: {path}}}.")
 
 
 def plan_languages(
@@ -266,10 +322,10 @@ def _bars(console: Console) -> Iterator[_Bars]:
         yield _Bars(progress)
 
 
-def _table(counts: "Mapping[str, Counts]") -> Table:
+def _table(counts: "Mapping[str, Counts]", title: str = "Translated samples") -> Table:
     from polylens.data.translation.gate import REASONS
 
-    table = Table(title="Translated samples", title_justify="left")
+    table = Table(title=title, title_justify="left")
     for heading in ("language", "accepted", "unidentified", "rejected", "unchanged", "why rejected"):
         table.add_column(heading, justify="left" if heading in ("language", "why rejected") else "right")
     for code in sorted(counts):
