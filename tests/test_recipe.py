@@ -94,6 +94,20 @@ def test_what_is_off_is_named(path, override, message):
         load_recipe(path, [override])
 
 
+def test_norwegian_is_a_language_though_yaml_reads_no_as_false(path):
+    changes = [
+        "data.languages=[en, no]",
+        "validation.languages=[no]",
+        "model.language_model.languages=[no, de]",
+    ]
+    recipe = load_recipe(path, changes)
+    assert recipe.data.languages == ["en", "no"]
+    assert recipe.validation.languages == ["no"]
+    assert recipe.model.language_model.languages == ["no", "de"]
+    with pytest.raises(UserError, match=r"data\.languages.*given: True"):
+        load_recipe(path, ["data.languages=[yes]"])
+
+
 def test_overrides(path):
     recipe = load_recipe(
         path,
@@ -159,6 +173,7 @@ def test_a_path_alone_turns_to_own_captions(path):
         "options": {},
         "mix": None,
         "shards": None,
+        "shard_format": "tar",
         "unreadable": "error",
         "max_length": None,
     }

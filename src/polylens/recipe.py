@@ -4,29 +4,25 @@ A recipe is a path if it exists, else the name of a packaged recipe. Keys it doe
 the nearest known one; any value can be changed by a dotted override such as `stages.0.steps=200`.
 """
 
-import difflib
-import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, TypeVar, get_args, get_origin
+from typing import Annotated, Any, Literal, Self
 
-import yaml
 from pydantic import (
-    BaseModel,
     BeforeValidator,
     Field,
-    ValidationError,
     model_serializer,
     model_validator,
 )
 from pydantic_core import PydanticCustomError
 
 from polylens.data.containers import Format
-from polylens.data.spec import Part, Section, check_mix
+from polylens.data.spec import Codes, Part, Section, check_mix
 from polylens.errors import UserError
 from polylens.models.painting.config import PainterConfig
 from polylens.models.vlm import ModelConfig
+from polylens.recipe_text import nearest, override, parse_yaml, validated
 
 OWN_SPLIT = 0.9
 Share = Annotated[float, Field(gt=0, lt=1)]
@@ -121,7 +117,7 @@ class Validation(Section):
 
     every: int = Field(ge=1)
     metrics: list[str] = Field(["loss"], min_length=1)
-    languages: list[str] | None = None
+    languages: Codes | None = None
     samples: int | None = Field(None, ge=1)
     patience: int | None = Field(None, ge=1)
     split: str | None = None
@@ -183,7 +179,7 @@ class Data(Section):
 
     source: str | None = None
     path: Path | None = None
-    languages: list[str] | None = None
+    languages: Codes | None = None
     tasks: list[str] | None = None
     split: str | Share | None = None
     options: dict[str, Any] = Field(default_factory=dict)
@@ -224,11 +220,6 @@ class Data(Section):
             return self.mix
         given = self.model_dump(include={"source", "path", "languages", "tasks", "options"})
         return [Part(**given, split=self.split if isinstance(self.split, str) else None)]
-
-
-def nearest(key: str, known: Iterable[str]) -> str:
-    """The known key that looks most like `key`."""
-    return difflib.get_close_matches(key, list(known), n=1, cutoff=0.0)[0]
 
 
 class Model(ModelConfig):
@@ -316,9 +307,6 @@ class DataRecipe(Section):
     data: Data
 
 
-S = TypeVar("S", bound=Section)
-
-
 def load_recipe(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     """Read a recipe from a file or by its packaged name, change it by `a.b=c` overrides, and check all of it.
 
@@ -326,14 +314,14 @@ def load_recipe(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Reci
     `_own_captions`. Raises `UserError` for a recipe that does not exist, a file that is not YAML, and any key
     or value that is off.
     """
-    return _validated(Recipe, _read_tree(name_or_path, overrides), f"The recipe '{name_or_path}'")
+    return validated(Recipe, _read_tree(name_or_path, overrides), f"The recipe '{name_or_path}'")
 
 
 def load_data(name_or_path: str | Path, overrides: Sequence[str] = ()) -> "DataRecipe":
     """The data and the seed of a recipe; a file that has nothing else will do. Errors are those of `load_recipe`."""
     tree = _read_tree(name_or_path, overrides)
     kept = {key: value for key, value in tree.items() if key in DataRecipe.model_fields}
-    return _validated(DataRecipe, kept, f"The recipe '{name_or_path}'")
+    return validated(DataRecipe, kept, f"The recipe '{name_or_path}'")
 
 
 def _read_tree(name_or_path: str | Path, overrides: Sequence[str]) -> dict[str, Any]:
@@ -351,21 +339,13 @@ def _read_tree(name_or_path: str | Path, overrides: Sequence[str]) -> dict[str, 
             text = path.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
             raise UserError(f"The recipe '{path}' cannot be read: {error}.") from error
-    tree = _parse_yaml(text, f"The recipe '{name_or_path}'")
+    tree = parse_yaml(text, f"The recipe '{name_or_path}'")
     if not isinstance(tree, dict):
         raise UserError(f"The recipe '{name_or_path}' must be a mapping of sections.")
     _own_captions(tree, overrides)
-    for override in overrides:
-        _override(tree, override)
+    for change in overrides:
+        override(tree, change)
     return tree
-
-
-def _validated(kind: type[S], tree: dict[str, Any], what: str) -> S:
-    _refuse_unknown_keys(kind, tree, what)
-    try:
-        return kind.model_validate(tree)
-    except ValidationError as error:
-        raise UserError(f"{what} is off: {_first_mistake(error)}.") from error
 
 
 def recipe_names() -> list[str]:
@@ -377,20 +357,13 @@ def _packaged() -> list[Any]:
     return list((resources.files("polylens") / "recipes").iterdir())
 
 
-def _parse_yaml(text: str, what: str) -> Any:
-    try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise UserError(f"{what} is not YAML: {' '.join(str(error).split())}.") from error
-
-
 def _own_captions(tree: dict[str, Any], overrides: Sequence[str]) -> None:
     """Make room for one's own captions where `data.path` is given, but no source, to a recipe without a path.
 
     Of its data only `max_length`, the model's limit, stays: `split` becomes 0.9, languages are all there are,
     the rest validates, and stages take every task. Any of that can be overridden beside the path.
     """
-    keys = {override.partition("=")[0] for override in overrides}
+    keys = {change.partition("=")[0] for change in overrides}
     data = tree.get("data")
     if "data.path" not in keys or {"data", "data.source"} & keys:
         return
@@ -404,57 +377,3 @@ def _own_captions(tree: dict[str, Any], overrides: Sequence[str]) -> None:
     for stage in tree.get("stages") or []:
         if isinstance(stage, dict):
             stage.pop("tasks", None)
-
-
-def _override(tree: dict[str, Any], override: str) -> None:
-    """Set one value in place; sections that are not there are made, list items must be."""
-    path, equals, text = override.partition("=")
-    node: Any = tree
-    rest = [quoted or bare for quoted, bare in re.findall(r'"([^"]+)"|([^."]+)', path)]
-    if not equals or not rest:
-        raise UserError(f"The override '{override}' must look like 'section.key=value'.")
-    while rest:
-        if isinstance(node, list):
-            if not rest[0].isdigit() or int(rest[0]) >= len(node):
-                raise UserError(f"The override '{override}': '{rest[0]}' must be a number below {len(node)}.")
-            key: Any = int(rest.pop(0))
-        elif isinstance(node, dict):
-            # Keys may hold dots (`projector.*`): the longest one that is there counts; a new one is quoted.
-            size = next((n for n in range(len(rest), 0, -1) if ".".join(rest[:n]) in node), 1)
-            key, rest = ".".join(rest[:size]), rest[size:]
-        else:
-            raise UserError(f"The override '{override}': there is no section above '{'.'.join(rest)}'.")
-        if not rest:
-            node[key] = _parse_yaml(text, f"The value of the override '{override}'")
-        else:
-            if isinstance(node, dict) and node.get(key) is None:
-                node[key] = {}
-            node = node[key]
-
-
-def _refuse_unknown_keys(annotation: Any, tree: Any, what: str, place: str = "") -> None:
-    """Compare the keys of a tree with the fields of the sections that its place may hold."""
-    inner = get_args(annotation)
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel) and isinstance(tree, dict):
-        for key, value in tree.items():
-            if key not in annotation.model_fields:
-                known = nearest(str(key), annotation.model_fields)
-                raise UserError(f"{what} has an unknown key '{place}{key}': did you mean '{place}{known}'?")
-            _refuse_unknown_keys(annotation.model_fields[key].annotation, value, what, f"{place}{key}.")
-    elif get_origin(annotation) is list and isinstance(tree, list):
-        for number, value in enumerate(tree):
-            _refuse_unknown_keys(inner[0], value, what, f"{place}{number}.")
-    elif get_origin(annotation) is dict and isinstance(tree, dict):
-        for key, value in tree.items():
-            _refuse_unknown_keys(inner[1], value, what, f"{place}{key}.")
-    elif get_origin(annotation) not in (list, dict):
-        for choice in inner:
-            _refuse_unknown_keys(choice, tree, what, place)
-
-
-def _first_mistake(error: ValidationError) -> str:
-    mistake = error.errors()[0]
-    place = ".".join(str(part) for part in mistake["loc"])
-    message = mistake["msg"][0].lower() + mistake["msg"][1:]
-    given = "" if isinstance(mistake["input"], dict | list) else f" (given: {mistake['input']!r})"
-    return f"{place}: {message}{given}" if place else f"{message}{given}"

@@ -7,7 +7,7 @@ and `build`.
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 BuildTask = Literal[
@@ -21,6 +21,14 @@ BuildTask = Literal[
     "classification",
     "verification",
 ]
+
+
+def _norwegian(codes: Any) -> Any:
+    return ["no" if code is False else code for code in codes] if isinstance(codes, list) else codes
+
+
+# YAML reads a bare `no`, Norwegian, as false.
+Codes = Annotated[list[str], BeforeValidator(_norwegian)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 # Which tasks each option speaks to.
 OPTIONS: dict[str, tuple[str, ...]] = {
@@ -97,7 +105,7 @@ class Part(Section):
     source: str
     path: Path | None = None
     split: str | None = None
-    languages: list[str] | None = None
+    languages: Codes | None = None
     tasks: list[str] | None = None
     options: dict[str, Any] = Field(default_factory=dict)
     build: Build | None = None

@@ -29,7 +29,7 @@ from polylens.evaluation.runner import Item, answer, as_row, name_scores
 from polylens.files import make_writable_folder, sha256_file, write_atomic
 from polylens.languages import language, parse_languages
 from polylens.models.vlm import VisionLanguageModel
-from polylens.recipe import nearest
+from polylens.recipe_text import nearest
 from polylens.training.log import progress_bar
 
 # What examples are ranked by, the first that there is.

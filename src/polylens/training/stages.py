@@ -12,7 +12,8 @@ from torch import nn
 from polylens.errors import UserError
 from polylens.models.lora import apply_lora
 from polylens.models.vlm import VisionLanguageModel
-from polylens.recipe import Lora, Row, Stage, nearest
+from polylens.recipe import Lora, Row, Stage
+from polylens.recipe_text import nearest
 
 if TYPE_CHECKING:
     from polylens.models.painter import Painter

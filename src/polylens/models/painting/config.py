@@ -5,6 +5,8 @@ from typing import Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
 from pydantic_core import PydanticCustomError
 
+from polylens.data.spec import Codes
+
 # Stable Diffusion 2.1-base's, with which VisCPM-Paint was trained.
 SCHEDULE: dict[str, Any] = {
     "num_train_timesteps": 1000,
@@ -33,7 +35,7 @@ class TextConfig(PartConfig):
     """
 
     path: str | None = None
-    languages: list[str] | None = None
+    languages: Codes | None = None
     layer: int = -1
     template: str = "{prompt}"
     tail: PositiveInt | None = None
