@@ -83,7 +83,12 @@ def test_shards_hold_the_samples_in_their_order(place):
 
 @pytest.mark.usefixtures("small")
 def test_parquet_holds_what_tars_hold_and_streams_the_same(place):
-    two = {"id": "two", "images": ["0.png", "2.png"], "turns": [["Q {x}", "A"], ["Q2", "B"]], "language": "en"}
+    two = {
+        "id": "two",
+        "images": ["0.png", "2.png"],
+        "turns": [["Q {x}", "A"], ["Q2", "B"]],
+        "language": "en",
+    }
     row = two | {"task": "vqa", "source": "own", "extra": {"answers": ["a", None], "n": 1.5}}
     with open(place / "a.jsonl", "a", encoding="utf-8") as file:
         file.write(json.dumps(row) + "\n")
