@@ -3,7 +3,12 @@ beginnings.
 """
 
 import pytest
+import torch
 from tests.models.tiny_models import LANGUAGE_MODELS, sample, tiny_vlm
+
+from polylens.models import choosing
+from polylens.models.choosing import choose_answers
+from polylens.models.scoring import read_prompts, score_rows
 
 CANDIDATES = [
     "Katze",
@@ -38,3 +43,23 @@ def test_choice_is_the_argmax_of_the_scores(lm: str) -> None:
 def test_the_first_of_equal_candidates_is_chosen() -> None:
     model = tiny_vlm(next(iter(LANGUAGE_MODELS)))
     assert model.choose(SAMPLES[:1], [["Hund", "Hund"]]) == [0]
+
+
+@pytest.mark.parametrize("lm", ["llama", "mt5"])
+def test_any_tree_of_answers_at_any_width(lm: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = tiny_vlm(lm).eval()
+    draw = torch.Generator().manual_seed(0)
+    # Of three tokens, so that many answers share beginnings, and some are the beginning of others.
+    answers = [
+        [torch.randint(5, 8, (1 + number % 5,), generator=draw).tolist() for number in range(60)]
+        for _ in SAMPLES
+    ]
+    with torch.no_grad():
+        prompts = read_prompts(model, model.collator()(SAMPLES, answers=False))
+        scores = [score_rows(model, prompts, [s] * len(texts), texts) for s, texts in enumerate(answers)]
+        for rows in (choosing.ROWS, 5):
+            monkeypatch.setattr(choosing, "ROWS", rows)
+            picks = choose_answers(model, prompts, answers)
+            assert [answers[s][pick] for s, pick in enumerate(picks)] == [
+                texts[int(found.argmax())] for texts, found in zip(answers, scores, strict=True)
+            ]

@@ -68,6 +68,14 @@ def test_earlier_turns_are_context() -> None:
     assert row(last, TALK, answers=False)[0] == "####Who?Cat</s> Where?"
 
 
+@pytest.mark.parametrize("layout", [{}, {"answer_prefix": " "}, {"kind": "chat"}])
+def test_answers_tokenized_together_are_those_tokenized_alone(layout: dict[str, str]) -> None:
+    together = collator(layout=layout).all_answer_ids(["Cat", "", "Katze und Hund"])
+    assert together == {text: collator(layout=layout).answer_ids(text) for text in together}
+    assert together["Cat"] != together["Katze und Hund"]
+    assert collator(layout=layout).all_answer_ids([]) == {}
+
+
 def test_a_chat_template_places_pictures_and_targets() -> None:
     chat = collator(layout={"kind": "chat"})
     text, labels = row(chat, TALK)

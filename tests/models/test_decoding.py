@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from tests.models.tiny_models import LANGUAGE_MODELS, sample, tiny_vlm
 
 from polylens.models import decoding
-from polylens.models.decoding import BLOCK, _best
+from polylens.models.decoding import BLOCK, _argmax, _best
 from polylens.models.scoring import read_prompts
 from polylens.models.vlm import VisionLanguageModel
 
@@ -49,9 +49,9 @@ def test_answers_are_those_of_transformers(lm: str) -> None:
 @pytest.mark.parametrize("lm", ["llama", "mt5"])
 def test_rows_that_have_ended_are_not_computed_on(lm: str, monkeypatch: pytest.MonkeyPatch) -> None:
     model, rows = ending_vlm(lm), []
-    call = decoding._Reader.__call__
+    call = decoding.Reader.__call__
     monkeypatch.setattr(
-        decoding._Reader, "__call__", lambda self, tokens: rows.append(len(tokens)) or call(self, tokens)
+        decoding.Reader, "__call__", lambda self, tokens: rows.append(len(tokens)) or call(self, tokens)
     )
     answers = model.generate(SAMPLES, batch_size=5, max_new_tokens=12)
     assert len({len(text) for text in answers}) > 1
@@ -66,3 +66,10 @@ def test_the_best_of_a_row_are_found(count: int, size: int, seed: int) -> None:
     best, places = _best(values, count)
     assert torch.equal(best, values.topk(min(count, size)).values)
     assert torch.equal(values.gather(1, places), best)
+
+
+@given(st.integers(1, 5 * BLOCK), st.integers(0, 99))
+@settings(max_examples=40, deadline=None)
+def test_the_first_of_the_highest_is_found(size: int, seed: int) -> None:
+    values = torch.randn(3, size, generator=torch.Generator().manual_seed(seed)).round()
+    assert torch.equal(_argmax(values), values.argmax(1))

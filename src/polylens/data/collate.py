@@ -9,7 +9,7 @@ Every picture takes `num_image_tokens` places, in the order of the sample. Shape
 the whole batch, T tokens, A answer tokens.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Literal
 
@@ -152,12 +152,18 @@ class Collator:
 
     def answer_ids(self, answer: str) -> list[int]:
         """The target tokens of an answer, end of sequence included."""
+        return self.all_answer_ids([answer])[answer]
+
+    def all_answer_ids(self, answers: Collection[str]) -> dict[str, list[int]]:
+        """`answer_ids` of each answer, tokenized together, which takes a fraction of the time."""
         if self.layout.kind == "chat":
             question = [{"role": "user", "content": "?"}]
-            return self._chat_answer(question, self._render(question, True), answer)[0]
-        ids = self._encode(self.layout.answer_prefix + answer)
-        eos = self.tokenizer.eos_token_id
-        return ids if eos is None else [*ids, eos]
+            before = self._render(question, True)
+            return {answer: self._chat_answer(question, before, answer)[0] for answer in answers}
+        texts = [self.layout.answer_prefix + answer for answer in answers]
+        rows = self.tokenizer(texts, add_special_tokens=False).input_ids if texts else []
+        eos = [] if self.tokenizer.eos_token_id is None else [self.tokenizer.eos_token_id]
+        return {answer: [*ids, *eos] for answer, ids in zip(answers, rows, strict=True)}
 
     def _row(self, sample: Sample, answers: bool) -> _Row:
         if not sample.turns:

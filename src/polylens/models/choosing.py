@@ -35,7 +35,7 @@ def choose_candidates(
 ) -> list[int]:
     """For every sample the index of its likeliest candidate; see `VisionLanguageModel.choose`."""
     collator = model.collator(with_pictures=False)
-    ids = {text: collator.answer_ids(text) for text in {text for texts in candidates for text in texts}}
+    ids = collator.all_answer_ids({text for texts in candidates for text in texts})
     chosen: list[int] = []
     first = 0
     for start in range(0, len(samples), batch_size):

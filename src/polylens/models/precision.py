@@ -5,6 +5,7 @@ model's embeddings, norms and output head; its other linear layers are bitsandby
 int8, arXiv 2305.14314 for nf4).
 """
 
+import os
 from importlib.util import find_spec
 from typing import Any, Literal
 
@@ -16,6 +17,10 @@ from polylens.errors import UserError
 
 Quantization = Literal["int8", "nf4"]
 Precision = Literal["float32", "bfloat16", "int8", "nf4"]
+
+# On CPUs oneDNN compiles a kernel for every shape in bfloat16. Batches shrink row by row as answers end, and the 1,024
+# kernels that it keeps by default are soon pushed out and compiled again.
+os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "8192")
 
 
 def split_precision(precision: Precision) -> tuple[torch.dtype, Quantization | None]:

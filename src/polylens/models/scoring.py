@@ -51,7 +51,7 @@ def score_candidates(
 ) -> list[list[float]]:
     """Summed log-probabilities of every sample's candidates; see `VisionLanguageModel.score`."""
     collator = model.collator(with_pictures=False)
-    ids = {text: collator.answer_ids(text) for texts in candidates for text in texts}
+    ids = collator.all_answer_ids({text for texts in candidates for text in texts})
     scores: list[list[float]] = []
     first = 0
     for start in range(0, len(samples), batch_size):

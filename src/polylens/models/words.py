@@ -16,7 +16,8 @@ def word_logits(tokens_NQL: torch.Tensor, embeddings_WL: torch.Tensor) -> torch.
     A token that equals a word's embedding scores about sqrt(L) for it, and about 0 +- 1 for the others.
     """
     words = embeddings_WL.detach()
-    return tokens_NQL @ words.T / (words.shape[1] ** 0.5 * words.float().var())
+    # The tokens are scaled and not the logits, which are many more.
+    return (tokens_NQL / (words.shape[1] ** 0.5 * words.float().var())) @ words.T
 
 
 def as_words(tokens_NQL: torch.Tensor, embeddings_WL: torch.Tensor) -> torch.Tensor:
