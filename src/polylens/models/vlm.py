@@ -7,6 +7,7 @@ model width, B samples, T tokens.
 import contextlib
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -217,8 +218,8 @@ class VisionLanguageModel(nn.Module):
             [row[keep][places % int(keep.sum())] for row, keep in zip(labels, wanted, strict=True)]
         )
         if self.config.visual_words:
-            logits = word_logits(tokens, self._words())
-            errors = F.cross_entropy(logits.float().transpose(1, 2), ids, reduction="none").mean(1)
+            logits = word_logits(tokens, self._words()).flatten(0, 1).float()
+            errors = F.cross_entropy(logits, ids.flatten(), reduction="none").view(ids.shape).mean(1)
         else:
             with torch.no_grad():
                 goal, scale = self._words()[ids], self._words().float().var()
@@ -250,7 +251,7 @@ class VisionLanguageModel(nn.Module):
         """Position ids of the (last) tokens, counted over what is attended to, where the language model
         takes them.
         """
-        if "position_ids" not in inspect.signature(self.lm.forward).parameters:
+        if not _takes_positions(type(self.lm)):
             return {}
         positions = (attention_mask.cumsum(-1) - 1).clamp(min=0)
         return {"position_ids": positions if last is None else positions[:, -last:]}
@@ -400,6 +401,11 @@ class VisionLanguageModel(nn.Module):
         given = self.check_visual(samples, visual, batch_size)
         with evaluating(self):
             return choose_candidates(self, samples, candidates, given, batch_size)
+
+
+@cache
+def _takes_positions(language_model: type[PreTrainedModel]) -> bool:
+    return "position_ids" in inspect.signature(language_model.forward).parameters
 
 
 def _labels(batch: Batch) -> torch.Tensor:
