@@ -17,7 +17,8 @@ from polylens.models.decoding import Search, beam_search, greedy_search
 from polylens.models.scoring import read_prompts
 
 if TYPE_CHECKING:
-    from polylens.models.vlm import VisionLanguageModel, Visual
+    from polylens.models.visual import Visual
+    from polylens.models.vlm import VisionLanguageModel
 
 SEARCH_SETTINGS = {"num_beams", "max_new_tokens", "length_penalty"}
 

@@ -19,6 +19,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from polylens.data.collate import IGNORED, Batch, Collator, Layout, Side
 from polylens.data.images import ImageProcessor
 from polylens.data.sample import Picture, Sample
+from polylens.data.spec import Codes
 from polylens.errors import UserError
 from polylens.models.choosing import choose_candidates
 from polylens.models.generation import generate_answers
@@ -26,12 +27,11 @@ from polylens.models.precision import Quantization
 from polylens.models.resamplers import Resampler, ResamplerConfig
 from polylens.models.scoring import score_candidates
 from polylens.models.vision import VisionConfig, VisionTower
+from polylens.models.visual import Visual, check_candidates, check_given, encode_distinct, tokens_of
 from polylens.models.words import as_words, word_logits
 
 if TYPE_CHECKING:
     from polylens.models.chat import Chat
-
-Visual = Mapping[str, torch.Tensor] | torch.Tensor
 
 
 class LanguageModelConfig(BaseModel):
@@ -44,7 +44,7 @@ class LanguageModelConfig(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     path: str | None = None
-    languages: list[str] | None = None
+    languages: Codes | None = None
     quantization: Quantization | None = None
 
 
@@ -150,14 +150,13 @@ class VisionLanguageModel(nn.Module):
     @torch.no_grad()
     def encode_pictures(self, pictures: Sequence[Picture], batch_size: int = 32) -> dict[str, torch.Tensor]:
         """Visual tokens (Q, L) of every distinct picture, by its key; each is loaded and encoded once."""
-        distinct = list({picture.key: picture for picture in pictures}.values())
-        tokens: dict[str, torch.Tensor] = {}
+
+        def encode(chunk: Sequence[Picture]) -> torch.Tensor:
+            pixels = self.processor([picture.load() for picture in chunk])
+            return self.visual_tokens(self.encode(pixels.to(self.device)))
+
         with evaluating(self):
-            for chunk in _chunks(distinct, batch_size):
-                pixels = self.processor([picture.load() for picture in chunk]).to(self.device)
-                encoded = self.visual_tokens(self.encode(pixels))
-                tokens.update(zip((picture.key for picture in chunk), encoded, strict=True))
-        return tokens
+            return encode_distinct(pictures, batch_size, encode)
 
     def embed(self, batch: Batch) -> torch.Tensor:
         """(B, T, L) text embeddings with the visual tokens in the places of `batch.image_mask`."""
@@ -274,13 +273,8 @@ class VisionLanguageModel(nn.Module):
         to use.
         """
         batch = self.collator(with_pictures=False)(samples, answers=False, padding_side=padding_side)
-        pictures = [picture for sample in samples for picture in sample.images]
-        if pictures:
-            if isinstance(visual, torch.Tensor):
-                batch.visual = visual[first : first + len(pictures)]
-            else:
-                batch.visual = torch.stack([visual[picture.key] for picture in pictures])
-            batch.visual_level = "tokens"
+        batch.visual = tokens_of(samples, visual, first)
+        batch.visual_level = "tokens"
         return batch.to(self.device)
 
     def check_visual(self, samples: Sequence[Sample], visual: Visual | None, batch_size: int) -> Visual:
@@ -295,22 +289,7 @@ class VisionLanguageModel(nn.Module):
         if visual is None:
             return self.encode_pictures(pictures, batch_size)
         shape = (self.num_image_tokens, self.lm.get_input_embeddings().weight.shape[1])
-        given = [visual] if isinstance(visual, torch.Tensor) else list(visual.values())
-        wrong = next((tuple(tokens.shape) for tokens in given if tuple(tokens.shape[-2:]) != shape), None)
-        if wrong:
-            raise UserError(
-                f"The visual tokens given are {wrong}, but this model's are {shape} for each picture."
-            )
-        if isinstance(visual, torch.Tensor):
-            if visual.ndim != 3 or len(visual) != len(pictures):
-                raise UserError(
-                    f"{len(visual)} pictures' visual tokens are given for {len(pictures)} pictures."
-                )
-        else:
-            missing = next((picture.key for picture in pictures if picture.key not in visual), None)
-            if missing is not None:
-                raise UserError(f"No visual tokens are given for the picture '{missing}': encode it first.")
-        return visual
+        return check_given(pictures, visual, shape)
 
     @torch.no_grad()
     def generate(
@@ -374,10 +353,7 @@ class VisionLanguageModel(nn.Module):
         The picture is encoded once, the prompt is read once for each sample, and all its candidates go on
         from there. `visual` as in `generate`. The result does not depend on `batch_size` or the padding.
         """
-        if len(samples) != len(candidates):
-            raise UserError(
-                f"{len(samples)} samples, but {len(candidates)} lists of candidates: give one for each."
-            )
+        check_candidates(samples, candidates)
         given = self.check_visual(samples, visual, batch_size)
         with evaluating(self):
             return score_candidates(self, samples, candidates, given, batch_size, padding_side)
@@ -394,10 +370,7 @@ class VisionLanguageModel(nn.Module):
         """The index of every sample's likeliest candidate: the argmax of `score` (the first of equals),
         much faster.
         """
-        if len(samples) != len(candidates):
-            raise UserError(
-                f"{len(samples)} samples, but {len(candidates)} lists of candidates: give one for each."
-            )
+        check_candidates(samples, candidates)
         given = self.check_visual(samples, visual, batch_size)
         with evaluating(self):
             return choose_candidates(self, samples, candidates, given, batch_size)
@@ -423,8 +396,3 @@ def evaluating(module: nn.Module) -> Iterator[None]:
     finally:
         for child in training:
             child.training = True
-
-
-def _chunks(items: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:
-    for start in range(0, len(items), size):
-        yield items[start : start + size]

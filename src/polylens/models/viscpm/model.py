@@ -36,7 +36,8 @@ from polylens.models.cpm_bee.tokenizer import CpmBeeTokenizer, escape, unescape
 from polylens.models.precision import Quantization
 from polylens.models.viscpm.files import Stream, is_cpm_bee, read_cpm_bee, read_viscpm
 from polylens.models.viscpm.modeling import VisCpm
-from polylens.models.vlm import LanguageModelConfig, ModelConfig, Visual
+from polylens.models.visual import Visual, check_candidates, check_given, encode_distinct, tokens_of
+from polylens.models.vlm import LanguageModelConfig, ModelConfig
 
 LANGUAGES = ["en", "zh"]
 CAPTION_PROMPT = "Describe the image in {language}."
@@ -129,38 +130,31 @@ class VisCpmChat(nn.Module):
     @torch.no_grad()
     def encode_pictures(self, pictures: Sequence[Picture], batch_size: int = 32) -> dict[str, torch.Tensor]:
         """Visual tokens (Q, D) of every distinct picture, by its key; each is loaded and encoded once."""
-        distinct = list({picture.key: picture for picture in pictures}.values())
-        tokens: dict[str, torch.Tensor] = {}
-        for start in range(0, len(distinct), batch_size):
-            chunk = distinct[start : start + batch_size]
-            pixels = self._pixels(chunk).to(self.device)
-            tokens.update(zip((picture.key for picture in chunk), self.model(pixels), strict=True))
-        return tokens
+        return encode_distinct(
+            pictures, batch_size, lambda chunk: self.model(self._pixels(chunk).to(self.device))
+        )
 
     def _pixels(self, pictures: Sequence[Picture]) -> torch.Tensor:
         if self.processor is None:
             raise UserError("CPM-Bee alone reads text: leave the images out.")
         return self.processor([picture.load() for picture in pictures])
 
-    def _visual(self, samples: Sequence[Sample], visual: Visual | None) -> torch.Tensor | None:
-        """(N, Q, D) of all pictures of the samples, in order."""
+    def _check_visual(self, samples: Sequence[Sample], visual: Visual | None) -> Visual:
+        """The visual tokens of the samples' pictures: those given, checked, or computed once for each picture."""
         pictures = [picture for sample in samples for picture in sample.images]
-        if not pictures:
-            return None
         if visual is None:
-            visual = self.encode_pictures(pictures)
-        if isinstance(visual, torch.Tensor):
-            tokens = visual
-        else:
-            tokens = torch.stack([visual[picture.key] for picture in pictures])
-        if len(tokens) != len(pictures):
-            raise UserError(f"{len(tokens)} pictures' visual tokens are given for {len(pictures)} pictures.")
-        return tokens.to(self.device)
+            return self.encode_pictures(pictures)
+        return check_given(pictures, visual, (self.num_image_tokens, self.lm.config.hidden_size))
+
+    def _tokens_of(self, samples: Sequence[Sample], visual: Visual, first: int = 0) -> torch.Tensor | None:
+        tokens = tokens_of(samples, visual, first)
+        return None if tokens is None else tokens.to(self.device)
 
     def stream(self, sample: Sample, settings: BeamSettings, visual: Visual | None = None) -> Iterator[str]:
         """The answer as it grows: what all beams agree on after every step, and at last the whole."""
         row = self.encode_sample(sample)
-        found = search(self.lm, self.tokenizer, [row], settings, self._visual([sample], visual))
+        given = self._check_visual([sample], visual)
+        found = search(self.lm, self.tokenizer, [row], settings, self._tokens_of([sample], given))
         for answers in found:
             yield self._text(row, answers[0])
 
@@ -197,15 +191,15 @@ class VisCpmChat(nn.Module):
         of range.
         """
         settings = BeamSettings(num_beams, max_new_tokens, temperature, repetition_penalty, length_penalty)
+        given = self._check_visual(samples, visual)
         texts = []
         first = 0
         for start in range(0, len(samples), batch_size):
             chunk = samples[start : start + batch_size]
-            count = sum(len(sample.images) for sample in chunk)
-            given = visual[first : first + count] if isinstance(visual, torch.Tensor) else visual
-            first += count
             rows = [self.encode_sample(sample) for sample in chunk]
-            *_, ids = search(self.lm, self.tokenizer, rows, settings, self._visual(chunk, given))
+            tokens = self._tokens_of(chunk, given, first)
+            first += sum(len(sample.images) for sample in chunk)
+            *_, ids = search(self.lm, self.tokenizer, rows, settings, tokens)
             texts += [self._text(row, one).strip() for row, one in zip(rows, ids, strict=True)]
         return texts
 
@@ -253,21 +247,17 @@ class VisCpmChat(nn.Module):
         """log P(candidate | pictures, prompt) for every sample's candidate answers, summed over tokens, end
         included. Pictures are encoded once; `visual` as in `generate`.
         """
-        if len(samples) != len(candidates):
-            raise UserError(
-                f"{len(samples)} samples, but {len(candidates)} lists of candidates: give one for each."
-            )
-        pictures = [picture for sample in samples for picture in sample.images]
-        if visual is None:
-            visual = self.encode_pictures(pictures)
-        elif isinstance(visual, torch.Tensor):
-            visual = dict(zip((picture.key for picture in pictures), visual, strict=True))
+        check_candidates(samples, candidates)
+        given = self._check_visual(samples, visual)
+        if isinstance(given, torch.Tensor):
+            pictures = [picture.key for sample in samples for picture in sample.images]
+            given = dict(zip(pictures, given, strict=True))
         pairs = [(s, text) for s, texts in enumerate(candidates) for text in texts]
         scores: list[list[float]] = [[] for _ in samples]
         for start in range(0, len(pairs), batch_size):
             chunk = pairs[start : start + batch_size]
             rows = [self.encode_sample(samples[s], text) for s, text in chunk]
-            values = self._log_probabilities(rows, self._visual([samples[s] for s, _ in chunk], visual))
+            values = self._log_probabilities(rows, self._tokens_of([samples[s] for s, _ in chunk], given))
             for (s, _), value in zip(chunk, values, strict=True):
                 scores[s].append(value)
         return scores
