@@ -22,7 +22,7 @@ from polylens.picto.tasks import naming
 from polylens.picto.world import Concept, concepts
 
 NUM_CANDIDATES = 100
-BATCH_SIZE = 128
+BATCH_SIZE = 256
 MAX_NEW_TOKENS = 24
 PIVOT = "en"
 
