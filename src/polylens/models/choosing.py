@@ -106,7 +106,7 @@ class _Tree:
             node.children.append(_Beginning(token, longer, score))
 
 
-_Level = Sequence[tuple[_Tree, _Beginning]]
+_Level = list[tuple[_Tree, _Beginning]]
 
 
 def _walk(model: "VisionLanguageModel", prompts: Prompts, trees: Sequence[_Tree], width: int) -> None:
