@@ -2,19 +2,17 @@
 
     python benchmarks/plan/measure.py [--steps 3] [--sizes small,medium]
 
-Every model is measured in a process of its own: peak resident memory above what it had before the model, and the
-median time of a step after the first. The estimate of time takes the speed of a matrix product measured here. Prints a
-Markdown table, each row when it is measured; two minutes on two free cores.
+Every model is measured in a process of its own, on one thread: peak resident memory of the steps (loading may take
+more) above what it had before the model, and the processor time of a step (the median of those after the first), so
+that what else the machine does matters little. The estimate of time takes the speed of a matrix product measured in the
+same way. Prints a Markdown table, each row when it is measured; two minutes on a free core.
 """
 
 import argparse
-import json
+import multiprocessing
 import os
 import platform
-import resource
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
 from datetime import UTC, datetime
@@ -23,7 +21,10 @@ from typing import Any
 
 import torch
 
-SIZES = {"small": (256, 4), "medium": (512, 8), "large": (768, 12)}
+from polylens.commands.common import quiet_libraries
+
+# (width, layers)
+SIZES = {"tiny": (64, 2), "small": (256, 4), "medium": (512, 8), "large": (768, 12)}
 # (language model, whether adapters train instead of everything, precision) of each size's rows.
 ROWS = (
     ("llama", False, "float32"),
@@ -102,8 +103,8 @@ def save_parts(folder: Path, width: int, depth: int) -> None:
         fast.save_pretrained(folder / kind)
 
 
-def measure(given: dict[str, Any], steps: int) -> dict[str, float]:
-    """Peak memory and time of real steps, in this process."""
+def measure(given: dict[str, Any], steps: int) -> tuple[int, float]:
+    """(bytes at the peak above those before, processor seconds of a step) of real steps, in this process."""
     from PIL import Image
 
     from polylens.data.sample import Sample, Turn
@@ -119,7 +120,7 @@ def measure(given: dict[str, Any], steps: int) -> dict[str, float]:
             return Image.new("RGB", (112, 112), "red")
 
     recipe = Recipe.model_validate(given)
-    before = _resident()
+    before = _memory("VmRSS")
     model = new_model(recipe)
     plan = apply_stage(model, recipe.stages[0])
     optimizer = build_optimizer(model, plan)
@@ -127,22 +128,29 @@ def measure(given: dict[str, Any], steps: int) -> dict[str, float]:
     answer = " ".join(f"w{number}" for number in range(50, 50 + ANSWER - 1))
     samples = [Sample(str(i), (Noise(),), (Turn(prompt, answer),), "en", "caption", "") for i in range(BATCH)]
     batch = model.collator()(samples)
+    Path("/proc/self/clear_refs").write_text("5")  # The peak counts from here.
     seconds = []
     for _ in range(steps):
-        start = time.perf_counter()
+        start = time.process_time()
         with torch.autocast("cpu", torch.bfloat16, enabled=recipe.precision == "bfloat16"):
             loss = model.loss(batch)
         loss.backward()
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
-        seconds.append(time.perf_counter() - start)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    return {"peak": peak - before, "seconds": statistics.median(seconds[1:] or seconds)}
+        seconds.append(time.process_time() - start)
+    return _memory("VmHWM") - before, statistics.median(seconds[1:] or seconds)
 
 
-def _resident() -> int:
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE")
+def measure_warm(small: dict[str, Any], given: dict[str, Any], steps: int) -> tuple[int, float]:
+    """The same after a step of a small model, so that code which is loaded when first run does not count."""
+    measure(small, 1)
+    return measure(given, steps)
+
+
+def _memory(key: str) -> int:
+    """Bytes that /proc says of this process: resident now (VmRSS), or at the peak (VmHWM)."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{key}:"))
 
 
 def speed(precision: str) -> float:
@@ -150,10 +158,10 @@ def speed(precision: str) -> float:
     dtype = getattr(torch, precision)
     rows, weight = torch.randn(512, 1024, dtype=dtype), torch.randn(1024, 1024, dtype=dtype)
     torch.nn.functional.linear(rows, weight)
-    start = time.perf_counter()
+    start = time.process_time()
     for _ in range(20):
         torch.nn.functional.linear(rows, weight)
-    return 20 * 2 * 512 * 1024 * 1024 / (time.perf_counter() - start)
+    return 20 * 2 * 512 * 1024 * 1024 / (time.process_time() - start)
 
 
 def main() -> None:
@@ -162,49 +170,57 @@ def main() -> None:
     )
     parser.add_argument("--steps", type=int, default=3)
     parser.add_argument("--sizes", default="small,medium", help="of small, medium, large")
-    parser.add_argument("--child", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    if arguments.child:
-        print(json.dumps(measure(json.loads(arguments.child), arguments.steps)))
-        return
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"
+    quiet_libraries()
+    torch.set_num_threads(1)
+    print(f"{datetime.now(UTC):%Y-%m-%d}, torch {torch.__version__}, {cpu()}, one thread;", flush=True)
+    print(f"batch {BATCH}, {PROMPT} + {ANSWER} text tokens, 112 px.\n", flush=True)
+    heads = (
+        "model",
+        "trained",
+        "precision",
+        "peak planned",
+        "measured",
+        "ratio",
+        "s/step at full speed",
+        "measured",
+    )
+    print(f"| {' | '.join(heads)} |\n|---|---|---|{'---:|' * 5}", flush=True)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        save_parts(folder / "tiny", *SIZES["tiny"])
+        for size in arguments.sizes.split(","):
+            save_parts(folder / size, *SIZES[size])
+            for kind, lora, precision in ROWS:
+                print(row(folder, size, kind, lora, precision, arguments.steps), flush=True)
+
+
+def row(folder: Path, size: str, kind: str, lora: bool, precision: str, steps: int) -> str:
+    """A row of the table, measured in a process that ends with it."""
     from polylens.recipe import Recipe
     from polylens.training.plan import plan_recipe
     from polylens.training.walk import Length
 
-    print(
-        f"{datetime.now(UTC):%Y-%m-%d}, torch {torch.__version__}, {platform.processor() or platform.machine()},"
+    small, given = (settings(folder / each, kind, lora, precision) for each in ("tiny", size))
+    recipe = Recipe.model_validate(given)
+    (planned,) = plan_recipe(recipe, 10**12, speed(precision), Length(PROMPT, ANSWER), context=0)
+    with multiprocessing.get_context("fork").Pool(1) as pool:
+        peak, seconds = pool.apply(measure_warm, (small, given, steps))
+    return (
+        f"| {kind} {size} | {'LoRA' if lora else 'all'} | {precision} | {planned.total / 2**20:.0f} MiB "
+        f"| {peak / 2**20:.0f} MiB | {peak / planned.total:.2f} | {planned.seconds:.2f} | {seconds:.2f} |"
     )
-    print(
-        f"{torch.get_num_threads()} threads; batch {BATCH}, {PROMPT} + {ANSWER} text tokens, 112 px.\n",
-        flush=True,
-    )
-    print(
-        "| model | trained | precision | peak planned | peak measured | ratio | s/step at full speed | measured |"
-    )
-    print("|---|---|---|---:|---:|---:|---:|---:|", flush=True)
-    for size in arguments.sizes.split(","):
-        with tempfile.TemporaryDirectory() as folder:
-            save_parts(Path(folder), *SIZES[size])
-            for kind, lora, precision in ROWS:
-                print(f"measuring {kind} {size} ...", file=sys.stderr)
-                given = settings(Path(folder), kind, lora, precision)
-                recipe = Recipe.model_validate(given)
-                (planned,) = plan_recipe(recipe, 10**12, speed(precision), Length(PROMPT, ANSWER), context=0)
-                command = [
-                    sys.executable,
-                    __file__,
-                    "--steps",
-                    str(arguments.steps),
-                    "--child",
-                    json.dumps(given),
-                ]
-                found = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
-                print(
-                    f"| {kind} {size} | {'LoRA' if lora else 'all'} | {precision} | {planned.total / 2**20:.0f} MiB "
-                    f"| {found['peak'] / 2**20:.0f} MiB | {found['peak'] / planned.total:.2f} "
-                    f"| {planned.seconds:.2f} | {found['seconds']:.2f} |",
-                    flush=True,
-                )
+
+
+def cpu() -> str:
+    """The processor's name, where Linux tells it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.machine()
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()
 
 
 if __name__ == "__main__":
