@@ -361,7 +361,7 @@ def compare(
         spread = f"{min(mine):.3g}-{max(mine):.3g} and {min(peer):.3g}-{max(peer):.3g}"
         aim = f" (target {targets[measure]:g}x)" if measure in targets else ""
         print(
-            f"  {measure}: Polylens {a:.3g}, peer {b:.3g} ({spread}): {factor:.2f}x better{aim}", flush=True
+            f"  {measure}: Polylens {a:.3g}, peer {b:.3g} ({spread}): {factor:.2f}x{aim}", flush=True
         )
 
 
