@@ -360,9 +360,7 @@ def compare(
         factor = a / b if more_is_better else b / a
         spread = f"{min(mine):.3g}-{max(mine):.3g} and {min(peer):.3g}-{max(peer):.3g}"
         aim = f" (target {targets[measure]:g}x)" if measure in targets else ""
-        print(
-            f"  {measure}: Polylens {a:.3g}, peer {b:.3g} ({spread}): {factor:.2f}x{aim}", flush=True
-        )
+        print(f"  {measure}: Polylens {a:.3g}, peer {b:.3g} ({spread}): {factor:.2f}x{aim}", flush=True)
 
 
 def main() -> None:
