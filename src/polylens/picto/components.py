@@ -42,6 +42,7 @@ COMPONENTS: dict[str, Sequence[str]] = {
     "vision": (),
     "image-side": ("vision", "english"),
     "picto": ("vision", "image-side", "decoder"),
+    "picto-encdec": ("vision", "image-side", "encoder-decoder"),
 }
 
 
