@@ -121,6 +121,17 @@ def test_pictures_are_decoded_once_for_each_view_ever(tmp_path):
     assert len(budget) == 4 * 4 + 4 * 3
 
 
+@pytest.mark.parametrize("keeps", [True, False])
+def test_small_patches_are_kept_for_a_later_stage(tmp_path, monkeypatch, keeps):
+    if not keeps:
+        monkeypatch.setattr("polylens.training.tasks.SMALL_PATCHES", 0)
+    budget = []
+    task = VisionLanguageTask(tiny_vlm(), cache=tmp_path / "features")
+    stages = [stage(table=HEADS, batch_size=4), stage(name="second", table=BELOW, batch_size=4, steps=2)]
+    Trainer(task, stages, fragile(budget), tmp_path / "run").run()
+    assert len(budget) == (4 if keeps else 8)
+
+
 def test_a_stage_that_trains_the_eye_sees_pixels(tmp_path):
     budget = []
     run(tmp_path / "a", tiny_vlm(), ALL, samples=fragile(budget))

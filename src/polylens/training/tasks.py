@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol, Self
+from typing import Any, Literal, Protocol, Self
 
 import torch
 from PIL.Image import Image
@@ -30,8 +30,13 @@ from polylens.training.log import progress_bar
 from polylens.training.stages import Plan
 
 FILL_BATCH = 64
+# Numbers in the patch states of a picture that are cached although a stage needs less: 64 KiB in bfloat16.
+SMALL_PATCHES = 1 << 15
 # Tokenized samples that are kept: of streamed ones, which come anew each time, no more would ever be used.
 ROWS = 1 << 16
+
+
+Level = Literal["patches", "queries"]
 
 
 class TrainingBatch(Protocol):
@@ -150,7 +155,7 @@ class VisionLanguageTask(PictureTask):
             self._collator = replace(self._collator, layout=layout)
         self._rows: OrderedDict[int, tuple[Sample, list[Batch]]] = OrderedDict()
         self._features: FeatureCache | None = None
-        self._level: Any = "patches"
+        self._level: Level = "patches"
         self.objective = "answers"
 
     def prepare(self, plan: Plan, samples: Sequence[Sample], held_out: Sequence[Sample]) -> None:
@@ -164,12 +169,23 @@ class VisionLanguageTask(PictureTask):
             )
         if plan.boundary not in ("patches", "queries") or self.augmentation.views == "off":
             return
-        model, self._level = self.model, plan.boundary
-        modules = [model.vision] if plan.boundary == "patches" else [model.vision, model.resampler]
+        views = range(self.augmentation.views)
+        seen = [view for s in samples for number in views for view in self._views(s, number)]
+        wanted = {view.key: view for view in seen}
+        wanted |= {view.key: view for s in held_out for view in self._views(s, 0)}
+        self._level = plan.boundary
+        self._features = self._cached(plan.boundary, wanted)
+
+    @torch.no_grad()
+    def _cached(self, level: Level, wanted: dict[str, "View"]) -> FeatureCache:
+        """The features of all views, computed where they are missing."""
+        model = self.model
         bfloat16 = torch.is_autocast_enabled(model.device.type)
         origin = {
-            "level": plan.boundary,
-            "weights": hash_weights(modules),
+            "level": level,
+            "weights": hash_weights(
+                [model.vision] if level == "patches" else [model.vision, model.resampler]
+            ),
             "vision": model.config.vision.model_dump(mode="json", exclude={"path"}),
             "processor": repr(model.processor),
             "precision": "bfloat16" if bfloat16 else "float32",
@@ -177,24 +193,25 @@ class VisionLanguageTask(PictureTask):
             | {"version": VERSION},
         }
         features = FeatureCache(self._cache_root, origin)
-        views = range(self.augmentation.views)
-        seen = [view for s in samples for number in views for view in self._views(s, number)]
-        wanted = {view.key: view for view in seen}
-        wanted |= {view.key: view for s in held_out for view in self._views(s, 0)}
         missing = [key for key in wanted if key not in features]
+        if not missing:
+            return features
+        size = model.vision.num_patches(model.processor.height, model.processor.width) * model.vision.width
+        # A later stage may train the resampler: where patches are small, pictures are read once for both.
+        patches = self._cached("patches", wanted) if level == "queries" and size <= SMALL_PATCHES else None
 
-        @torch.no_grad()
         def compute(keys: Sequence[str]) -> Tensor:
-            pixels = self._pixels([wanted[key] for key in keys])
-            states = model.encode(pixels.to(model.device))
-            states = states if plan.boundary == "patches" else model.resampler(states)
+            if patches is None:
+                states = model.encode(self._pixels([wanted[key] for key in keys]).to(model.device))
+            else:
+                states = patches.get(keys).to(model.device)
+            states = model.resampler(states) if level == "queries" else states
             return states.to(torch.bfloat16 if bfloat16 else torch.float32)
 
-        if missing:
-            with progress_bar(self.console) as progress:
-                bar = progress.add_task(f"caching {plan.boundary}", total=len(missing))
-                features.fill(missing, compute, FILL_BATCH, lambda count: progress.advance(bar, count))
-        self._features = features
+        with progress_bar(self.console) as progress:
+            bar = progress.add_task(f"caching {level}", total=len(missing))
+            features.fill(missing, compute, FILL_BATCH, lambda count: progress.advance(bar, count))
+        return features
 
     def collate(self, samples: Sequence[Sample], epochs: Sequence[int] | None = None) -> Batch:
         rows = [self._examples(sample) for sample in samples]
