@@ -6,7 +6,14 @@ import unicodedata
 import pytest
 
 from polylens.errors import UserError
-from polylens.files import find_file, make_writable_folder, sha256_file, sha256_folder, write_atomic
+from polylens.files import (
+    find_file,
+    make_writable_folder,
+    replacing_folder,
+    sha256_file,
+    sha256_folder,
+    write_atomic,
+)
 
 
 def test_text_and_bytes_are_written_as_they_are(tmp_path):
@@ -83,3 +90,40 @@ def test_names_match_up_to_normalisation(tmp_path, on_disk, asked):
     assert find_file(tmp_path, unicodedata.normalize(asked, name)) == path
     assert find_file(tmp_path, "képek/한글-②.jpg") is None
     assert find_file(tmp_path, "a\0b") is None
+
+
+def test_a_folder_is_replaced_whole_or_not_at_all(tmp_path):
+    folder = tmp_path / "model"
+    for text in ("first", "second"):
+        with replacing_folder(folder, "card.json") as new:
+            (new / "card.json").write_text(text)
+        assert (folder / "card.json").read_text() == text
+    with pytest.raises(TypeError), replacing_folder(folder, "card.json") as new:
+        (new / "card.json").write_text(3)
+    assert (folder / "card.json").read_text() == "second"
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
+def test_a_folder_that_cannot_be_put_in_place_leaves_the_old_one(tmp_path, monkeypatch):
+    folder = tmp_path / "model"
+    folder.mkdir()
+    (folder / "card.json").write_text("old")
+    rename = os.rename
+
+    def failing(source, target):
+        if str(source).endswith(".tmp"):
+            raise OSError(28, "No space left on device")
+        rename(source, target)
+
+    monkeypatch.setattr(os, "rename", failing)
+    with pytest.raises(UserError, match="no space left"), replacing_folder(folder, "card.json"):
+        pass
+    assert (folder / "card.json").read_text() == "old"
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
+def test_a_folder_of_something_else_is_not_replaced(tmp_path):
+    (tmp_path / "thesis.txt").write_text("years of work")
+    with pytest.raises(UserError, match=r"no card\.json"), replacing_folder(tmp_path, "card.json"):
+        pass
+    assert (tmp_path / "thesis.txt").exists()

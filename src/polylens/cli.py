@@ -31,7 +31,17 @@ INTERRUPTED = 130
 BROKEN_PIPE = 1  # as Rich has it
 FULL = (errno.ENOSPC, errno.EDQUOT)
 REFUSED = (errno.EACCES, errno.EPERM, errno.EROFS)
-RESUMABLE = ("demo", "download", "mix", "train", "translate", "translate-prompts", "evaluate", "judge", "picto")
+RESUMABLE = (
+    "demo",
+    "download",
+    "mix",
+    "train",
+    "translate",
+    "translate-prompts",
+    "evaluate",
+    "judge",
+    "picto",
+)
 
 
 class Commands(TyperGroup):

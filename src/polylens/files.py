@@ -3,9 +3,11 @@
 import hashlib
 import os
 import secrets
+import shutil
 import tempfile
 import unicodedata
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
@@ -55,6 +57,50 @@ def make_writable_folder(folder: str | Path) -> Path:
     except OSError as error:
         raise UserError(f"The folder '{folder}' cannot be written to: {_reason(error)}.") from error
     return folder
+
+
+@contextmanager
+def replacing_folder(folder: str | Path, manifest: str) -> Iterator[Path]:
+    """Gives a new folder to write in, which takes the place of `folder` in the end: all of it or nothing.
+
+    What is there already must be empty or hold the file `manifest`. Raises `UserError` where it holds something
+    else, and where the folder cannot be written; the old one is then as it was.
+    """
+    folder = Path(folder)
+    if folder.exists() and not (folder / manifest).is_file() and not _is_empty(folder):
+        raise UserError(
+            f"'{folder}' exists and holds something else (no {manifest}): choose another folder, or empty it."
+        )
+    make_writable_folder(folder.parent)
+    new = folder.parent / f".{folder.name}.{secrets.token_hex(4)}.tmp"
+    old = new.with_suffix(".old")
+    new.mkdir()
+    try:
+        yield new
+        if folder.exists():
+            os.rename(folder, old)
+        try:
+            os.rename(new, folder)
+        except OSError:
+            if old.exists():
+                os.rename(old, folder)
+            raise
+        shutil.rmtree(old, ignore_errors=True)
+    except OSError as error:
+        raise UserError(f"'{folder}' cannot be written: {_reason(error)}.") from error
+    finally:
+        shutil.rmtree(new, ignore_errors=True)
+
+
+def _is_empty(folder: Path) -> bool:
+    return folder.is_dir() and not any(folder.iterdir())
+
+
+def cache_folder(name: str) -> Path:
+    """`name` in the folder for what can be computed again: `POLYLENS_CACHE`, else `polylens` in the user's cache."""
+    root = os.environ.get("POLYLENS_CACHE")
+    home = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache")
+    return (Path(root) if root else home / "polylens").expanduser() / name
 
 
 def sha256_file(path: str | Path) -> str:

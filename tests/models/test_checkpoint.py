@@ -145,6 +145,6 @@ def test_damage_is_named(tmp_path: Path) -> None:
 def test_other_folders_are_not_overwritten(tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.tex").write_text("...")
-    with pytest.raises(UserError, match="is no checkpoint"):
+    with pytest.raises(UserError, match="holds something else"):
         save_model(tiny_vlm(), tmp_path / "mine")
     assert [p.name for p in tmp_path.iterdir()] == ["mine"]

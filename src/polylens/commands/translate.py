@@ -101,10 +101,11 @@ def translate(
                          --lang sw --model NLLB --out translated
       polylens translate picto --set 'languages=[en]' --lang de,sw --engine picto --out translated
     """
-    from polylens.data.translation.cache import TranslationCache, default_folder
+    from polylens.data.translation.cache import TranslationCache
     from polylens.data.translation.engines import EngineSettings, open_engine
     from polylens.data.translation.run import SAMPLES, Plan, translate_samples
     from polylens.data.translation.texts import parse_tasks
+    from polylens.files import cache_folder
     from polylens.models.registry import resolve_model
 
     quiet_libraries()
@@ -116,7 +117,7 @@ def translate(
     chosen = EngineSettings(engine, resolve_model(model) if model else None, beams=beams, precision=precision)
     opened = open_engine(chosen)
     with (
-        TranslationCache(cache or default_folder(), opened.fingerprint) as translations,
+        TranslationCache(cache or cache_folder("translations"), opened.fingerprint) as translations,
         _bars(notes) as bars,
     ):
         counts = translate_samples(
@@ -163,10 +164,11 @@ def translate_prompts(
       polylens translate-prompts --lang de,sw --model facebook/nllb-200-distilled-1.3B --out data/prompts
       polylens translate-prompts --lang sw --tasks caption,vqa --model NLLB --out data/prompts
     """
-    from polylens.data.translation.cache import TranslationCache, default_folder
+    from polylens.data.translation.cache import TranslationCache
     from polylens.data.translation.engines import EngineSettings, open_engine
     from polylens.data.translation.prompts import TASKS, TEXTS, collect_templates, prompt_samples
     from polylens.data.translation.run import Plan, translate_samples
+    from polylens.files import cache_folder
     from polylens.models.registry import resolve_model
 
     quiet_libraries()
@@ -177,7 +179,7 @@ def translate_prompts(
     chosen = EngineSettings(engine, resolve_model(model) if model else None, beams=beams, precision=precision)
     opened = open_engine(chosen)
     with (
-        TranslationCache(cache or default_folder(), opened.fingerprint) as translations,
+        TranslationCache(cache or cache_folder("translations"), opened.fingerprint) as translations,
         _bars(notes) as bars,
     ):
         counts = translate_samples(

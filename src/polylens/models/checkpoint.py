@@ -10,9 +10,6 @@ vision/, language_model/   parts without a folder of their own, or all parts of 
 """
 
 import json
-import os
-import secrets
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -26,14 +23,14 @@ from transformers import AutoTokenizer, Blip2QFormerConfig
 from polylens import __version__
 from polylens.data.images import ImageProcessor
 from polylens.errors import UserError
-from polylens.files import make_writable_folder, sha256_folder, write_atomic
+from polylens.files import replacing_folder, sha256_folder, write_atomic
 from polylens.models.blip2 import load_blip2
 from polylens.models.blip2_files import PREFIXES, Part, holding, is_blip2, weight_files
 from polylens.models.build import compose, fingerprint, load_language_model, part_state, remember_parts
 from polylens.models.card import MANIFEST
 from polylens.models.manifest import FORMAT, WEIGHTS, read_manifest
 from polylens.models.precision import Quantization, is_quantized
-from polylens.models.registry import packaged_models, resolve_model
+from polylens.models.registry import packaged_models, part_reference, resolve_model
 from polylens.models.resamplers import QFormer
 from polylens.models.vision import load_vision
 from polylens.models.vlm import VisionLanguageModel
@@ -56,21 +53,8 @@ def save_model(
     `standalone` every part, becomes a sub-folder. `provenance` is kept as it is. Raises `UserError` when
     the folder cannot be written, or holds something else.
     """
-    folder = Path(folder)
-    if (
-        folder.exists()
-        and not (folder / MANIFEST).is_file()
-        and (not folder.is_dir() or any(folder.iterdir()))
-    ):
-        raise UserError(f"'{folder}' exists and is no checkpoint: choose another folder, or empty it.")
-    make_writable_folder(folder.parent)
-    new = folder.parent / f".{folder.name}.{secrets.token_hex(4)}.tmp"
-    new.mkdir()
-    try:
-        _write(model, folder, new, dict(provenance or {}), standalone)
-        _swap(new, folder)
-    finally:
-        shutil.rmtree(new, ignore_errors=True)
+    with replacing_folder(folder, MANIFEST) as new:
+        _write(model, Path(folder), new, dict(provenance or {}), standalone)
 
 
 def _write(
@@ -100,7 +84,7 @@ def _write(
             (model.processor.save if part == "vision" else model.tokenizer.save_pretrained)(new / part)
             parts[part] = {"path": part, "sha256": sha256_folder(new / part)}
         else:
-            reference = _reference(config[part]["path"], source, folder)
+            reference = part_reference(config[part]["path"], source, folder)
             parts[part] = {"path": reference, "sha256": sha256_part(source, part)}
             tensors |= {
                 f"{part}.{name}": tensor
@@ -134,34 +118,12 @@ def _qformer_sizes(qformer: QFormer) -> dict[str, Any]:
     return {"num_tokens": qformer.num_tokens, "config": qformer.model.config.to_diff_dict()}
 
 
-def _reference(path: str, source: Path, folder: Path) -> str:
-    """How a checkpoint in `folder` names a part: by its name, by a relative path when it lies beside, or
-    whole.
-    """
-    if not Path(path).expanduser().is_dir():
-        return path
-    source, folder = source.resolve(), folder.resolve()
-    return os.path.relpath(source, folder) if source.is_relative_to(folder.parent) else str(source)
-
-
 def _unshared(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """One name for each tensor: tied weights have several."""
     distinct: dict[Any, tuple[str, torch.Tensor]] = {}
     for name, tensor in tensors.items():
         distinct.setdefault((tensor.data_ptr(), tensor.shape, tensor.dtype), (name, tensor))
     return dict(distinct.values())
-
-
-def _swap(new: Path, folder: Path) -> None:
-    old = new.with_suffix(".old")
-    try:
-        if folder.exists():
-            os.rename(folder, old)
-        os.rename(new, folder)
-    except OSError as error:
-        raise UserError(f"The checkpoint '{folder}' cannot be written: {error}.") from error
-    finally:
-        shutil.rmtree(old, ignore_errors=True)
 
 
 def sha256_part(folder: Path, part: Part) -> str:

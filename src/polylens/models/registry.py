@@ -1,5 +1,6 @@
 """What a model's name stands for: a path, a packaged model, or a model on the hub."""
 
+import os
 from importlib.metadata import entry_points
 from pathlib import Path
 
@@ -44,3 +45,13 @@ def resolve_model(
         return download(name, part, weights)
     known = ", ".join(packaged_models()) or "none"
     raise UserError(f"No model '{name}': no folder, no packaged model ({known}) and no hub id (owner/name).")
+
+
+def part_reference(path: str, source: Path, folder: Path) -> str:
+    """How a checkpoint in `folder` names the part that `path` led to `source`: by its name where that is no folder, by
+    a relative path when it lies beside, or whole.
+    """
+    if not Path(path).expanduser().is_dir():
+        return path
+    source, folder = source.resolve(), folder.resolve()
+    return os.path.relpath(source, folder) if source.is_relative_to(folder.parent) else str(source)

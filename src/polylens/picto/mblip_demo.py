@@ -21,7 +21,7 @@ from rich.console import Console
 
 from polylens import __version__
 from polylens.data.language_plan import shares
-from polylens.data.translation.cache import TranslationCache, default_folder
+from polylens.data.translation.cache import TranslationCache
 from polylens.data.translation.engines import EngineSettings, open_engine
 from polylens.data.translation.run import Plan, translate_samples
 from polylens.errors import UserError
@@ -29,7 +29,7 @@ from polylens.evaluation.bootstrap import bootstrap_mean
 from polylens.evaluation.names import exact_match
 from polylens.evaluation.report import print_table, write_report
 from polylens.evaluation.runner import as_row
-from polylens.files import make_writable_folder, write_atomic
+from polylens.files import cache_folder, make_writable_folder, write_atomic
 from polylens.models.blip2 import save_blip2
 from polylens.models.card import known_languages
 from polylens.models.checkpoint import load_model, save_model
@@ -169,7 +169,7 @@ class MblipDemo:
         english = samples(
             languages=[measure.PIVOT], tasks=TASKS, num_concepts=self.num_concepts, plain=True, seed=self.seed
         )
-        with TranslationCache(default_folder(), engine.fingerprint) as cache:
+        with TranslationCache(cache_folder("translations"), engine.fingerprint) as cache:
             counts = translate_samples(lambda: english, plan, engine, cache, folder)
         total = {
             key: sum(getattr(count, key) for count in counts.values())

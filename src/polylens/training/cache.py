@@ -35,12 +35,6 @@ STORED: dict[torch.dtype, np.dtype] = {
 }
 
 
-def default_root() -> Path:
-    """`POLYLENS_CACHE`, else `polylens` in the user's cache folder."""
-    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(os.environ.get("POLYLENS_CACHE") or Path(home) / "polylens") / "features"
-
-
 def hash_weights(modules: Iterable[nn.Module]) -> str:
     """SHA-256 over names, types and values of all parameters and buffers, in hexadecimal."""
     digest = hashlib.sha256()

@@ -27,10 +27,11 @@ from polylens.data.images import ImageProcessor
 from polylens.data.sample import Picture, Sample
 from polylens.data.sides import names_a_side
 from polylens.errors import UserError
+from polylens.files import cache_folder
 from polylens.models.painter import Painter
 from polylens.recipe import Augmentation, Painting
 from polylens.training.augment import VERSION, augment
-from polylens.training.cache import FeatureCache, default_root, hash_weights
+from polylens.training.cache import FeatureCache, hash_weights
 from polylens.training.log import progress_bar
 from polylens.training.stages import Plan
 from polylens.training.tasks import Task, View
@@ -91,7 +92,7 @@ class PaintTask(Task):
         self.seed = seed
         self.console = console or Console(quiet=True)
         self.scheduler = DDPMScheduler.from_config(painter.schedule)
-        self._cache_root = cache or default_root()
+        self._cache_root = cache or cache_folder("features")
         self._sizes: dict[str, Size] = {}
         self._latents: dict[Size, FeatureCache] = {}
         self._states: dict[int, FeatureCache] = {}

@@ -22,10 +22,11 @@ from polylens.data.conversations import unroll
 from polylens.data.sample import Picture, Sample
 from polylens.data.sides import names_a_side
 from polylens.errors import UserError
+from polylens.files import cache_folder
 from polylens.models.vlm import VisionLanguageModel
 from polylens.recipe import Augmentation
 from polylens.training.augment import VERSION, augment
-from polylens.training.cache import FeatureCache, default_root, hash_weights
+from polylens.training.cache import FeatureCache, hash_weights
 from polylens.training.log import progress_bar
 from polylens.training.stages import Plan
 
@@ -146,7 +147,7 @@ class VisionLanguageTask(PictureTask):
     ):
         super().__init__(model, augmentation)
         self.console = console or Console(quiet=True)
-        self._cache_root = cache or default_root()
+        self._cache_root = cache or cache_folder("features")
         self._collator = model.collator(max_length, with_pictures=False)
         turns = model.config.layout.train_turns
         self._unrolls = turns == "unrolled" or (turns == "all" and model.is_encoder_decoder)

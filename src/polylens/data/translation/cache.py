@@ -5,7 +5,6 @@ batch that it was translating.
 """
 
 import hashlib
-import os
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -18,14 +17,6 @@ from polylens.files import make_writable_folder
 FILE_NAME = "translations.sqlite"
 BUSY_SECONDS = 60
 _AT_ONCE = 500
-
-
-def default_folder() -> Path:
-    """`POLYLENS_CACHE/translations`, else below the user's cache folder."""
-    root = (
-        os.environ.get("POLYLENS_CACHE") or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "polylens"
-    )
-    return Path(root).expanduser() / "translations"
 
 
 class TranslationCache:

@@ -10,7 +10,6 @@ from typing import Any
 
 import ctranslate2
 
-from polylens.data.translation.cache import default_folder
 from polylens.data.translation.engines import EngineSettings
 from polylens.data.translation.nllb import (
     MAX_NEW_TOKENS,
@@ -21,7 +20,7 @@ from polylens.data.translation.nllb import (
     model_folder,
 )
 from polylens.errors import UserError
-from polylens.files import make_writable_folder, sha256_folder
+from polylens.files import cache_folder, make_writable_folder, sha256_folder
 
 ARCHITECTURE = "m2m_100"
 CONVERTED = "model.bin"
@@ -83,7 +82,7 @@ def converted(folder: Path, precision: str) -> Path:
     Raises `UserError` for a folder that holds no NLLB model.
     """
     _check_architecture(folder)
-    kept = default_folder().parent / "ctranslate2" / f"{sha256_folder(folder)[:32]}-{precision}"
+    kept = cache_folder("ctranslate2") / f"{sha256_folder(folder)[:32]}-{precision}"
     if kept.is_dir():
         return kept
     # A folder appears under its name when it is whole.

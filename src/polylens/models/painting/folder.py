@@ -6,8 +6,6 @@ text/, space/       parts without a folder of their own, or all parts of a stand
 """
 
 import json
-import os
-import secrets
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,7 +18,7 @@ from safetensors.torch import load_file, save_file
 
 from polylens import __version__
 from polylens.errors import UserError
-from polylens.files import make_writable_folder, sha256_file, sha256_folder, write_atomic
+from polylens.files import replacing_folder, sha256_file, sha256_folder, write_atomic
 from polylens.models.build import fingerprint
 from polylens.models.painter import Painter
 from polylens.models.painting.build import build_painter, denoiser_state
@@ -28,7 +26,7 @@ from polylens.models.painting.config import PainterConfig
 from polylens.models.painting.lora import DenoiserLora, adapters, add_adapters
 from polylens.models.painting.parts import AUTOENCODERS, DENOISERS, Latents, part_folder
 from polylens.models.painting.text import CpmBeeText
-from polylens.models.registry import resolve_model
+from polylens.models.registry import part_reference, resolve_model
 
 MANIFEST = "painter.json"
 WEIGHTS = "model.safetensors"
@@ -51,27 +49,8 @@ def save_painter(
     trained tensors in `dtype` if it is given. Raises `UserError` when the folder cannot be written, or holds
     something else.
     """
-    folder = Path(folder)
-    if (
-        folder.exists()
-        and not (folder / MANIFEST).is_file()
-        and (not folder.is_dir() or any(folder.iterdir()))
-    ):
-        raise UserError(f"'{folder}' exists and is no painter: choose another folder, or empty it.")
-    make_writable_folder(folder.parent)
-    new = folder.parent / f".{folder.name}.{secrets.token_hex(4)}.tmp"
-    old = new.with_suffix(".old")
-    new.mkdir()
-    try:
-        _write(painter, folder, new, dict(provenance or {}), standalone, dtype)
-        if folder.exists():
-            os.rename(folder, old)
-        os.rename(new, folder)
-    except OSError as error:
-        raise UserError(f"The painter '{folder}' cannot be written: {error}.") from error
-    finally:
-        shutil.rmtree(new, ignore_errors=True)
-        shutil.rmtree(old, ignore_errors=True)
+    with replacing_folder(folder, MANIFEST) as new:
+        _write(painter, Path(folder), new, dict(provenance or {}), standalone, dtype)
 
 
 def _write(
@@ -89,7 +68,7 @@ def _write(
         source = None if path is None else (part_folder(path, places) if places else resolve_model(path))
         inside = source is not None and source.resolve().is_relative_to(folder.resolve())
         if source is not None and not standalone and not inside:
-            reference = _reference(path, source, folder)
+            reference = part_reference(path, source, folder)
             config[part]["path"] = reference
             parts[part] = {"path": reference, "sha256": sha256_folder(source)}
         elif part == "denoiser":
@@ -143,14 +122,6 @@ def _save_text(painter: Painter, folder: Path) -> None:
         raise UserError("The language model of this painter has no folder: set text.path before saving.")
     text.model.save_pretrained(folder)
     text.tokenizer.save_pretrained(folder)
-
-
-def _reference(path: str, source: Path, folder: Path) -> str:
-    """A part's name as it is, its path relative to the painter's folder where it lies beside it, or whole."""
-    if not Path(path).expanduser().is_dir():
-        return path
-    source, folder = source.resolve(), folder.resolve()
-    return os.path.relpath(source, folder) if source.is_relative_to(folder.parent) else str(source)
 
 
 def is_painter(folder: Path) -> bool:
