@@ -250,7 +250,7 @@ class VisionLanguageModel(nn.Module):
         """Position ids of the (last) tokens, counted over what is attended to, where the language model
         takes them.
         """
-        if not _takes_positions(type(self.lm)):
+        if not _takes_positions(type(self.lm)):  # type: ignore[arg-type]  # classes are hashable
             return {}
         positions = (attention_mask.cumsum(-1) - 1).clamp(min=0)
         return {"position_ids": positions if last is None else positions[:, -last:]}
