@@ -60,14 +60,16 @@ def make_writable_folder(folder: str | Path) -> Path:
 
 
 @contextmanager
-def replacing_folder(folder: str | Path, manifest: str) -> Iterator[Path]:
+def replacing_folder(folder: str | Path, manifest: str | None = None) -> Iterator[Path]:
     """Gives a new folder to write in, which takes the place of `folder` in the end: all of it or nothing.
 
-    What is there already must be empty or hold the file `manifest`. Raises `UserError` where it holds something
-    else, and where the folder cannot be written; the old one is then as it was.
+    What is there already must be empty, or hold the file `manifest` if one is given. Raises `UserError` where it
+    holds something else, and where the folder cannot be written; the old one is then as it was.
     """
     folder = Path(folder)
-    if folder.exists() and not (folder / manifest).is_file() and not _is_empty(folder):
+    if manifest is None:
+        refuse_full(folder)
+    elif not (folder / manifest).is_file() and not _is_free(folder):
         raise UserError(
             f"'{folder}' exists and holds something else (no {manifest}): choose another folder, or empty it."
         )
@@ -92,8 +94,14 @@ def replacing_folder(folder: str | Path, manifest: str) -> Iterator[Path]:
         shutil.rmtree(new, ignore_errors=True)
 
 
-def _is_empty(folder: Path) -> bool:
-    return folder.is_dir() and not any(folder.iterdir())
+def refuse_full(folder: Path) -> None:
+    """Raises `UserError` when the folder exists and holds something."""
+    if not _is_free(folder):
+        raise UserError(f"'{folder}' exists and is not empty: choose another folder.")
+
+
+def _is_free(folder: Path) -> bool:
+    return not folder.exists() or (folder.is_dir() and not any(folder.iterdir()))
 
 
 def cache_folder(name: str) -> Path:

@@ -97,9 +97,9 @@ def export(
       polylens export runs/mlp/model --format llava --out mine-llava
       polylens export runs/mine/model --format polylens --out mine-whole
     """
+    from polylens.files import refuse_full
     from polylens.models.blip2 import save_blip2
     from polylens.models.checkpoint import load_model, save_model
-    from polylens.models.export import refuse_full
     from polylens.models.llava import save_llava
     from polylens.models.lora import merge_lora
     from polylens.models.precision import split_precision

@@ -9,7 +9,7 @@ from transformers import AutoTokenizer, Blip2Config, Blip2VisionConfig, Generati
 
 from polylens.data.images import ImageProcessor
 from polylens.errors import UserError
-from polylens.files import write_atomic
+from polylens.files import replacing_folder, write_atomic
 from polylens.models.blip2_parts import (
     read_language_model,
     read_projector,
@@ -17,7 +17,7 @@ from polylens.models.blip2_parts import (
     read_vision,
 )
 from polylens.models.build import keep_untied, remember_parts
-from polylens.models.export import special_ids, text_side, write_whole
+from polylens.models.export import special_ids, text_side
 from polylens.models.precision import Quantization
 from polylens.models.resamplers import QFormer, ResamplerConfig
 from polylens.models.vision import VisionConfig, VisionTower
@@ -81,7 +81,7 @@ def save_blip2(model: VisionLanguageModel, folder: str | Path, max_shard_size: s
     state["query_tokens"] = resampler.query_tokens.detach()
     processor = {"processor_class": "Blip2Processor", "num_query_tokens": model.num_image_tokens}
 
-    def write(new: Path) -> None:
+    with replacing_folder(folder) as new:
         save_torch_state_dict(
             {name: tensor.contiguous() for name, tensor in state.items()}, new, max_shard_size=max_shard_size
         )
@@ -91,8 +91,6 @@ def save_blip2(model: VisionLanguageModel, folder: str | Path, max_shard_size: s
         model.processor.save(new)
         text.tokenizer.save_pretrained(new)
         write_atomic(new / "processor_config.json", json.dumps(processor, indent=2) + "\n")
-
-    write_whole(folder, write)
 
 
 def _say_untied(model: VisionLanguageModel, path: Path) -> None:

@@ -1,19 +1,13 @@
-"""What the exports to formats of others share: an image token, adapters merged, and a folder that is whole."""
+"""What the exports to formats of others share: an image token, and adapters merged."""
 
 import copy
-import os
-import secrets
-import shutil
-from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
 from transformers import PreTrainedTokenizerBase
 
 from polylens.errors import UserError
-from polylens.files import make_writable_folder
 from polylens.models.build import part_state
 from polylens.models.precision import is_quantized
 from polylens.models.vlm import VisionLanguageModel
@@ -85,28 +79,3 @@ def special_ids(model: VisionLanguageModel) -> dict[str, Any]:
     own = model.lm.generation_config
     names = ("bos_token_id", "eos_token_id", "pad_token_id", "decoder_start_token_id")
     return {name: getattr(own, name) for name in names if getattr(own, name, None) is not None}
-
-
-def refuse_full(folder: Path) -> None:
-    """Raises `UserError` when the folder exists and holds something."""
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise UserError(f"'{folder}' exists and is not empty: choose another folder.")
-
-
-def write_whole(folder: str | Path, write: Callable[[Path], None]) -> None:
-    """Have `write` fill a new folder, which gets its name when all is there.
-
-    Raises `UserError` when the folder exists and holds something, or cannot be written.
-    """
-    folder = Path(folder)
-    refuse_full(folder)
-    make_writable_folder(folder.parent)
-    new = folder.parent / f".{folder.name}.{secrets.token_hex(4)}.tmp"
-    try:
-        new.mkdir()
-        write(new)
-        os.replace(new, folder)
-    except OSError as error:
-        raise UserError(f"'{folder}' cannot be written: {error}.") from error
-    finally:
-        shutil.rmtree(new, ignore_errors=True)

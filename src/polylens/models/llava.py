@@ -15,8 +15,8 @@ from transformers import GenerationConfig, LlavaConfig, LlavaForConditionalGener
 from polylens.data.collate import IMAGE_MARK
 from polylens.data.sample import Sample, Turn
 from polylens.errors import UserError
-from polylens.files import write_atomic
-from polylens.models.export import IMAGE_TOKEN, TextSide, special_ids, text_side, write_whole
+from polylens.files import replacing_folder, write_atomic
+from polylens.models.export import IMAGE_TOKEN, TextSide, special_ids, text_side
 from polylens.models.resamplers import MLP
 from polylens.models.vlm import VisionLanguageModel
 
@@ -64,13 +64,11 @@ def save_llava(model: VisionLanguageModel, folder: str | Path, max_shard_size: s
         "image_token": IMAGE_TOKEN,
     }
 
-    def write(new: Path) -> None:
+    with replacing_folder(folder) as new:
         plain.save_pretrained(new, max_shard_size=max_shard_size)
         model.processor.save(new)
         text.tokenizer.save_pretrained(new)
         write_atomic(new / "processor_config.json", json.dumps(processor, indent=2) + "\n")
-
-    write_whole(folder, write)
 
 
 def _selection(model: VisionLanguageModel) -> tuple[str, int]:
