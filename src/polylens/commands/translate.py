@@ -16,6 +16,8 @@ from polylens.languages import LANGUAGES, language, parse_languages
 
 if TYPE_CHECKING:
     from polylens.data.sample import Sample
+    from polylens.data.translation import engines
+    from polylens.data.translation.cache import TranslationCache
     from polylens.data.translation.engines import EngineSettings
     from polylens.data.translation.run import Counts
 
@@ -101,12 +103,8 @@ def translate(
                          --lang sw --model NLLB --out translated
       polylens translate picto --set 'languages=[en]' --lang de,sw --engine picto --out translated
     """
-    from polylens.data.translation.cache import TranslationCache
-    from polylens.data.translation.engines import EngineSettings, open_engine
     from polylens.data.translation.run import SAMPLES, Plan, translate_samples
     from polylens.data.translation.texts import parse_tasks
-    from polylens.files import cache_folder
-    from polylens.models.registry import resolve_model
 
     quiet_libraries()
     results, notes = consoles(as_json)
@@ -114,12 +112,8 @@ def translate(
     read = _reader(data, settings or [], source)
     plan = Plan(**_languages(lang, shares, temperature), seed=seed, tasks=parse_tasks(texts or []))
     kept = _words(keep) if keep else []
-    chosen = EngineSettings(engine, resolve_model(model) if model else None, beams=beams, precision=precision)
-    opened = open_engine(chosen)
-    with (
-        TranslationCache(cache or cache_folder("translations"), opened.fingerprint) as translations,
-        _bars(notes) as bars,
-    ):
+    chosen = _settings(engine, model, beams, precision)
+    with _opened(chosen, cache) as (opened, translations), _bars(notes) as bars:
         counts = translate_samples(
             read,
             plan,
@@ -164,24 +158,16 @@ def translate_prompts(
       polylens translate-prompts --lang de,sw --model facebook/nllb-200-distilled-1.3B --out data/prompts
       polylens translate-prompts --lang sw --tasks caption,vqa --model NLLB --out data/prompts
     """
-    from polylens.data.translation.cache import TranslationCache
-    from polylens.data.translation.engines import EngineSettings, open_engine
     from polylens.data.translation.prompts import TASKS, TEXTS, collect_templates, prompt_samples
     from polylens.data.translation.run import Plan, translate_samples
-    from polylens.files import cache_folder
-    from polylens.models.registry import resolve_model
 
     quiet_libraries()
     results, notes = consoles(as_json)
     wanted = [task.strip() for task in tasks.split(",")] if tasks else TASKS
     samples = list(prompt_samples(wanted))
     plan = Plan(**_languages(lang, None, 1.0), tasks=TEXTS)
-    chosen = EngineSettings(engine, resolve_model(model) if model else None, beams=beams, precision=precision)
-    opened = open_engine(chosen)
-    with (
-        TranslationCache(cache or cache_folder("translations"), opened.fingerprint) as translations,
-        _bars(notes) as bars,
-    ):
+    chosen = _settings(engine, model, beams, precision)
+    with _opened(chosen, cache) as (opened, translations), _bars(notes) as bars:
         counts = translate_samples(
             lambda: samples, plan, opened, translations, out, started=bars.start, progress=bars.advance
         )
@@ -314,6 +300,27 @@ class _Bars:
         self._progress.update(task, advance=amount)
         if self._hide:
             self._progress.update(task, visible=not self._progress.tasks[task].finished)
+
+
+def _settings(engine: str, model: str | None, beams: int, precision: str | None) -> "EngineSettings":
+    from polylens.data.translation.engines import EngineSettings
+    from polylens.models.registry import resolve_model
+
+    return EngineSettings(engine, resolve_model(model) if model else None, beams=beams, precision=precision)
+
+
+@contextmanager
+def _opened(
+    settings: "EngineSettings", cache: Path | None
+) -> "Iterator[tuple[engines.Engine, TranslationCache]]":
+    """An engine, and what it has translated before."""
+    from polylens.data.translation.cache import TranslationCache
+    from polylens.data.translation.engines import open_engine
+    from polylens.files import cache_folder
+
+    opened = open_engine(settings)
+    with TranslationCache(cache or cache_folder("translations"), opened.fingerprint) as translations:
+        yield opened, translations
 
 
 @contextmanager
