@@ -95,16 +95,19 @@ def _train_vision(folder: Path, report: Callable[[str], None]) -> None:
 
 
 def _train_aligned(name: str, folder: Path) -> None:
-    """By recipe, from the parts in `folder`; the trained weights are kept in bfloat16, the parts by path."""
+    """By recipe, from the parts in `folder`; the trained weights are kept in bfloat16, the parts by path.
+
+    One recipe re-aligns to either language model.
+    """
     language_model = "english" if name == "image-side" else COMPONENTS[name][-1]
     paths = [f"model.vision.path={folder / 'vision'}", f"model.language_model.path={folder / language_model}"]
     if name != "image-side":
         paths.append(f"model.resampler.path={folder / 'image-side'}")
-    recipe = load_recipe("picto-image-side" if name == "image-side" else name, paths)
+    recipe = load_recipe("picto-image-side" if name == "image-side" else "picto", paths)
     trained = train(recipe, out=folder / "runs" / name, report=Console())
     out = folder / name
     shutil.rmtree(out, ignore_errors=True)
-    save_model(load_model(trained), out, {"recipe": name})
+    save_model(load_model(trained), out, {"recipe": recipe.name})
     # The language model's folder has the same tokenizer.
     shutil.rmtree(out / "tokenizer")
     weights = load_file(out / "model.safetensors")
