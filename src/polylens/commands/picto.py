@@ -65,16 +65,18 @@ def demo(
     if paint:
         _paint(out, seed, painter, concepts)
         return
-    from polylens.picto.demo import Demo
-    from polylens.picto.mblip_demo import MblipDemo
-    from polylens.picto.mpm_demo import MpmDemo
-
     console, _ = consoles()
     if mblip:
+        from polylens.picto.mblip_demo import MblipDemo
+
         results = MblipDemo(out, console, seed=seed).run()
     elif mpm:
+        from polylens.picto.mpm_demo import MpmDemo
+
         results = MpmDemo(out, console, seed=seed).run()
     else:
+        from polylens.picto.demo import Demo
+
         results = Demo(out, console).run(full=full, seeds=range(seed, seed + seeds))
     say(console, f"The report is {out / 'report.html'}")
     for number, step in enumerate(results["next_steps"], start=1):

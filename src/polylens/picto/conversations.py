@@ -11,6 +11,7 @@ in the place of the picture, teach it from text alone what a large language mode
 
 import random
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cache
 
 from polylens.data.sample import Sample, Turn
@@ -73,30 +74,15 @@ def question(concept: Concept, style: str, code: str, task: str, seed: int = 0) 
     answer = turn.answer
     if task == "keywords":
         answer = ", ".join(concept.keywords(code)[:MAX_KEYWORDS])
-    return Sample(
-        id=sample.id,
-        images=sample.images,
-        turns=(Turn(asked, answer),),
-        language=code,
-        task=task,
-        source="picto-conversations",
-        extra=sample.extra,
-    )
+    return replace(sample, turns=(Turn(asked, answer),), source="picto-conversations")
 
 
 def told_of(concept: Concept, language: str, sample: Sample) -> Sample:
     """`sample` with the concept's name in `language` in the place of the picture."""
     first, *others = sample.turns
     words = " ".join([concept.name(language) or ""] * TOLD_TIMES)
-    return Sample(
-        id=f"{sample.id}/told-{language}",
-        images=(),
-        turns=(Turn(f"{words} {first.prompt}", first.answer), *others),
-        language=sample.language,
-        task=sample.task,
-        source=sample.source,
-        extra=sample.extra,
-    )
+    told = Turn(f"{words} {first.prompt}", first.answer)
+    return replace(sample, id=f"{sample.id}/told-{language}", images=(), turns=(told, *others))
 
 
 def _conversation(
@@ -107,14 +93,11 @@ def _conversation(
         return None
     rng = random.Random(f"{seed}/{concept.id}/{style}/{code}/conversation")
     rng.shuffle(asked)
-    whole = Sample(
+    whole = replace(
+        asked[0],
         id=f"{concept.id}/{style}/{code}/{'+'.join(kinds)}",
-        images=asked[0].images,
         turns=tuple(sample.turns[0] for sample in asked),
-        language=code,
         task=kinds[0] if len(kinds) == 1 else "conversation",
-        source="picto-conversations",
-        extra=asked[0].extra,
     )
     if not told:
         return whole

@@ -10,7 +10,7 @@ language would be thirty runs: three languages stand for them.
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from statistics import fmean
@@ -39,7 +39,7 @@ from polylens.models.vlm import VisionLanguageModel
 from polylens.picto import measure
 from polylens.picto.benchmark import keywords_f1
 from polylens.picto.demo import NATIVE, Clock, examples, progress
-from polylens.picto.tasks import TASKS, naming, pictures, samples
+from polylens.picto.tasks import TASKS, pictures, samples
 from polylens.recipe import Recipe, load_recipe
 from polylens.training.run import train
 
@@ -215,11 +215,8 @@ class MblipDemo:
         """Exact match of the prompt alone."""
         shown = drawn[:: max(1, len(drawn) // NUM_CONTROLS)]
         with self.clock.phase("control"):
-            said = {
-                code: measure.generate(model, [replace(naming(*one, code), images=()) for one in shown])
-                for code in languages
-            }
-        return measure.mean_exact(said, shown)
+            answers = measure.without_pictures(model, shown, languages, choose=False)
+        return measure.mean_exact(answers.said, shown)
 
 
 def _exact(rows: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:

@@ -82,16 +82,22 @@ def generate(
 
 
 def without_pictures(
-    model: VisionLanguageModel, drawn: Sequence[Drawn], languages: Sequence[str], *, advance: Advance = silent
+    model: VisionLanguageModel,
+    drawn: Sequence[Drawn],
+    languages: Sequence[str],
+    *,
+    choose: bool = True,
+    advance: Advance = silent,
 ) -> Answers:
     """Control: the prompt alone, scored as if the pictures had been shown."""
     said, chosen = {}, {}
     for code in languages:
         asked = [replace(naming(concept, style, code), images=()) for concept, style in drawn]
         said[code] = generate(model, asked)
-        names = [candidates(concept, code) for concept, _ in drawn]
-        picks = model.choose(asked, names, batch_size=BATCH_SIZE)
-        chosen[code] = [row[pick] for row, pick in zip(names, picks, strict=True)]
+        if choose:
+            names = [candidates(concept, code) for concept, _ in drawn]
+            picks = model.choose(asked, names, batch_size=BATCH_SIZE)
+            chosen[code] = [row[pick] for row, pick in zip(names, picks, strict=True)]
         advance(len(asked))
     return Answers(drawn, said, chosen)
 
