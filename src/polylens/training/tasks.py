@@ -36,7 +36,6 @@ SMALL_PATCHES = 1 << 15
 # Tokenized samples that are kept: of streamed ones, which come anew each time, no more would ever be used.
 ROWS = 1 << 16
 
-
 Level = Literal["patches", "queries"]
 
 
@@ -194,16 +193,16 @@ class VisionLanguageTask(PictureTask):
             | {"version": VERSION},
         }
         features = FeatureCache(self._cache_root, origin)
-        missing = [key for key in wanted if key not in features]
+        missing = {key: view for key, view in wanted.items() if key not in features}
         if not missing:
             return features
         size = model.vision.num_patches(model.processor.height, model.processor.width) * model.vision.width
         # A later stage may train the resampler: where patches are small, pictures are read once for both.
-        patches = self._cached("patches", wanted) if level == "queries" and size <= SMALL_PATCHES else None
+        patches = self._cached("patches", missing) if level == "queries" and size <= SMALL_PATCHES else None
 
         def compute(keys: Sequence[str]) -> Tensor:
             if patches is None:
-                states = model.encode(self._pixels([wanted[key] for key in keys]).to(model.device))
+                states = model.encode(self._pixels([missing[key] for key in keys]).to(model.device))
             else:
                 states = patches.get(keys).to(model.device)
             states = model.resampler(states) if level == "queries" else states
