@@ -25,7 +25,7 @@ from dataclasses import dataclass, replace
 
 import torch
 from _machine import print_machine
-from PIL import Image
+from _pictures import SIDE, Noise
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast, ViTConfig, ViTModel
 from transformers.generation.streamers import BaseStreamer
@@ -54,25 +54,10 @@ SIZES = {
     "medium": ((1024, 16, 40_000), (768, 12)),
     "large": ((1536, 20, 86_583), (1024, 24)),
 }
-SIDE, QUERIES, HEAD = 224, 64, 64
+QUERIES, HEAD = 64, 64
 NUM_BEAMS = 3
 SPEED, FIRST, WHOLE = "tokens/s", "seconds to the first token", "seconds for the whole"
 WORDS_OF_A_QUESTION, EARLIER_TURNS = 24, 4
-
-
-@dataclass(frozen=True)
-class Noise:
-    """A picture of noise, decoded anew each time, as a file is."""
-
-    seed: int
-
-    @property
-    def key(self) -> str:
-        return f"noise-{self.seed}"
-
-    def load(self) -> Image.Image:
-        noise = torch.randint(0, 256, (SIDE, SIDE, 3), generator=torch.Generator().manual_seed(self.seed))
-        return Image.fromarray(noise.to(torch.uint8).numpy())
 
 
 @dataclass

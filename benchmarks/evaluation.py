@@ -14,11 +14,10 @@ import argparse
 import statistics
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import torch
 from _machine import print_machine
-from PIL import Image
+from _pictures import SIDE, Noise
 from tokenizers import Regex, Tokenizer, models, pre_tokenizers, processors
 from transformers import (
     Blip2Config,
@@ -37,7 +36,7 @@ from polylens.models.vision import VisionTower
 from polylens.models.vlm import ModelConfig, VisionLanguageModel
 
 LANGUAGES = "en de es fr id ja ru sw ta th tr zh".split()
-NUM_QUERIES, SIDE = 32, 224
+NUM_QUERIES = 32
 PROMPT = "Caption in {}:"
 PICTURE_GAIN, TEXT_GAIN = 32.0, 8.0
 TARGET = 4.0
@@ -45,21 +44,6 @@ TARGET = 4.0
 FULL, TINY = (24, 12, 12, 250_112), (2, 2, 2, 4_000)
 # Batch sizes that the peer may choose from, as far as there are pictures.
 PEER_BATCHES = (8, 32, 100)
-
-
-@dataclass(frozen=True)
-class Noise:
-    """A few random patches of colour, computed anew each time, as a file is decoded."""
-
-    seed: int
-
-    @property
-    def key(self) -> str:
-        return f"noise-{self.seed}"
-
-    def load(self) -> Image.Image:
-        noise = torch.randint(0, 256, (3, 3, 3), generator=torch.Generator().manual_seed(self.seed))
-        return Image.fromarray(noise.to(torch.uint8).numpy()).resize((SIDE, SIDE), Image.Resampling.BICUBIC)
 
 
 def main() -> None:
