@@ -76,6 +76,7 @@ def test_a_recipe_written_is_the_recipe_read(path, tmp_path):
         ("seed=[", "is not YAML"),
         ("seed=-1", "seed: input should be greater"),
         ("stages.0.steps=0", r"stages\.0\.steps: .*\(given: 0\)"),
+        ("stages.0.parts=[names]", "wants the part 'names', and the data is no mix"),
         ("stages.0.epochs=1", "either 'steps' or 'epochs'"),
         ("stages.0.table={a: warm}", r"stages\.0\.table\.a\.learning_rate: .*given: 'warm'"),
         ("stages.0.table={a: {lora: {}}}", "adapters need a learning_rate"),
@@ -183,11 +184,11 @@ def test_a_path_alone_turns_to_own_captions(path):
 
 def test_own_captions_keep_the_limit_and_what_else_is_given(path):
     path.write_text(TEXT.replace("split: train", "split: train\n  max_length: 40\n  tasks: [name]"))
-    path.write_text(path.read_text().replace("steps: 100\n", "steps: 100\n    tasks: [name]\n"))
+    path.write_text(path.read_text().replace("steps: 100\n", "steps: 100\n    parts: [name]\n"))
     recipe = load_recipe(path, ["data.split=0.5", "data.path=own", "data.languages=[de]"])
     assert (recipe.data.split, recipe.data.languages, recipe.data.max_length) == (0.5, ["de"], 40)
     assert recipe.data.tasks is None
-    assert recipe.stages[0].tasks is None
+    assert recipe.stages[0].parts is None
 
 
 def test_a_path_beside_a_source_is_that_source_s(path):

@@ -117,7 +117,7 @@ def test_the_numbers_are_the_published_ones() -> None:
     warm_up, mix = mt0.stages
     assert (warm_up.steps, warm_up.batch_size, warm_up.weight_decay) == (8000, 128, 0.1)
     assert warm_up.table["projector.*"].learning_rate == 5e-3
-    assert warm_up.tasks == ["caption"]
+    assert warm_up.parts == ["web-captions", "coco-captions"]
     assert len(bloomz.stages) == 1
     for stage in (mix, bloomz.stages[0]):
         rates = {pattern: row.learning_rate for pattern, row in stage.table.items()}

@@ -75,8 +75,8 @@ class Stage(Section):
     `micro_batch` bounds memory and padding; the loss and gradients stay those of the whole batch. `objective`
     is what is learnt: to write the `answers`; or that the visual tokens of a picture be the language model's
     own `embeddings` of its answer, which needs no pass through the language model and makes a fast beginning.
-    `size` is the width and
-    height of a painter's training pictures in this stage.
+    `parts` names the parts of the mix that it learns from, all unless given. `size` is the width and height of a
+    painter's training pictures in this stage.
     """
 
     name: str
@@ -89,7 +89,7 @@ class Stage(Section):
     warmup_steps: int = Field(0, ge=0)
     weight_decay: float = Field(0.1, ge=0)
     clip: float = Field(1.0, gt=0)
-    tasks: list[str] | None = None
+    parts: list[str] | None = None
     size: int | None = Field(None, ge=8)
 
     @model_validator(mode="after")
@@ -240,7 +240,8 @@ class Painting(Section):
     `caption_dropout` is the share of pictures learnt under the empty prompt, which guidance needs. `min_snr` is the
     gamma of min-SNR weighting (arXiv 2303.09556), `average` the decay of an exponential moving average of the weights,
     which is what is validated and kept. With `buckets`, pictures are cut to the nearest of several aspect ratios of
-    one area instead of to a square.
+    one area instead of to a square. With `compiled`, the denoiser is compiled first: on a CPU that takes a C++
+    compiler.
     """
 
     start: str | None = None
@@ -249,6 +250,7 @@ class Painting(Section):
     min_snr: float | None = Field(None, gt=0)
     average: float | None = Field(None, gt=0, lt=1)
     buckets: bool = False
+    compiled: bool = False
 
     @model_validator(mode="after")
     def _one_of_both(self) -> Self:
@@ -282,6 +284,17 @@ class Recipe(Section):
             raise PydanticCustomError(
                 "size", "a stage's 'size' is for painters: a model's pictures have one size"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _stages_have_samples(self) -> Self:
+        names = [part.name for part in self.data.mix or []]
+        for stage in self.stages:
+            wrong = next((name for name in stage.parts or [] if name not in names), None)
+            if wrong is not None or stage.parts == []:
+                asked = f"wants the part '{wrong}'" if wrong else "wants no part"
+                have = f"has {', '.join(names)}" if names else "is no mix"
+                raise PydanticCustomError("parts", f"stage '{stage.name}' {asked}, and the data {have}")
         return self
 
     @model_validator(mode="after")
@@ -376,4 +389,4 @@ def _own_captions(tree: dict[str, Any], overrides: Sequence[str]) -> None:
             tree["validation"].pop(key, None)
     for stage in tree.get("stages") or []:
         if isinstance(stage, dict):
-            stage.pop("tasks", None)
+            stage.pop("parts", None)

@@ -153,28 +153,6 @@ def test_streams_are_drawn_whole_and_from_few_shards_at_a_time(place, monkeypatc
     assert WINDOW > 2
 
 
-@pytest.mark.usefixtures("small")
-def test_only_some_tasks_of_a_stream(place):
-    with open(place / "a.jsonl", "a", encoding="utf-8") as file:
-        for i in range(9):
-            row = {
-                "id": f"q{i}",
-                "turns": [["Why?", "So."]],
-                "language": "en",
-                "task": "vqa",
-                "source": "own",
-            }
-            file.write(json.dumps(row) + "\n")
-    mix = read(place, folder=place / "s")
-    vqa = mix.only(["vqa"])
-    assert [s.id for s in vqa] == [f"q{i}" for i in range(9)]
-    assert sum(vqa.parts[0].shard_sizes) == 9
-    assert sorted(n for n, _ in vqa.order(9, 0).batch(1)) == list(range(9))
-    assert vqa.counts() == {("en", "vqa"): 9}
-    assert mix.only(None) is mix
-    assert not mix.only(["nothing"])
-
-
 CHILD = """
 import sys
 from pathlib import Path

@@ -76,12 +76,9 @@ class Mix(Sequence[Any]):
         part = bisect_right(self._ends, number)
         return self.parts[part].samples[number - (self._ends[part - 1] if part else 0)]
 
-    def only(self, tasks: Sequence[str] | None) -> "Mix":
-        """The mix without the samples of other tasks, and without parts of which nothing is left."""
-        if not tasks:
-            return self
-        kept = [MixPart(part.name, _of_tasks(part.samples, tasks), part.weight) for part in self.parts]
-        return Mix([part for part in kept if len(part.samples)])
+    def only(self, names: Sequence[str] | None) -> "Mix":
+        """The mix without the parts that are not named."""
+        return self if names is None else Mix([part for part in self.parts if part.name in names])
 
     def order(self, batch_size: int, seed: int) -> "Order":
         """How the samples are drawn. Raises `UserError` for a weight too small to draw anything in an epoch."""
@@ -193,12 +190,6 @@ def _shuffled(size: int, shard_sizes: Sequence[int], rng: np.random.Generator) -
         numbers = [np.arange(ends[i] - shard_sizes[i], ends[i]) for i in order[start : start + WINDOW]]
         pieces.append(rng.permutation(np.concatenate(numbers)))
     return np.concatenate(pieces)
-
-
-def _of_tasks(samples: Sequence[Any], tasks: Sequence[str]) -> Sequence[Any]:
-    if isinstance(samples, ShardedSamples):
-        return samples.only(tasks)
-    return [sample for sample in samples if sample.task in tasks]
 
 
 def part_samples(part: Part, seed: int, unreadable: Unreadable) -> Iterator[Sample]:

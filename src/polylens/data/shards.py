@@ -213,10 +213,9 @@ def _row(sample: Sample) -> dict[str, Any]:
 class ShardedSamples(Sequence[Sample]):
     """The samples of a part's shards, each read when it is asked for."""
 
-    def __init__(self, folder: Path, about: dict[str, Any], numbers: Sequence[int] | None = None):
+    def __init__(self, folder: Path, about: dict[str, Any]):
         self.folder = folder
         self._about = about
-        self._numbers = numbers  # of the samples that are left of all, None: all
         self._ends = list(accumulate(about["sizes"]))
         self._index = lru_cache(maxsize=OPEN_INDEXES)(self._read_index)
 
@@ -227,31 +226,15 @@ class ShardedSamples(Sequence[Sample]):
     @property
     def counts(self) -> Counter[tuple[str, str]]:
         """Samples by (language, task)."""
-        if self._numbers is None:
-            return Counter({(language, task): count for language, task, count in self._about["counts"]})
-        return Counter((sample.language, sample.task) for sample in self)
+        return Counter({(language, task): count for language, task, count in self._about["counts"]})
 
     @property
     def shard_sizes(self) -> tuple[int, ...]:
         """How many samples each shard has."""
-        if self._numbers is None:
-            return tuple(self._about["sizes"])
-        held = Counter(bisect_right(self._ends, number) for number in self._numbers)
-        return tuple(held[shard] for shard in range(len(self._ends)) if held[shard])
-
-    def only(self, tasks: Sequence[str]) -> "ShardedSamples":
-        """Those of some tasks."""
-        if all(task in tasks for _, task in self.counts):
-            return self
-        numbers, start = [], 0
-        for shard, size in enumerate(self._about["sizes"]):
-            kept = self._read_index(shard)["samples"]
-            numbers += [start + i for i, (_, _, _, task) in enumerate(kept) if task in tasks]
-            start += size
-        return ShardedSamples(self.folder, self._about, numbers)
+        return tuple(self._about["sizes"])
 
     def __len__(self) -> int:
-        return (self._ends[-1] if self._ends else 0) if self._numbers is None else len(self._numbers)
+        return self._ends[-1] if self._ends else 0
 
     @overload
     def __getitem__(self, number: int) -> Sample: ...
@@ -265,8 +248,6 @@ class ShardedSamples(Sequence[Sample]):
         if not -len(self) <= number < len(self):
             raise IndexError(number)
         number %= len(self)
-        if self._numbers is not None:
-            number = self._numbers[number]
         shard = bisect_right(self._ends, number)
         index = self._index(shard)
         record, place, _, _ = index["samples"][number - (self._ends[shard - 1] if shard else 0)]

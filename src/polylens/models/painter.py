@@ -5,6 +5,7 @@ language model, D width of the cross-attention.
 """
 
 import logging
+import shutil
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -25,6 +26,7 @@ logger = logging.getLogger("polylens")
 
 MAX_SIDE = 4096
 REMEMBERED = 8  # negative prompts
+CPP_COMPILERS = ("c++", "g++", "clang++")
 Advance = Callable[[int], None]
 
 
@@ -189,8 +191,16 @@ class Painter(nn.Module):
         return width, height
 
     def speed_up(self, *, compiled: bool = False) -> None:
-        """Lay the denoiser's weights out as its convolutions like them; with `compiled`, compile it."""
+        """Lay the denoiser's weights out as its convolutions like them; with `compiled`, compile it.
+
+        Raises `UserError` where that takes a compiler and there is none.
+        """
         if any(isinstance(module, nn.Conv2d) for module in self.denoiser.modules()):
             self.denoiser.to(memory_format=torch.channels_last)
         if compiled:
+            if self.device.type == "cpu" and not any(map(shutil.which, CPP_COMPILERS)):
+                raise UserError(
+                    f"To compile a denoiser for the CPU takes a C++ compiler, and none of {', '.join(CPP_COMPILERS)} "
+                    "is on the path: install one, or draw and train without compiling."
+                )
             self.denoiser.compile()

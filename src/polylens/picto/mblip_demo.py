@@ -106,7 +106,7 @@ class MblipDemo:
             "seeds": [self.seed],
             "seconds": self.clock.seconds,
             "settings": {
-                "recipe": json.loads(self._recipe("mix").model_dump_json()),
+                "recipe": json.loads(self._recipe("mix", languages).model_dump_json()),
                 "translated": self.counts,
                 "shares": SHARES,
                 "style": "twemoji",
@@ -132,12 +132,19 @@ class MblipDemo:
         part = load_recipe(RECIPE).model.language_model
         return part.languages or known_languages(str(part.path)) or [measure.PIVOT]
 
-    def _recipe(self, name: str) -> Recipe:
-        """The recipe over the samples of one run."""
-        parts = range(len(load_recipe(RECIPE).data.parts))
-        paths = [f"data.mix.{number}.path={self.out / 'data' / name}" for number in parts]
+    def _recipe(self, name: str, codes: Sequence[str]) -> Recipe:
+        """The recipe over the samples of one run. Its part of names is English, unless the run never sees English."""
         precision = str(self.dtype).removeprefix("torch.")
-        return load_recipe(RECIPE, [*paths, f"seed={self.seed}", f"precision={precision}"])
+        overrides = [f"seed={self.seed}", f"precision={precision}"]
+        for number, part in enumerate(load_recipe(RECIPE).data.parts):
+            if part.source == "jsonl":
+                overrides.append(f"data.mix.{number}.path={self.out / 'data' / name}")
+            else:
+                named = measure.PIVOT if measure.PIVOT in codes else codes[0]
+                overrides.append(f"data.mix.{number}.languages=[{named}]")
+                if self.num_concepts is not None:
+                    overrides.append(f"data.mix.{number}.options={{num_concepts: {self.num_concepts}}}")
+        return load_recipe(RECIPE, overrides)
 
     def _model(self, name: str, codes: Sequence[str]) -> VisionLanguageModel:
         """Trained on samples in `codes`, its adapters merged; the mix's is written whole and read again."""
@@ -145,7 +152,7 @@ class MblipDemo:
         with self.clock.phase("translation"):
             self._translate(self.out / "data" / name, codes)
         with self.clock.phase("training"):
-            folder = train(self._recipe(name), out=self.out / "runs" / name, report=self.console)
+            folder = train(self._recipe(name, codes), out=self.out / "runs" / name, report=self.console)
             model = load_model(folder)
             merge_lora(model)
         if name != "mix":

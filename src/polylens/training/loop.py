@@ -140,9 +140,7 @@ class Trainer:
 
     def _run_stage(self, plan: Plan, state: State, moments: dict[str, torch.Tensor]) -> State:
         stage = plan.stage
-        samples = Mix.of(self.samples).only(stage.tasks)
-        if not samples:
-            raise UserError(f"Stage '{stage.name}' has no sample of its tasks {stage.tasks}: give others.")
+        samples = Mix.of(self.samples).only(stage.parts)
         order = samples.order(stage.batch_size, _mix(self.seed, state.stage))
         total = stage.steps or order.steps(stage.epochs or 1)
         self.console.print(plan.table)

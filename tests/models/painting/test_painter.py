@@ -154,6 +154,12 @@ def test_sizes_and_settings_out_of_range_are_refused(painter: Painter) -> None:
         Sampling(guidance=float("nan"))
 
 
+def test_compiling_without_a_compiler_is_refused(painter: Painter, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(UserError, match=r"takes a C\+\+ compiler"):
+        painter.speed_up(compiled=True)
+
+
 def test_folded_pixels_are_exact(tmp_path: Path) -> None:
     config = UNET | {"in_channels": 12, "out_channels": 12}
     painter = tiny_painter(tmp_path, denoiser={"config": config}, space={"patch": 2})
