@@ -3,7 +3,7 @@
     python benchmarks/plan/measure.py [--steps 3] [--sizes small,medium]
 
 Every model is measured in a process of its own, on one thread: peak resident memory of the steps (loading may take
-more) above what it had before the model, and the processor time of a step (the median of those after the first), so
+more, and what the allocator keeps of it is given back) above what it had before the model, and the processor time of a step (the median of those after the first), so
 that what else the machine does matters little. The estimate of time takes the speed of a matrix product measured in the
 same way. Prints a Markdown table, each row when it is measured; two minutes on a free core.
 """
@@ -34,6 +34,7 @@ ROWS = (
     ("mt5", True, "bfloat16"),
 )
 VOCABULARY = 8000
+M_MMAP_THRESHOLD = -3  # of glibc's mallopt
 PROMPT, ANSWER, BATCH = 20, 25, 8
 
 
@@ -176,6 +177,8 @@ def main() -> None:
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     quiet_libraries()
     torch.set_num_threads(1)
+    # Freed tensors of more than 64 KiB go back to the system at once, or the peak would count holes between others.
+    ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, 1 << 16)
     print(f"{datetime.now(UTC):%Y-%m-%d}, torch {torch.__version__}, {cpu()}, one thread;", flush=True)
     print(f"batch {BATCH}, {PROMPT} + {ANSWER} text tokens, 112 px.\n", flush=True)
     heads = (

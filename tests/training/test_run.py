@@ -19,7 +19,7 @@ from polylens.errors import UserError
 from polylens.models.checkpoint import load_model, read_provenance
 from polylens.recipe import load_recipe
 from polylens.training import train
-from polylens.training.run import read_samples
+from polylens.training.run import new_model, read_samples
 
 COLOURS = {"red": (250, 20, 20), "green": (20, 200, 40), "blue": (30, 40, 240), "grey": (128, 128, 128)}
 GERMAN = {"red": "rot", "green": "gruen", "blue": "blau", "grey": "grau"}
@@ -137,6 +137,14 @@ def test_frozen_parts_in_bfloat16_are_not_saved(place):
     assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
     first, second = (log(place / name)[-1]["loss"] for name in ("half", "exact"))
     assert first == pytest.approx(second, rel=0.1)
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/maps"), reason="/proc tells what is mapped")
+def test_frozen_parts_in_bfloat16_leave_nothing_of_their_float32_files_mapped(place):
+    model = new_model(recipe(place, "precision=bfloat16"))
+    with open("/proc/self/maps") as maps:
+        assert str(place / "lm") not in maps.read()
+    assert model.language_model.dtype is torch.bfloat16
 
 
 def test_scores_come_from_the_evaluation_that_is_given(place):

@@ -41,7 +41,7 @@ from polylens.recipe import Recipe, load_recipe
 from polylens.training.run import train
 
 TEXT, PRETRAIN, INSTRUCT = "picto-mpm-text", "picto-mpm-pretrain", "picto-mpm-instruct"
-NUM_PICTURES = 60
+NUM_PICTURES = 100
 SHARES = (0.0, 0.01, 0.05, 0.2)
 # Runs by name: MPM's "zero-shot" is what pretraining alone gives; "balance" and "native plus" are tuned alike.
 ZERO_SHOT, NATIVE_PLUS = "Pretrained in English", "Native plus, 20% translated"
@@ -79,9 +79,8 @@ class MpmDemo:
         make_writable_folder(self.out)
         drawn = pictures("test", num_concepts=num_pictures)
         start = starting_from(self._train(TEXT, "text"))
-        native = f"data.languages=[{', '.join((PIVOT, *NATIVE))}]"
         english = self._train(PRETRAIN, "pretrained", start)
-        plus = self._train(PRETRAIN, "pretrained-plus", start, native)
+        plus = self._train(PRETRAIN, "pretrained-plus", start, native_pairs())
         asked = {ZERO_SHOT: self._ask(english, drawn)}
         for share in SHARES:
             asked[run_name(share)] = self._ask(self._tune(english, f"tuned-{share * 100:g}", share), drawn)
@@ -186,13 +185,22 @@ def starting_from(folder: Path) -> str:
     return f"model.start={json.dumps(str(folder))}"
 
 
+def native_pairs() -> str:
+    """An override of the pretraining recipe: its English pairs, and those of other languages beside them."""
+    english = _part(PRETRAIN)
+    return f"data.mix={json.dumps([english, english | {'name': 'native', 'languages': list(NATIVE)}])}"
+
+
 def mixed(share: float) -> list[str]:
     """Overrides of the instruction recipe for that share of translated conversations."""
     if share:
         return [f"data.mix.0.weight={1 - share:g}", f"data.mix.1.weight={share:g}"]
-    parts = load_recipe(INSTRUCT).data.parts
-    english = parts[0].model_dump(mode="json", exclude_defaults=True, exclude={"weight"})
-    return [f"data.mix=[{json.dumps(english)}]"]
+    return [f"data.mix={json.dumps([_part(INSTRUCT)])}"]
+
+
+def _part(recipe: str) -> dict[str, Any]:
+    """The English part of a recipe's mix, alone: without a weight."""
+    return load_recipe(recipe).data.parts[0].model_dump(mode="json", exclude_defaults=True, exclude={"weight"})
 
 
 def translated_languages() -> list[str]:

@@ -13,7 +13,7 @@ from polylens.models.painting.folder import load_painter, save_painter
 from polylens.recipe import Recipe
 from polylens.training.painting import PaintTask
 from polylens.training.preview import counts_table, heading
-from polylens.training.run import fit, read_samples
+from polylens.training.run import fit, halve, read_samples
 from polylens.training.stages import apply_stage
 
 
@@ -42,8 +42,7 @@ def new_painter(recipe: Recipe) -> Painter:
         painter = build_painter(recipe.painter.config)
     if recipe.precision == "bfloat16":
         for parameter in painter.text.parameters():
-            if parameter.ndim > 1:
-                parameter.data = parameter.data.to(torch.bfloat16)
+            halve(parameter)
     return painter
 
 

@@ -142,8 +142,7 @@ def _halve_frozen(model: VisionLanguageModel | VisCpmChat, stages: Sequence[Stag
     """
     if isinstance(model, VisCpmChat):
         for parameter in never_trained(model, stages).values():
-            if parameter.ndim > 1:
-                parameter.data = parameter.data.to(torch.bfloat16)
+            halve(parameter)
         return
     in_folders = {
         tensor.data_ptr()
@@ -152,8 +151,14 @@ def _halve_frozen(model: VisionLanguageModel | VisCpmChat, stages: Sequence[Stag
         if model.fingerprints.get(f"{part}.{name}", {}).get(tensor.dtype) == fingerprint(tensor)
     }
     for parameter in never_trained(model, stages).values():
-        if parameter.ndim > 1 and parameter.data_ptr() in in_folders:
-            parameter.data = parameter.data.to(torch.bfloat16)
+        if parameter.data_ptr() in in_folders:
+            halve(parameter)
+
+
+def halve(parameter: nn.Parameter) -> None:
+    """A matrix in bfloat16; a vector as it is, but copied: a view of the checkpoint would keep all of its file mapped."""
+    data = parameter.data
+    parameter.data = data.to(torch.bfloat16) if data.ndim > 1 else data.clone()
 
 
 def read_samples(
