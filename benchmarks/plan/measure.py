@@ -3,9 +3,10 @@
     python benchmarks/plan/measure.py [--steps 3] [--sizes small,medium]
 
 Every model is measured in a process of its own, on one thread: peak resident memory of the steps (loading may take
-more, and what the allocator keeps of it is given back) above what it had before the model, and the processor time of a step (the median of those after the first), so
-that what else the machine does matters little. The estimate of time takes the speed of a matrix product measured in the
-same way. Prints a Markdown table, each row when it is measured; two minutes on a free core.
+more, and what the allocator keeps of it is given back) above what it had before the model, and the processor time of
+a step (the median of those after the first), so that what else the machine does matters little. The estimate of time
+takes the speed of a matrix product measured in the same way. Prints a Markdown table, each row when it is measured;
+two minutes on a free core.
 """
 
 import argparse

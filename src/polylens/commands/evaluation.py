@@ -222,7 +222,8 @@ def evaluate(
             stderr,
         )
     else:
-        from polylens.evaluation.benchmarks.run import Request, evaluate_benchmark
+        from polylens.evaluation.benchmarks.request import Request
+        from polylens.evaluation.benchmarks.run import evaluate_benchmark
 
         _refuse({"--split": split, "--group-by": group_by}, "own captions: leave it out")
         out = out or Path("runs") / folder_name("evaluate", _told(model, precision), benchmark)

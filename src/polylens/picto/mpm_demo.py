@@ -200,7 +200,9 @@ def mixed(share: float) -> list[str]:
 
 def _part(recipe: str) -> dict[str, Any]:
     """The English part of a recipe's mix, alone: without a weight."""
-    return load_recipe(recipe).data.parts[0].model_dump(mode="json", exclude_defaults=True, exclude={"weight"})
+    return (
+        load_recipe(recipe).data.parts[0].model_dump(mode="json", exclude_defaults=True, exclude={"weight"})
+    )
 
 
 def translated_languages() -> list[str]:

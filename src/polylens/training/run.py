@@ -156,7 +156,7 @@ def _halve_frozen(model: VisionLanguageModel | VisCpmChat, stages: Sequence[Stag
 
 
 def halve(parameter: nn.Parameter) -> None:
-    """A matrix in bfloat16; a vector as it is, but copied: a view of the checkpoint would keep all of its file mapped."""
+    """A matrix in bfloat16; a vector as it is, but copied: a view of a checkpoint keeps all of its file mapped."""
     data = parameter.data
     parameter.data = data.to(torch.bfloat16) if data.ndim > 1 else data.clone()
 

@@ -8,7 +8,8 @@ from pathlib import Path
 from tests.evaluation.benchmarks.stand_ins import ByRule, draw
 
 from polylens.evaluation.benchmarks.interface import benchmarks
-from polylens.evaluation.benchmarks.run import Request, evaluate_benchmark
+from polylens.evaluation.benchmarks.request import Request
+from polylens.evaluation.benchmarks.run import evaluate_benchmark
 
 DOCS = Path(__file__).parents[3] / "docs"
 

@@ -11,7 +11,8 @@ from tests.evaluation.benchmarks.stand_ins import ByRule, draw, right
 
 from polylens.evaluation.benchmarks.interface import find_benchmark, picture_name
 from polylens.evaluation.benchmarks.pictures import locate
-from polylens.evaluation.benchmarks.run import Request, evaluate_benchmark
+from polylens.evaluation.benchmarks.request import Request
+from polylens.evaluation.benchmarks.run import evaluate_benchmark
 from polylens.evaluation.benchmarks.xvnli import LABELS
 from polylens.languages import LANGUAGES
 

@@ -13,7 +13,8 @@ import pytest
 from tests.evaluation.benchmarks.stand_ins import ByLength, ByRule, draw, right
 
 from polylens.errors import UserError
-from polylens.evaluation.benchmarks.run import Request, evaluate_benchmark
+from polylens.evaluation.benchmarks.request import Request
+from polylens.evaluation.benchmarks.run import evaluate_benchmark
 
 ROWS = [
     ("entailment", "A man sits.", "1"),
@@ -112,7 +113,8 @@ def test_killed_and_gone_on_with(xvnli):
 import sys, time
 from pathlib import Path
 from tests.evaluation.benchmarks.stand_ins import ByRule, right
-from polylens.evaluation.benchmarks.run import Request, evaluate_benchmark
+from polylens.evaluation.benchmarks.request import Request
+from polylens.evaluation.benchmarks.run import evaluate_benchmark
 def slow(sample):
     time.sleep(0.2)
     return right(sample)

@@ -130,7 +130,7 @@ def test_unsafe_images_are_blocked_and_reported(tmp_path: Path) -> None:
 def test_unsafe_prompts_are_not_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     painter = tiny_painter(tmp_path)
     path = str(save_prompt_classifier(tmp_path / "prompts"))
-    probability = PromptCheck(path).unsafe(PromptCheck(path).tokenizer(["a cat"], return_tensors="pt"))[0]
+    probability = PromptCheck(path).unsafe(PromptCheck(path).reader(["a cat"], return_tensors="pt"))[0]
     strict = PromptCheck(path, threshold=probability - 0.01)
     monkeypatch.setattr(painter, "draw", lambda *_, **__: pytest.fail("drawn"))
     painted = Studio(painter, "t", prompt_check=strict).paint("a cat", 2, 0)

@@ -1,7 +1,7 @@
 """What may stand around a painter, each a folder, packaged name or hub id of transformers: checks and a reranker."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from PIL import Image
@@ -24,13 +24,21 @@ THRESHOLD = 0.5
 class Check:
     """A classifier whose `unsafe` labels block from a probability of `threshold` on, all of them together."""
 
+    kind: ClassVar[Any]
+    reader_kind: ClassVar[Any]
+
     def __init__(
-        self, path: str, kind: Any, unsafe: Sequence[str] | None, threshold: float, device: torch.device | str
+        self,
+        path: str,
+        unsafe: Sequence[str] | None = None,
+        threshold: float = THRESHOLD,
+        device: torch.device | str = "cpu",
     ) -> None:
         self.path, self.threshold = path, threshold
         source = resolve_model(path)
         try:
-            self.model: PreTrainedModel = kind.from_pretrained(source).to(device).eval()
+            self.model: PreTrainedModel = self.kind.from_pretrained(source).to(device).eval()
+            self.reader = self.reader_kind.from_pretrained(source)
         except (OSError, ValueError) as error:
             raise UserError(f"No classifier can be loaded from '{path}': {error}") from error
         labels = {int(i): str(label).lower() for i, label in self.model.config.id2label.items()}
@@ -54,20 +62,13 @@ class Check:
 class PromptCheck(Check):
     """Blocks prompts."""
 
-    def __init__(
-        self,
-        path: str,
-        unsafe: Sequence[str] | None = None,
-        threshold: float = THRESHOLD,
-        device: torch.device | str = "cpu",
-    ) -> None:
-        super().__init__(path, AutoModelForSequenceClassification, unsafe, threshold, device)
-        self.tokenizer = AutoTokenizer.from_pretrained(resolve_model(path))
+    kind = AutoModelForSequenceClassification
+    reader_kind = AutoTokenizer
 
     def refused(self, prompt: str) -> str | None:
         """Why the prompt is blocked; None if it is not."""
-        limit = _longest(self.tokenizer, self.model.config)
-        inputs = self.tokenizer([prompt], return_tensors="pt", truncation=True, max_length=limit)
+        limit = _longest(self.reader, self.model.config)
+        inputs = self.reader([prompt], return_tensors="pt", truncation=True, max_length=limit)
         found = self.unsafe(inputs)[0]
         return None if found < self.threshold else f"'{self.path}' finds the prompt unsafe ({found:.2f})"
 
@@ -75,19 +76,12 @@ class PromptCheck(Check):
 class ImageCheck(Check):
     """Blocks images."""
 
-    def __init__(
-        self,
-        path: str,
-        unsafe: Sequence[str] | None = None,
-        threshold: float = THRESHOLD,
-        device: torch.device | str = "cpu",
-    ) -> None:
-        super().__init__(path, AutoModelForImageClassification, unsafe, threshold, device)
-        self.processor = AutoImageProcessor.from_pretrained(resolve_model(path))
+    kind = AutoModelForImageClassification
+    reader_kind = AutoImageProcessor
 
     def refused(self, images: Sequence[Image.Image]) -> list[str | None]:
         """For each image why it is blocked; None if it is not."""
-        found = self.unsafe(self.processor(list(images), return_tensors="pt"))
+        found = self.unsafe(self.reader(list(images), return_tensors="pt"))
         return [
             None if one < self.threshold else f"'{self.path}' finds the image unsafe ({one:.2f})"
             for one in found
