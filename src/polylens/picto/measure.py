@@ -8,6 +8,7 @@ ceiling     the English name given as text            translate    the model's o
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any
 
 import torch
@@ -130,14 +131,15 @@ def candidates(concept: Concept, code: str) -> list[str]:
     return [each.name(code) or "" for each in (concept, *distractors(concept))]
 
 
-def distractors(concept: Concept) -> list[Concept]:
+@cache
+def distractors(concept: Concept) -> tuple[Concept, ...]:
     """99 other concepts, half of them of the same group, drawn by the concept alone."""
     rng = random.Random(f"distractors/{concept.id}")
     others = [c for c in concepts() if c.scored and c.id != concept.id]
     near = [c for c in others if c.group == concept.group]
     picked = rng.sample(near, NUM_CANDIDATES // 2)
     ids = {c.id for c in picked}
-    return picked + rng.sample([c for c in others if c.id not in ids], NUM_CANDIDATES - 1 - len(picked))
+    return (*picked, *rng.sample([c for c in others if c.id not in ids], NUM_CANDIDATES - 1 - len(picked)))
 
 
 def exact(said: Sequence[str], drawn: Sequence[Drawn], code: str) -> list[float]:
