@@ -374,7 +374,7 @@ def _own_captions(tree: dict[str, Any], overrides: Sequence[str]) -> None:
     """Make room for one's own captions where `data.path` is given, but no source, to a recipe without a path.
 
     Of its data only `max_length`, the model's limit, stays: `split` becomes 0.9, languages are all there are,
-    the rest validates, and stages take every task. Any of that can be overridden beside the path.
+    the rest validates, and stages learn from all of it. Any of that can be overridden beside the path.
     """
     keys = {change.partition("=")[0] for change in overrides}
     data = tree.get("data")

@@ -229,5 +229,6 @@ def test_every_epoch_shows_the_next_view():
     one: Sample = SAMPLES[0]
     assert sorted(task._view(one, epoch) for epoch in range(3)) == [0, 1, 2]
     assert task._view(one, 0) == task._view(one, 3)
-    off = VisionLanguageTask(tiny_vlm(), Augmentation(flip=True, views="off"))
-    assert [off._view(one, epoch) for epoch in range(3)] == [1, 2, 3]
+    for change in ({"flip": True}, {"style": True}, {"crop": (0.5, 1.0)}):
+        off = VisionLanguageTask(tiny_vlm(), Augmentation(**change, views="off"))
+        assert [off._view(one, epoch) for epoch in range(3)] == [1, 2, 3]

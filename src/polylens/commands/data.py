@@ -157,7 +157,7 @@ def neighbours(
         Literal["image", "label"], typer.Option(help="Neighbours of pictures, or of classes by their names.")
     ] = "image",
     device: Annotated[str | None, typer.Option(help="Where the encoder runs, as torch names it.")] = None,
-    batch_size: Annotated[int, typer.Option(min=1)] = 64,
+    batch_size: Annotated[int, typer.Option(min=1, help="Pictures or names at once.")] = 64,
 ) -> None:
     """Find what lies near each picture or class, for the hard negatives of matching and verification.
 

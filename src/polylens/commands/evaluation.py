@@ -57,7 +57,10 @@ def evaluate(
         ),
     ] = None,
     out: Annotated[
-        Path | None, typer.Option(help="Where results are written; by default runs/evaluate_MODEL_FOLDER.")
+        Path | None,
+        typer.Option(
+            help="Where results are written; by default runs/evaluate_MODEL_BENCHMARK (or _FOLDER)."
+        ),
     ] = None,
     benchmark: Annotated[
         str | None,
@@ -172,8 +175,8 @@ def evaluate(
 ) -> None:
     """Score a model language by language: on a benchmark, or on a folder of your own captions.
 
-    Writes results.json, results.csv, report.html with figures, predictions.jsonl and, of a benchmark, items.jsonl;
-    a run that was stopped goes on where it was. A missing picture stops a benchmark before it begins.
+    Writes results.json, results.csv, report.html with figures, predictions.jsonl and items.jsonl; a run that was
+    stopped goes on where it was. A missing picture stops a benchmark before it begins.
 
     \b
     A row of captions.jsonl

@@ -41,7 +41,10 @@ def demo(
         bool, typer.Option("--paint", help="Instead, draw concepts from their names in every language.")
     ] = False,
     painter: Annotated[
-        str | None, typer.Option(metavar="MODEL", help="With --paint: another painter than the packaged one.")
+        str | None,
+        typer.Option(
+            metavar="MODEL", help="With --paint: the painter, such as `polylens train picto-paint` makes."
+        ),
     ] = None,
     concepts: Annotated[int, typer.Option(min=1, help="With --paint: how many concepts to draw.")] = 100,
 ) -> None:
@@ -56,7 +59,7 @@ def demo(
       polylens demo --full --seeds 3 --out runs/demo-full
       polylens demo --mblip --out runs/demo-mblip
       polylens demo --mpm --out runs/demo-mpm
-      polylens demo --paint --out runs/demo-paint
+      polylens demo --paint --painter runs/picto-paint/model
     """
     quiet_libraries()
     for flag, given in (("--mblip", mblip), ("--mpm", mpm)):

@@ -5,7 +5,7 @@
     fonts-noto-color-emoji (Debian)    colour bitmaps, 136 x 128                   > concepts.json, STYLE.zip
     @twemoji/svg, @iconify-json (npm)  colour drawings                            /
 
-The same sources give the same bytes; `CHECKSUMS` in the packaged folder holds their SHA-256.
+The same sources give the same bytes; `CHECKSUMS.json` in the packaged folder holds their SHA-256.
 """
 
 import hashlib

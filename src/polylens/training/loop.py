@@ -22,6 +22,7 @@ import torch
 from rich.console import Console
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from transformers import PreTrainedModel
 
 from polylens.data.mix import Mix
 from polylens.errors import UserError
@@ -302,9 +303,23 @@ class Trainer:
             if self.precision == "bfloat16":
                 stack.enter_context(torch.autocast(self._device.type, torch.bfloat16))
                 if self._device.type == "cpu":
-                    # The fused attention of CPUs is slow backwards in bfloat16: all of a step takes a third longer.
-                    stack.enter_context(sdpa_kernel(SDPBackend.MATH))
+                    stack.enter_context(_plain_attention(self._model))
             yield
+
+
+@contextmanager
+def _plain_attention(model: nn.Module) -> Iterator[None]:
+    """Attention as plain products inside: the fused one of CPUs takes twice as long and more, backwards in bfloat16."""
+    parts = [part for part in model.modules() if isinstance(part, PreTrainedModel)]
+    chosen = [part.config._attn_implementation for part in parts]
+    for part in parts:
+        part.set_attn_implementation("eager")
+    try:
+        with sdpa_kernel(SDPBackend.MATH):  # for what is not transformers'
+            yield
+    finally:
+        for part, implementation in zip(parts, chosen, strict=True):
+            part.set_attn_implementation(implementation)
 
 
 def _mix(*numbers: int) -> int:
