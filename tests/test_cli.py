@@ -20,8 +20,10 @@ from typer.testing import CliRunner
 
 from polylens import __version__
 from polylens.cli import app
+from polylens.commands.recipes import summary
 from polylens.models.checkpoint import load_model, save_model
 from polylens.models.vlm import LanguageModelConfig
+from polylens.recipe import load_recipe, packaged_recipes
 
 torch.set_num_threads(1)
 ROOT = Path(__file__).parents[1]
@@ -310,6 +312,17 @@ def test_a_packaged_model_says_what_it_knows(run, place, monkeypatch):
     assert "'plain.png' does not" not in done.stderr
     looks = [row["looks_like_pictogram"] for row in json.loads(done.stdout)["images"]]
     assert looks == [False, True]
+
+
+def test_packaged_recipes_are_listed_and_printed(run, tmp_path):
+    listed = run("recipes")
+    assert all(name in listed for name in packaged_recipes())
+    assert all(
+        summary(text).endswith(".") and len(summary(text)) > 20 for text in packaged_recipes().values()
+    )
+    (tmp_path / "mine.yaml").write_text(run("recipes", "picto"))
+    assert load_recipe(tmp_path / "mine.yaml") == load_recipe("picto")
+    assert "the nearest is 'picto'" in run("recipes", "pikto", exit_code=2)
 
 
 def test_recipes_that_are_off(run, place):

@@ -4,7 +4,7 @@ import pytest
 import yaml
 
 from polylens.errors import UserError
-from polylens.recipe import Recipe, load_recipe, recipe_names
+from polylens.recipe import Recipe, load_recipe, packaged_recipes
 
 TEXT = """
 name: demo
@@ -146,7 +146,7 @@ def test_names(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError, match="'demmo' is neither a recipe file nor a packaged recipe"):
         load_recipe("demmo")
-    for name in recipe_names():
+    for name in packaged_recipes():
         assert isinstance(load_recipe(name), Recipe)
 
 

@@ -20,7 +20,7 @@ from polylens.models.build import build_model
 from polylens.models.checkpoint import load_model
 from polylens.models.skeleton import KNOWN
 from polylens.models.vlm import ModelConfig, VisionLanguageModel
-from polylens.recipe import Recipe, load_recipe, recipe_names
+from polylens.recipe import Recipe, load_recipe, packaged_recipes
 from polylens.training.stages import apply_stage
 
 SIZES = {
@@ -75,7 +75,7 @@ def built(recipe: Recipe) -> VisionLanguageModel:
 
 
 def test_every_recipe_of_real_models_is_tested_here() -> None:
-    real = {name for name in recipe_names() if name.startswith(("mblip", "siglip2"))}
+    real = {name for name in packaged_recipes() if name.startswith(("mblip", "siglip2"))}
     assert real == set(REAL)
 
 

@@ -20,6 +20,7 @@ from polylens.commands.languages import languages
 from polylens.commands.models import export, info
 from polylens.commands.paint import paint
 from polylens.commands.plan import plan
+from polylens.commands.recipes import recipes
 from polylens.commands.report import report
 from polylens.commands.score_paintings import score_paintings
 from polylens.commands.translate import plan_languages, translate, translate_prompts
@@ -140,6 +141,7 @@ app.command()(describe.caption)
 app.command()(chat)
 app.command()(paint)
 app.command()(training.inspect)
+app.command()(recipes)
 app.command()(data.download)
 app.command()(data.mix)
 app.command()(data.neighbours)

@@ -340,13 +340,11 @@ def load_data(name_or_path: str | Path, overrides: Sequence[str] = ()) -> "DataR
 def _read_tree(name_or_path: str | Path, overrides: Sequence[str]) -> dict[str, Any]:
     path = Path(name_or_path)
     if not path.is_file():
-        packaged = {Path(entry.name).stem: entry for entry in _packaged() if entry.name.endswith(".yaml")}
+        packaged = packaged_recipes()
         if str(name_or_path) not in packaged:
-            hint = (
-                f"; the nearest packaged name is '{nearest(str(name_or_path), packaged)}'" if packaged else ""
-            )
+            hint = f"; the nearest packaged name is '{nearest(str(name_or_path), packaged)}'"
             raise UserError(f"'{name_or_path}' is neither a recipe file nor a packaged recipe{hint}.")
-        text = packaged[str(name_or_path)].read_text(encoding="utf-8")
+        text = packaged[str(name_or_path)]
     else:
         try:
             text = path.read_text(encoding="utf-8")
@@ -361,13 +359,14 @@ def _read_tree(name_or_path: str | Path, overrides: Sequence[str]) -> dict[str, 
     return tree
 
 
-def recipe_names() -> list[str]:
-    """The names of the packaged recipes."""
-    return sorted(Path(entry.name).stem for entry in _packaged() if entry.name.endswith(".yaml"))
-
-
-def _packaged() -> list[Any]:
-    return list((resources.files("polylens") / "recipes").iterdir())
+def packaged_recipes() -> dict[str, str]:
+    """The packaged recipes, {name: YAML}, by name."""
+    files = sorted((resources.files("polylens") / "recipes").iterdir(), key=lambda entry: entry.name)
+    return {
+        Path(file.name).stem: file.read_text(encoding="utf-8")
+        for file in files
+        if file.name.endswith(".yaml")
+    }
 
 
 def _own_captions(tree: dict[str, Any], overrides: Sequence[str]) -> None:

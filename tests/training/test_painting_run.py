@@ -18,7 +18,7 @@ from tests.models.tiny_models import save_language_model
 from polylens.errors import UserError
 from polylens.models.painting.folder import load_painter
 from polylens.models.painting.sampling import Sampling
-from polylens.recipe import load_recipe, recipe_names
+from polylens.recipe import load_recipe, packaged_recipes
 from polylens.training.preview import show
 from polylens.training.run import train
 
@@ -88,7 +88,7 @@ def test_recipes_of_painters_are_checked(recipe: Path) -> None:
         train(scored, out=recipe.parent / "off")
 
 
-@pytest.mark.parametrize("name", [name for name in recipe_names() if name.endswith("paint")])
+@pytest.mark.parametrize("name", [name for name in packaged_recipes() if name.endswith("paint")])
 def test_packaged_recipes_are_valid(name: str) -> None:
     found = load_recipe(name)
     assert found.painter is not None

@@ -45,6 +45,8 @@ def find_source(name: str) -> Source:
     """The source of that name. Raises `UserError` naming the nearest when there is none."""
     if name in READERS:
         return READERS[name]
+    if name == "captions":
+        raise UserError("The source 'captions' stands alone, as a recipe's data, and is no part of a mix.")
     points = {point.name: point for point in entry_points(group=GROUP)}
     if name not in points:
         known = ["captions", *READERS, *points]

@@ -1,6 +1,6 @@
 """Check `polylens plan` against reality: peak memory and time of real training steps on this CPU, beside its estimates.
 
-    python benchmarks/plan/measure.py [--steps 3] [--sizes small,medium]
+    python benchmarks/plan.py [--steps 3] [--sizes small,medium]
 
 Every model is measured in a process of its own, on one thread: peak resident memory of the steps (loading may take
 more, and what the allocator keeps of it is given back) above what it had before the model, and the processor time of

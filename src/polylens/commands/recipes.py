@@ -1,0 +1,54 @@
+"""`polylens recipes`."""
+
+from typing import Annotated
+
+import typer
+from rich.syntax import Syntax
+from rich.table import Table
+from rich.text import Text
+
+from polylens.commands.common import consoles
+from polylens.errors import UserError
+
+
+def recipes(
+    name: Annotated[str | None, typer.Argument(help="Print this one.")] = None,
+) -> None:
+    """List the packaged recipes, or print one: the beginning of a recipe of your own.
+
+    \b
+    Examples
+      polylens recipes
+      polylens recipes mblip-mt0-xl > mine.yaml
+      polylens train mine.yaml
+    """
+    from polylens.recipe import packaged_recipes
+    from polylens.recipe_text import nearest
+
+    known = packaged_recipes()
+    console, _ = consoles()
+    if name is None:
+        table = Table(box=None, pad_edge=False)
+        table.add_column("recipe")
+        table.add_column("what it trains")
+        for each, text in known.items():
+            table.add_row(each, Text(summary(text)))
+        console.print(table)
+        return
+    if name not in known:
+        raise UserError(f"There is no packaged recipe '{name}': the nearest is '{nearest(name, known)}'.")
+    if console.is_terminal:
+        console.print(Syntax(known[name], "yaml", background_color="default", word_wrap=True))
+    else:
+        typer.echo(known[name], nl=False)
+
+
+def summary(text: str) -> str:
+    """The first sentence of the comment that a recipe begins with."""
+    lines = []
+    for line in text.splitlines():
+        if not line.startswith("#"):
+            break
+        lines.append(line.removeprefix("#").strip())
+    sentence, _, _ = " ".join(lines).partition(". ")
+    return sentence.rstrip(".:") + "."
