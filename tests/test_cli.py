@@ -37,7 +37,7 @@ model:
 data: {source: elsewhere, split: train, tasks: [name], max_length: 40}
 augmentation: {views: off}
 stages:
-  - {name: warm-up, table: {projector.*: 3e-3}, batch_size: 4, steps: 2, tasks: [name]}
+  - {name: warm-up, table: {projector.*: 3e-3}, batch_size: 4, steps: 2, parts: [name]}
 validation: {every: 2, metrics: [chrf], split: validation}
 """
 
