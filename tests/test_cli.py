@@ -315,14 +315,14 @@ def test_a_packaged_model_says_what_it_knows(run, place, monkeypatch):
 
 
 def test_packaged_recipes_are_listed_and_printed(run, tmp_path):
-    listed = run("recipes")
+    listed = run("recipes").output
     assert all(name in listed for name in packaged_recipes())
     assert all(
         summary(text).endswith(".") and len(summary(text)) > 20 for text in packaged_recipes().values()
     )
-    (tmp_path / "mine.yaml").write_text(run("recipes", "picto"))
+    (tmp_path / "mine.yaml").write_text(run("recipes", "picto").output)
     assert load_recipe(tmp_path / "mine.yaml") == load_recipe("picto")
-    assert "the nearest is 'picto'" in run("recipes", "pikto", exit_code=2)
+    assert "the nearest is 'picto'" in run("recipes", "pikto", exit_code=2).output
 
 
 def test_recipes_that_are_off(run, place):
