@@ -34,7 +34,7 @@ def demo(
     mpm: Annotated[
         bool,
         typer.Option(
-            "--mpm", help="Instead, MPM's way in small, and its three claims measured: a quarter of an hour."
+            "--mpm", help="Instead, MPM's way in small, and its three claims measured: half an hour."
         ),
     ] = False,
     paint: Annotated[
