@@ -20,6 +20,7 @@ from polylens.models.cpm_bee.layout import IGNORED, CpmBeeBatch
 SUB_ID_STEP = 16  # positions of the rotation from one sub-id to the next
 ROTARY_BASE = 10_000.0
 RESIDUAL = 1.05
+FEW_ROWS = range(8, 33)
 
 
 @dataclass
@@ -29,6 +30,25 @@ class Cache:
     keys: list[torch.Tensor]
     values: list[torch.Tensor]
     used: int = 0
+
+
+class Linear(nn.Linear):
+    """A linear layer without a bias."""
+
+    def __init__(self, inner: int, outer: int) -> None:
+        super().__init__(inner, outer, bias=False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return project(x, self.weight)
+
+
+def project(x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    """(..., D) states by (N, D) weights: (..., N)."""
+    rows = x.numel() // x.shape[-1]
+    if rows in FEW_ROWS and x.dtype is torch.float32 and x.device.type == "cpu":
+        # MKL reads all weights anew for every third row of so few; the other way round it reads them once.
+        return (weight @ x.reshape(rows, -1).T).T.reshape(*x.shape[:-1], -1)
+    return F.linear(x, weight)
 
 
 class RmsNorm(nn.Module):
@@ -52,10 +72,10 @@ class Attention(nn.Module):
         super().__init__()
         width, inner = config.hidden_size, config.num_attention_heads * config.head_dim
         self.num_heads, self.head_dim = config.num_attention_heads, config.head_dim
-        self.project_q = nn.Linear(width, inner, bias=False)
-        self.project_k = nn.Linear(width, inner, bias=False)
-        self.project_v = nn.Linear(width, inner, bias=False)
-        self.attention_out = nn.Linear(inner, width, bias=False)
+        self.project_q = Linear(width, inner)
+        self.project_k = Linear(width, inner)
+        self.project_v = Linear(width, inner)
+        self.attention_out = Linear(inner, width)
 
     def forward(
         self, x: torch.Tensor, bias: torch.Tensor, blind: torch.Tensor | None, cache: Cache | None, layer: int
@@ -93,8 +113,8 @@ class Gate(nn.Module):
 
     def __init__(self, config: CpmBeeConfig) -> None:
         super().__init__()
-        self.w_0 = nn.Linear(config.hidden_size, config.intermediate_size, bias=False)
-        self.w_1 = nn.Linear(config.hidden_size, config.intermediate_size, bias=False)
+        self.w_0 = Linear(config.hidden_size, config.intermediate_size)
+        self.w_1 = Linear(config.hidden_size, config.intermediate_size)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         scale = x.shape[-1] ** -0.5
@@ -105,7 +125,7 @@ class FeedForward(nn.Module):
     def __init__(self, config: CpmBeeConfig) -> None:
         super().__init__()
         self.w_in = Gate(config)
-        self.w_out = nn.Linear(config.intermediate_size, config.hidden_size, bias=False)
+        self.w_out = Linear(config.intermediate_size, config.hidden_size)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         x = self.w_in(x)
@@ -157,7 +177,7 @@ class Embedding(nn.Module):
         rows = rotate(F.embedding(ids, self.weight) * self.weight.shape[1] ** -0.5, subs)
         if states is None:
             return rows
-        known = F.linear(states * self.weight.shape[1] ** -0.5, self.weight)
+        known = project(states * self.weight.shape[1] ** -0.5, self.weight)
         return torch.cat([known, F.linear(states, rows)], -1)
 
 
