@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from tests.models.tiny_models import LANGUAGE_MODELS, sample, tiny_vlm
 
 from polylens.models import decoding
-from polylens.models.decoding import BLOCK, _argmax, _best
+from polylens.models.decoding import BLOCK, _argmax, _best, _normaliser
 from polylens.models.scoring import read_prompts
 from polylens.models.vlm import VisionLanguageModel
 
@@ -73,3 +73,12 @@ def test_the_best_of_a_row_are_found(count: int, size: int, seed: int) -> None:
 def test_the_first_of_the_highest_is_found(size: int, seed: int) -> None:
     values = torch.randn(3, size, generator=torch.Generator().manual_seed(seed)).round()
     assert torch.equal(_argmax(values), values.argmax(1))
+
+
+@pytest.mark.parametrize("scale", [0.1, 1.0, 100.0])
+def test_the_normaliser_is_the_logarithm_of_the_summed_exponentials(scale):
+    torch.manual_seed(0)
+    logits = torch.randn(5, 700) * scale
+    assert torch.equal(_normaliser(logits), logits.logsumexp(-1, keepdim=True))
+    logits[:, 3] = -torch.inf
+    assert torch.allclose(_normaliser(logits), logits.double().logsumexp(-1, keepdim=True).float())

@@ -108,7 +108,7 @@ def beam_search(model: "VisionLanguageModel", prompts: Prompts, search: Search) 
     reader = Reader(model, prompts)
     width = 1
     while True:
-        normaliser_R1 = logits_RK.logsumexp(-1, keepdim=True)
+        normaliser_R1 = _normaliser(logits_RK)
         if search.repetition_penalty != 1:
             seen = reader.seen([answer for sample in running for answer in sample.answers])
             _discourage(logits_RK, seen, search.repetition_penalty, normaliser_R1)
@@ -187,6 +187,20 @@ def _discourage(
         value_RA = logits_RK.gather(1, seen_RA) - normaliser_R1
         value_RA = torch.where(value_RA < 0, value_RA * penalty, value_RA / penalty)
         logits_RK.scatter_(1, seen_RA, value_RA + normaliser_R1)
+
+
+def _normaliser(logits_RK: torch.Tensor) -> torch.Tensor:
+    """(R, 1) logarithms of the summed exponentials."""
+    if logits_RK.device.type != "cpu":
+        return logits_RK.logsumexp(-1, keepdim=True)
+    # Row by row, what is written in between stays in the processor's cache.
+    return torch.cat([_row_normaliser(row_1K) for row_1K in logits_RK.split(1)])
+
+
+def _row_normaliser(logits_1K: torch.Tensor) -> torch.Tensor:
+    # Exponentials below e^-80 of the largest add nothing in float32, and as subnormal numbers take twenty times as long.
+    most_11 = logits_1K.amax(-1, keepdim=True)
+    return (logits_1K - most_11).clamp_(min=-80).exp_().sum(-1, keepdim=True).log_() + most_11
 
 
 def _argmax(values_RK: torch.Tensor) -> torch.Tensor:
