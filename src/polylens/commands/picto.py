@@ -43,7 +43,7 @@ def demo(
     painter: Annotated[
         str | None,
         typer.Option(
-            metavar="MODEL", help="With --paint: the painter, such as `polylens train picto-paint` makes."
+            metavar="MODEL", help="With --paint: a painter of your own, such as `polylens train picto-paint` makes."
         ),
     ] = None,
     concepts: Annotated[int, typer.Option(min=1, help="With --paint: how many concepts to draw.")] = 100,
@@ -59,7 +59,7 @@ def demo(
       polylens demo --full --seeds 3 --out runs/demo-full
       polylens demo --mblip --out runs/demo-mblip
       polylens demo --mpm --out runs/demo-mpm
-      polylens demo --paint --painter runs/picto-paint/model
+      polylens demo --paint
     """
     quiet_libraries()
     for flag, given in (("--mblip", mblip), ("--mpm", mpm)):

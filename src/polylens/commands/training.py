@@ -42,7 +42,8 @@ def train(
     if chosen.validation:
         check_metrics(chosen.validation.metrics)
     folder = run(chosen, resume=not no_resume, out=out, report=console, evaluate=validation_scores)
-    say(console, f"The model is {folder}. Try it: polylens evaluate {folder} --data FOLDER")
+    trial = f'paint {folder} "a red apple"' if chosen.painter else f"evaluate {folder} --data FOLDER"
+    say(console, f"The model is {folder}. Try it: polylens {trial}")
 
 
 def inspect(

@@ -198,7 +198,7 @@ def _normaliser(logits_RK: torch.Tensor) -> torch.Tensor:
 
 
 def _row_normaliser(logits_1K: torch.Tensor) -> torch.Tensor:
-    # Exponentials below e^-80 of the largest add nothing in float32, and as subnormal numbers take twenty times as long.
+    # Below e^-80 of the largest nothing counts in float32, and subnormal numbers take twenty times as long.
     most_11 = logits_1K.amax(-1, keepdim=True)
     return (logits_1K - most_11).clamp_(min=-80).exp_().sum(-1, keepdim=True).log_() + most_11
 
