@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -12,12 +13,11 @@ pytest.importorskip("diffusers", reason="diffusers is not installed: the extra '
 
 from tests.models.painting.tiny_painters import UNET
 
-from polylens.errors import UserError
 from polylens.models.painting.build import build_painter
 from polylens.models.painting.config import PainterConfig
-from polylens.models.painting.folder import save_painter
+from polylens.models.painting.folder import load_painter, save_painter
 from polylens.models.painting.sampling import Sampling
-from polylens.picto import MODELS, paint_demo
+from polylens.picto import paint_demo
 from polylens.picto.paint_measure import Judge, even, measure
 from polylens.picto.tasks import pictures
 from polylens.picto.world import TEST_STYLE, concepts
@@ -72,7 +72,12 @@ def test_the_demo_writes_a_grid_and_results(tmp_path: Path, monkeypatch: pytest.
         assert whole.width > 2 * 32
 
 
-@pytest.mark.skipif((MODELS / "painter").is_dir(), reason="a painter is packaged")
-def test_without_a_painter_the_demo_says_how_to_get_one(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="train picto-paint"):
-        paint_demo.run_paint_demo(tmp_path, Console(quiet=True))
+def test_the_packaged_painter_draws_what_it_is_told_in_any_language() -> None:
+    painter = load_painter(paint_demo.PAINTER)
+    one, again, other = painter.draw(["dog face", "Hundegesicht", "red heart"], [1, 1, 1], Sampling(steps=4))
+    assert one.size == (32, 32)
+
+    def distance(first: Image.Image, second: Image.Image) -> float:
+        return float(np.abs(np.asarray(first, float) - np.asarray(second, float)).mean())
+
+    assert distance(one, again) < distance(one, other)

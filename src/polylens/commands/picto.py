@@ -43,7 +43,8 @@ def demo(
     painter: Annotated[
         str | None,
         typer.Option(
-            metavar="MODEL", help="With --paint: a painter of your own, such as `polylens train picto-paint` makes."
+            metavar="MODEL",
+            help="With --paint: a painter of your own, such as `polylens train picto-paint` makes.",
         ),
     ] = None,
     concepts: Annotated[int, typer.Option(min=1, help="With --paint: how many concepts to draw.")] = 100,

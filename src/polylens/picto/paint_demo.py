@@ -14,13 +14,11 @@ from rich.console import Console
 from rich.table import Table
 
 from polylens import __version__
-from polylens.errors import UserError
 from polylens.files import make_writable_folder, write_atomic
 from polylens.languages import language
 from polylens.models.painter import Painter
 from polylens.models.painting.folder import load_painter
 from polylens.models.painting.sampling import Sampling
-from polylens.picto import MODELS
 from polylens.picto.measure import PIVOT
 from polylens.picto.paint_measure import Judge, even, measure, paint_concepts
 from polylens.picto.world import LANGUAGES, Concept, concepts
@@ -44,12 +42,8 @@ def run_paint_demo(
 ) -> dict[str, Any]:
     """Draw, judge, and write grid.png and results.json to `out`. Returns the results.
 
-    Raises `UserError` when the painter is not there, or `out` cannot be written.
+    Raises `UserError` when `painter` is none, or `out` cannot be written.
     """
-    if painter == PAINTER and not (MODELS / "painter").is_dir():
-        raise UserError(
-            "The package holds no painter: train one by 'polylens train picto-paint', and name it with --painter."
-        )
     make_writable_folder(out)
     model = load_painter(painter)
     model.to("cuda" if torch.cuda.is_available() else "cpu")
