@@ -82,7 +82,7 @@ def paint(
     \b
     Examples
       polylens paint runs/mine/model "ein Hund im Schnee" --n 4 --seed 1 --out dir
-      polylens paint runs/picto-paint/model "cat" "Katze" "paka" --guidance 3
+      polylens paint picto-parts/painter "cat" "Katze" "paka" --guidance 3
       polylens paint --from dir/01_00000001.png --out again
       polylens paint viscpm-paint.bin "雪中的狗" --base sd-2.1-base --vocab vocab.txt
     """

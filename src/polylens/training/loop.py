@@ -13,7 +13,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -99,7 +99,8 @@ class Trainer:
                 if checkpoint and index == state.stage and state.step:
                     self._load_weights(checkpoint.weights)
                 moments = checkpoint.optimizer if checkpoint and state.step else {}
-                state = self._run_stage(plan, state, moments)
+                with self._attention():
+                    state = self._run_stage(plan, state, moments)
                 checkpoint = None
             if checkpoint and state.stage == len(self.stages):
                 self._load_weights(checkpoint.weights)
@@ -297,14 +298,12 @@ class Trainer:
                     mine[name].copy_(tensor)
         self.task.load_state({n.removeprefix(TASK): t for n, t in weights.items() if n.startswith(TASK)})
 
-    @contextmanager
-    def _autocast(self) -> Iterator[None]:
-        with ExitStack() as stack:
-            if self.precision == "bfloat16":
-                stack.enter_context(torch.autocast(self._device.type, torch.bfloat16))
-                if self._device.type == "cpu":
-                    stack.enter_context(_plain_attention(self._model))
-            yield
+    def _autocast(self) -> torch.autocast:
+        return torch.autocast(self._device.type, torch.bfloat16, enabled=self.precision == "bfloat16")
+
+    def _attention(self) -> AbstractContextManager[None]:
+        slow = self.precision == "bfloat16" and self._device.type == "cpu"
+        return _plain_attention(self._model) if slow else nullcontext()
 
 
 @contextmanager
