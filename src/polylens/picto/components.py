@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 from rich.console import Console
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from polylens.data.images import ImageProcessor
@@ -31,7 +32,7 @@ ENGLISH = Pretraining(("en",), steps=500)
 # A dozen languages first, then all: the core is learnt fast, and the others lean on it.
 DECODER_CORE = Pretraining(CORE, steps=3300, source_noise=0.1)
 DECODER = Pretraining(LANGUAGES, steps=9000)
-ENCODER_DECODER = Pretraining(LANGUAGES, steps=4000, rows=128, first_lines=6.0)
+ENCODER_DECODER = Pretraining(LANGUAGES, steps=6000, rows=64, adam_rate=1e-2, first_lines=6.0)
 VISION = EncoderTraining(steps=10000)
 # What each needs to have been trained into the same folder before.
 COMPONENTS: dict[str, Sequence[str]] = {
@@ -78,14 +79,22 @@ def _train_language_model(name: str, folder: Path, report: Callable[[str], None]
         pretrain(model, tokenizer, DECODER_CORE, folder / "runs" / "decoder-core", report=report)
     else:
         model, settings = new_encoder_decoder(tokenizer), ENCODER_DECODER
-        # The decoder's embeddings know the vocabulary already: learning starts from them.
+        # The decoder's embeddings know the vocabulary already: learning starts from their main directions.
         known = load_file(folder / "decoder" / "model.safetensors")["model.embed_tokens.weight"]
         with torch.no_grad():
-            model.get_input_embeddings().weight.copy_(known)
+            embeddings = model.get_input_embeddings().weight
+            embeddings.copy_(_main_directions(known.float(), embeddings.shape[1]))
     pretrain(model, tokenizer, settings, folder / "runs" / name, report=report)
     model.to(torch.bfloat16).save_pretrained(folder / name)
     # Read anew: the one that was used would take its last padding along.
     PreTrainedTokenizerFast.from_pretrained(folder / "tokenizer").save_pretrained(folder / name)
+
+
+def _main_directions(embeddings: Tensor, width: int) -> Tensor:
+    """(V, L) to (V, `width`) of unit deviation, as T5 starts."""
+    left, sizes, _ = torch.linalg.svd(embeddings, full_matrices=False)
+    reduced = left[:, :width] * sizes[:width]
+    return reduced / reduced.std()
 
 
 def _train_vision(folder: Path, report: Callable[[str], None]) -> None:

@@ -67,14 +67,14 @@ def new_decoder(tokenizer: PreTrainedTokenizerFast, width: int = 256, layers: in
     return LlamaForCausalLM(config)
 
 
-def new_encoder_decoder(tokenizer: PreTrainedTokenizerFast, width: int = 256) -> T5ForConditionalGeneration:
+def new_encoder_decoder(tokenizer: PreTrainedTokenizerFast, width: int = 128) -> T5ForConditionalGeneration:
     config = T5Config(
         vocab_size=len(tokenizer),
         d_model=width,
-        d_kv=64,
+        d_kv=32,
         d_ff=3 * width,
         num_layers=3,
-        num_heads=width // 64,
+        num_heads=width // 32,
         feed_forward_proj="gated-silu",
         dropout_rate=0.0,
         tie_word_embeddings=True,
@@ -109,11 +109,14 @@ def pretrain(
         report(f"resumed at step {step}")
     # On CPUs eager attention trains faster than SDPA at this length: SDPA's backward pass is the slow part.
     model.set_attn_implementation("eager")
-    loss_of = (
-        _encoder_decoder_loss
-        if model.config.is_encoder_decoder
-        else partial(_decoder_loss, body=torch.compile(model.model) if compiled else model.model)
-    )
+    compiling = partial(torch.compile, disable=not compiled)
+    loss_of: Callable[..., torch.Tensor]
+    if model.config.is_encoder_decoder:
+        # Padded to the longest of a batch, whose length changes.
+        encoder, decoder = (compiling(part, dynamic=True) for part in (model.encoder, model.decoder))
+        loss_of = partial(_encoder_decoder_loss, encoder=encoder, decoder=decoder)
+    else:
+        loss_of = partial(_decoder_loss, body=compiling(model.model))
     model.train()
     started, seen, running = time.monotonic(), step, 0.0
     while step < settings.steps:
@@ -248,7 +251,13 @@ def _decoder_loss(
 
 
 def _encoder_decoder_loss(
-    model: PreTrainedModel, corpus: Corpus, rng: random.Random, lines: float, settings: Pretraining
+    model: PreTrainedModel,
+    corpus: Corpus,
+    rng: random.Random,
+    lines: float,
+    settings: Pretraining,
+    encoder: Callable[..., Any],
+    decoder: Callable[..., Any],
 ) -> torch.Tensor:
     """The encoder reads source and first prompt; the decoder writes the names, prompted for the later ones."""
     documents = [corpus.document(rng, lines, settings.english_share) for _ in range(settings.rows)]
@@ -264,8 +273,8 @@ def _encoder_decoder_loss(
     answer = pad(answers, batch_first=True, padding_value=-100)
     inputs = torch.cat([torch.zeros_like(answer[:, :1, 0]), answer[:, :-1, 0].clamp(min=0)], 1)
     embeddings = _noisy(model.get_input_embeddings()(source_ids), mask.bool(), settings.source_noise)
-    encoded = model.encoder(inputs_embeds=embeddings, attention_mask=mask, use_cache=False).last_hidden_state
-    states = model.decoder(
+    encoded = encoder(inputs_embeds=embeddings, attention_mask=mask, use_cache=False).last_hidden_state
+    states = decoder(
         input_ids=inputs, encoder_hidden_states=encoded, encoder_attention_mask=mask, use_cache=False
     ).last_hidden_state
     labels = answer[:, :, 1]
