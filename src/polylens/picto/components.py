@@ -32,7 +32,20 @@ ENGLISH = Pretraining(("en",), steps=500)
 # A dozen languages first, then all: the core is learnt fast, and the others lean on it.
 DECODER_CORE = Pretraining(CORE, steps=3300, source_noise=0.1)
 DECODER = Pretraining(LANGUAGES, steps=9000)
-ENCODER_DECODER = Pretraining(LANGUAGES, steps=6000, rows=64, adam_rate=1e-2, first_lines=6.0)
+# Last it learns to read what is not clear, as pictures in a new style are.
+DECODER_MIXED = Pretraining(
+    LANGUAGES,
+    steps=2000,
+    muon_rate=0.01,
+    adam_rate=1e-3,
+    decay=0.9,
+    first_lines=3.0,
+    english_share=0.5,
+    mixed_share=0.8,
+)
+ENCODER_DECODER = Pretraining(
+    LANGUAGES, steps=6000, rows=64, adam_rate=1e-2, first_lines=6.0, mixed_share=0.5
+)
 VISION = EncoderTraining(steps=10000)
 # What each needs to have been trained into the same folder before.
 COMPONENTS: dict[str, Sequence[str]] = {
@@ -75,8 +88,9 @@ def _train_language_model(name: str, folder: Path, report: Callable[[str], None]
     if name == "english":
         model, settings = new_decoder(tokenizer, width=192, layers=3), ENGLISH
     elif name == "decoder":
-        model, settings = new_decoder(tokenizer), DECODER
+        model, settings = new_decoder(tokenizer), DECODER_MIXED
         pretrain(model, tokenizer, DECODER_CORE, folder / "runs" / "decoder-core", report=report)
+        pretrain(model, tokenizer, DECODER, folder / "runs" / "decoder-all", report=report)
     else:
         model, settings = new_encoder_decoder(tokenizer), ENCODER_DECODER
         # The decoder's embeddings know the vocabulary already: learning starts from their main directions.

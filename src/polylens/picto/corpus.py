@@ -11,6 +11,9 @@ their place:
     gato gato gato gato gato gato gato gato Spanish: gato</s> German: Katze</s> ...
 
 Only these are asked for their own language too: a text is to be translated, a picture to be named in any language.
+
+Pictures are not always clear. So some repeated sources are mixed, token by token and more or less, with the names of
+up to three other concepts, half of them of the same kind: most of what is read then still tells which one is meant.
 """
 
 import random
@@ -26,6 +29,7 @@ from polylens.picto.world import concepts
 MAX_KEYWORDS = 5
 REPEATED_LENGTH = 8
 REPEATED_SHARE = 0.5
+MAX_OTHERS = 3
 
 
 def prompt(code: str) -> str:
@@ -51,10 +55,15 @@ def texts(languages: Sequence[str]) -> list[str]:
 
 @dataclass(frozen=True)
 class Document:
-    """Token ids and, for each, whether it is a target (prompts are not)."""
+    """Token ids; whether each is a target (prompts are not); and what it is mixed with, and how much of that.
+
+    `mixed` and `shares` are as long as the source.
+    """
 
     ids: list[int]
     targets: list[bool]
+    mixed: list[int]
+    shares: list[float]
 
 
 class Corpus:
@@ -72,6 +81,11 @@ class Corpus:
         self.keyword_prompts = dict(
             zip(self.languages, encode([keyword_prompt(c) for c in self.languages]), strict=True)
         )
+        everyone = list(enumerate(concepts()))
+        self.kin = [
+            [i for i, other in everyone if other.subgroup == concept.subgroup and i != index]
+            for index, concept in everyone
+        ]
         self.names: list[dict[str, list[int]]] = [{} for _ in concepts()]
         self.keywords: list[dict[str, list[list[int]]]] = [{} for _ in concepts()]
         for code in self.languages:
@@ -84,8 +98,13 @@ class Corpus:
                 if words:
                     self.keywords[i][code] = encode(words)
 
-    def document(self, rng: random.Random, lines: float, english_share: float) -> Document:
-        """One concept: a source, then names (now and then keywords) in other languages."""
+    def document(
+        self, rng: random.Random, lines: float, english_share: float, mixed_share: float = 0.0
+    ) -> Document:
+        """One concept: a source, then names (now and then keywords) in other languages.
+
+        Of the repeated sources, `mixed_share` are mixed with other names.
+        """
         index = rng.randrange(len(self.names))
         names, keywords = self.names[index], self.keywords[index]
         source = "en" if rng.random() < english_share else rng.choice(list(names))
@@ -98,6 +117,12 @@ class Corpus:
         repeated = not from_keywords and rng.random() < REPEATED_SHARE
         if repeated:
             ids = [ids[at % len(ids)] for at in range(max(REPEATED_LENGTH, len(ids)))]
+        mixed, shares = list(ids), [0.0] * len(ids)
+        if repeated and mixed_share and rng.random() < mixed_share:
+            others = [self._other(rng, index, source) for _ in range(rng.randint(1, MAX_OTHERS))]
+            mixed = [other[at % len(other)] for at in range(len(ids)) for other in (rng.choice(others),)]
+            strength = rng.random()
+            shares = [strength * rng.random() for _ in ids]
         targets = [False] * len(ids)
         asked = [code for code in names if code != source or from_keywords or repeated]
         count = min(len(asked), 1 + int(rng.expovariate(1 / max(lines - 1, 1e-6))))
@@ -108,7 +133,16 @@ class Corpus:
                 asked_ids, answer = self.prompts[code], names[code]
             ids += [*asked_ids, *answer, self.eos]
             targets += [False] * len(asked_ids) + [True] * (len(answer) + 1)
-        return Document(ids, targets)
+        return Document(ids, targets, mixed, shares)
+
+    def _other(self, rng: random.Random, index: int, code: str) -> list[int]:
+        """The name of another concept, every second time of one of the same kind."""
+        kin = [other for other in self.kin[index] if code in self.names[other]]
+        if kin and rng.random() < 0.5:
+            return self.names[rng.choice(kin)][code]
+        while code not in (names := rng.choice(self.names)):
+            pass
+        return names[code]
 
     def _list(self, rng: random.Random, words: list[list[int]], most: int) -> list[int]:
         """At most `most` of the words in random order, joined by commas."""
@@ -120,12 +154,15 @@ class Corpus:
 
 @dataclass(frozen=True)
 class PackedRows:
-    """Documents in rows of one length, none cut but the last of a row. All (B, T) int64.
+    """Documents in rows of one length, none cut but the last of a row. All (B, T) int64, `shares` float32.
 
-    `labels` are -100 where no target, not shifted; `documents` numbers the documents of a row from 0, padding -1.
+    `labels` are -100 where no target, not shifted; `documents` numbers the documents of a row from 0. Of every token
+    its share is the one in `mixed`.
     """
 
     ids: np.ndarray
+    mixed: np.ndarray
+    shares: np.ndarray
     labels: np.ndarray
     positions: np.ndarray
     documents: np.ndarray
@@ -135,6 +172,7 @@ def pack(draw: Callable[[], Document], rows: int, length: int) -> PackedRows:
     """Fill `rows` rows of `length` tokens with documents from `draw()`, cutting the last document of each row."""
     shape = (rows, length)
     ids, labels = np.zeros(shape, np.int64), np.full(shape, -100, np.int64)
+    mixed, shares = np.zeros(shape, np.int64), np.zeros(shape, np.float32)
     positions, documents = np.zeros(shape, np.int64), np.zeros(shape, np.int64)
     for row in range(rows):
         start = number = 0
@@ -143,8 +181,11 @@ def pack(draw: Callable[[], Document], rows: int, length: int) -> PackedRows:
             size = min(len(document.ids), length - start)
             piece = slice(start, start + size)
             ids[row, piece] = document.ids[:size]
+            source = slice(start, start + min(len(document.mixed), size))
+            mixed[row, source] = document.mixed[:size]
+            shares[row, source] = document.shares[:size]
             labels[row, piece] = np.where(document.targets[:size], document.ids[:size], -100)
             positions[row, piece] = np.arange(size)
             documents[row, piece] = number
             start, number = start + size, number + 1
-    return PackedRows(ids, labels, positions, documents)
+    return PackedRows(ids, mixed, shares, labels, positions, documents)

@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch.nn.functional import cross_entropy
+from torch import Tensor
+from torch.nn import functional as F
 from transformers import (
     LlamaConfig,
     LlamaForCausalLM,
@@ -26,7 +27,7 @@ from transformers import (
     T5ForConditionalGeneration,
 )
 
-from polylens.picto.corpus import Corpus, pack
+from polylens.picto.corpus import Corpus, Document, pack
 
 LOG_EVERY = 100
 
@@ -48,6 +49,7 @@ class Pretraining:
     last_lines: float = 2.0
     english_share: float = 0.3
     source_noise: float = 1.0
+    mixed_share: float = 0.0
     seed: int = 0
 
 
@@ -110,7 +112,7 @@ def pretrain(
     # On CPUs eager attention trains faster than SDPA at this length: SDPA's backward pass is the slow part.
     model.set_attn_implementation("eager")
     compiling = partial(torch.compile, disable=not compiled)
-    loss_of: Callable[..., torch.Tensor]
+    loss_of: Callable[..., Tensor]
     if model.config.is_encoder_decoder:
         # Padded to the longest of a batch, whose length changes.
         encoder, decoder = (compiling(part, dynamic=True) for part in (model.encoder, model.decoder))
@@ -212,14 +214,19 @@ def _optimizers(model: PreTrainedModel, settings: Pretraining) -> list[torch.opt
     ]
 
 
-def _noisy(embeddings: torch.Tensor, source: torch.Tensor, share: float) -> torch.Tensor:
-    """Adds noise to source embeddings, a row up to `share` of their own deviation: what stands near a word is
-    understood as that word, as visual tokens will have to be."""
-    scale = share * embeddings.detach().std() * torch.rand(len(embeddings), 1, 1)
+def _read(
+    model: PreTrainedModel, ids: Tensor, mixed: Tensor, shares: Tensor, source: Tensor, noise: float
+) -> Tensor:
+    """(B, T, L) embeddings of what is read: of each token, `shares` is that in `mixed`; and sources have noise, a row
+    up to `noise` of the embeddings' deviation. What stands near a word is understood as that word, as visual tokens
+    will have to be."""
+    embed = model.get_input_embeddings()
+    embeddings = torch.lerp(embed(ids), embed(mixed), shares[..., None])
+    scale = noise * embeddings.detach().std() * torch.rand(len(embeddings), 1, 1)
     return embeddings + source[..., None] * scale * torch.randn_like(embeddings)
 
 
-def causal_mask(documents: torch.Tensor) -> torch.Tensor:
+def causal_mask(documents: Tensor) -> Tensor:
     """(B, 1, T, T) float32 for eager attention: tokens see their own document up to themselves.
 
     Eager attention adds its mask, so a boolean one would hide nothing.
@@ -235,11 +242,15 @@ def _decoder_loss(
     lines: float,
     settings: Pretraining,
     body: Callable[..., Any],
-) -> torch.Tensor:
-    rows = pack(lambda: corpus.document(rng, lines, settings.english_share), settings.rows, settings.length)
+) -> Tensor:
+    def draw() -> Document:
+        return corpus.document(rng, lines, settings.english_share, settings.mixed_share)
+
+    rows = pack(draw, settings.rows, settings.length)
     ids, labels = torch.from_numpy(rows.ids), torch.from_numpy(rows.labels)
     documents, positions = torch.from_numpy(rows.documents), torch.from_numpy(rows.positions)
-    embeddings = _noisy(model.get_input_embeddings()(ids), labels < 0, settings.source_noise)
+    mixed, shares = torch.from_numpy(rows.mixed), torch.from_numpy(rows.shares)
+    embeddings = _read(model, ids, mixed, shares, labels < 0, settings.source_noise)
     states = body(
         inputs_embeds=embeddings,
         attention_mask=causal_mask(documents),
@@ -247,7 +258,7 @@ def _decoder_loss(
         use_cache=False,
     ).last_hidden_state
     wanted = (labels[:, 1:] >= 0) & (documents[:, 1:] == documents[:, :-1])
-    return cross_entropy(model.lm_head(states[:, :-1][wanted]).float(), labels[:, 1:][wanted])
+    return F.cross_entropy(model.lm_head(states[:, :-1][wanted]).float(), labels[:, 1:][wanted])
 
 
 def _encoder_decoder_loss(
@@ -258,9 +269,12 @@ def _encoder_decoder_loss(
     settings: Pretraining,
     encoder: Callable[..., Any],
     decoder: Callable[..., Any],
-) -> torch.Tensor:
+) -> Tensor:
     """The encoder reads source and first prompt; the decoder writes the names, prompted for the later ones."""
-    documents = [corpus.document(rng, lines, settings.english_share) for _ in range(settings.rows)]
+    documents = [
+        corpus.document(rng, lines, settings.english_share, settings.mixed_share)
+        for _ in range(settings.rows)
+    ]
     sources, answers = [], []
     for document in documents:
         first = document.targets.index(True)
@@ -272,7 +286,13 @@ def _encoder_decoder_loss(
     mask = pad([torch.ones_like(source) for source in sources], batch_first=True)
     answer = pad(answers, batch_first=True, padding_value=-100)
     inputs = torch.cat([torch.zeros_like(answer[:, :1, 0]), answer[:, :-1, 0].clamp(min=0)], 1)
-    embeddings = _noisy(model.get_input_embeddings()(source_ids), mask.bool(), settings.source_noise)
+    # The prompt after the source is mixed with nothing.
+    mixed = pad([torch.tensor(document.mixed) for document in documents], batch_first=True)
+    shares = pad([torch.tensor(document.shares) for document in documents], batch_first=True)
+    beyond = (0, source_ids.shape[1] - mixed.shape[1])
+    embeddings = _read(
+        model, source_ids, F.pad(mixed, beyond), F.pad(shares, beyond), mask.bool(), settings.source_noise
+    )
     encoded = encoder(inputs_embeds=embeddings, attention_mask=mask, use_cache=False).last_hidden_state
     states = decoder(
         input_ids=inputs, encoder_hidden_states=encoded, encoder_attention_mask=mask, use_cache=False
@@ -280,4 +300,4 @@ def _encoder_decoder_loss(
     labels = answer[:, :, 1]
     wanted = labels >= 0
     logits = model.lm_head(states[wanted] * model.config.d_model**-0.5)
-    return cross_entropy(logits.float(), labels[wanted])
+    return F.cross_entropy(logits.float(), labels[wanted])
