@@ -32,19 +32,18 @@ ENGLISH = Pretraining(("en",), steps=500)
 # A dozen languages first, then all: the core is learnt fast, and the others lean on it.
 DECODER_CORE = Pretraining(CORE, steps=3300, source_noise=0.1)
 DECODER = Pretraining(LANGUAGES, steps=9000)
-# Last it learns to read what is not clear, as pictures in a new style are.
+# Last it learns to read what is not clear, as pictures in a new style are, and into English from everywhere.
 DECODER_MIXED = Pretraining(
     LANGUAGES,
-    steps=2000,
-    muon_rate=0.01,
-    adam_rate=1e-3,
-    decay=0.9,
+    steps=3000,
+    decay=0.95,
     first_lines=3.0,
-    english_share=0.5,
+    english_share=0.4,
     mixed_share=0.8,
+    to_english_share=0.7,
 )
 ENCODER_DECODER = Pretraining(
-    LANGUAGES, steps=6000, rows=64, adam_rate=1e-2, first_lines=6.0, mixed_share=0.5
+    LANGUAGES, steps=5000, rows=64, adam_rate=1e-2, first_lines=6.0, mixed_share=0.5, to_english_share=0.3
 )
 VISION = EncoderTraining(steps=10000)
 # What each needs to have been trained into the same folder before.

@@ -99,11 +99,17 @@ class Corpus:
                     self.keywords[i][code] = encode(words)
 
     def document(
-        self, rng: random.Random, lines: float, english_share: float, mixed_share: float = 0.0
+        self,
+        rng: random.Random,
+        lines: float,
+        english_share: float,
+        mixed_share: float = 0.0,
+        to_english_share: float = 0.0,
     ) -> Document:
         """One concept: a source, then names (now and then keywords) in other languages.
 
-        Of the repeated sources, `mixed_share` are mixed with other names.
+        `english_share` of the sources are English; of the others, `to_english_share` ask for English first. Of the
+        repeated sources, `mixed_share` are mixed with other names.
         """
         index = rng.randrange(len(self.names))
         names, keywords = self.names[index], self.keywords[index]
@@ -126,7 +132,10 @@ class Corpus:
         targets = [False] * len(ids)
         asked = [code for code in names if code != source or from_keywords or repeated]
         count = min(len(asked), 1 + int(rng.expovariate(1 / max(lines - 1, 1e-6))))
-        for code in rng.sample(asked, count):
+        wanted = rng.sample(asked, count)
+        if to_english_share and source != "en" and "en" in names and rng.random() < to_english_share:
+            wanted = ["en", *(code for code in wanted if code != "en")]
+        for code in wanted:
             if code in keywords and code != source and rng.random() < 0.1:
                 asked_ids, answer = self.keyword_prompts[code], self._list(rng, keywords[code], MAX_KEYWORDS)
             else:

@@ -50,6 +50,7 @@ class Pretraining:
     english_share: float = 0.3
     source_noise: float = 1.0
     mixed_share: float = 0.0
+    to_english_share: float = 0.0
     seed: int = 0
 
 
@@ -226,6 +227,12 @@ def _read(
     return embeddings + source[..., None] * scale * torch.randn_like(embeddings)
 
 
+def _draw(corpus: Corpus, rng: random.Random, lines: float, settings: Pretraining) -> Document:
+    return corpus.document(
+        rng, lines, settings.english_share, settings.mixed_share, settings.to_english_share
+    )
+
+
 def causal_mask(documents: Tensor) -> Tensor:
     """(B, 1, T, T) float32 for eager attention: tokens see their own document up to themselves.
 
@@ -243,10 +250,7 @@ def _decoder_loss(
     settings: Pretraining,
     body: Callable[..., Any],
 ) -> Tensor:
-    def draw() -> Document:
-        return corpus.document(rng, lines, settings.english_share, settings.mixed_share)
-
-    rows = pack(draw, settings.rows, settings.length)
+    rows = pack(lambda: _draw(corpus, rng, lines, settings), settings.rows, settings.length)
     ids, labels = torch.from_numpy(rows.ids), torch.from_numpy(rows.labels)
     documents, positions = torch.from_numpy(rows.documents), torch.from_numpy(rows.positions)
     mixed, shares = torch.from_numpy(rows.mixed), torch.from_numpy(rows.shares)
@@ -271,10 +275,7 @@ def _encoder_decoder_loss(
     decoder: Callable[..., Any],
 ) -> Tensor:
     """The encoder reads source and first prompt; the decoder writes the names, prompted for the later ones."""
-    documents = [
-        corpus.document(rng, lines, settings.english_share, settings.mixed_share)
-        for _ in range(settings.rows)
-    ]
+    documents = [_draw(corpus, rng, lines, settings) for _ in range(settings.rows)]
     sources, answers = [], []
     for document in documents:
         first = document.targets.index(True)
