@@ -52,7 +52,7 @@ def test_the_demo_writes_a_grid_and_results(tmp_path: Path, monkeypatch: pytest.
     text = {
         "path": "picto-parts/decoder",
         "template": "{prompt} English:",
-        "tail": 1,
+        "answer": 2,
         "languages": ["en", "de"],
     }
     painter = build_painter(

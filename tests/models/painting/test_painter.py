@@ -21,6 +21,7 @@ from polylens.models.painting.folder import load_painter, save_painter
 from polylens.models.painting.record import read_record, write_png
 from polylens.models.painting.sampling import SAMPLERS, Sampling
 from polylens.models.painting.studio import Studio, grid
+from polylens.models.painting.text import LanguageModelText
 
 torch.set_num_threads(1)
 TWO = Sampling(steps=2, guidance=3.0)
@@ -41,6 +42,26 @@ def test_any_language_model_reads_prompts(tmp_path: Path, lm: str) -> None:
     assert alone.shape == (painter.text.num_states("a dog"), painter.text.width)
     # Logits are never computed: the head is not even there.
     assert not any("lm_head" in name for name, _ in painter.text.named_parameters())
+
+
+@pytest.mark.parametrize("lm", ["llama", "t5"])
+def test_answers_give_as_many_states_as_asked_for(tmp_path: Path, lm: str) -> None:
+    text = tiny_painter(tmp_path, lm, text={"template": "{prompt} English:", "answer": 3}).text
+    assert isinstance(text, LanguageModelText)
+    alone = text.encode(["a dog"])[0]
+    together = text.encode(["a much longer prompt", "a dog"])[1]
+    assert alone.shape == (text.num_states("a dog"), text.width) == (3, text.width)
+    assert torch.allclose(alone, together, atol=1e-5)
+    if lm == "llama":
+        # What it writes first, it writes from its last state of the prompt.
+        read = tiny_painter(tmp_path, lm, text={"template": "{prompt} English:"}).text.encode(["a dog"])[0]
+        assert torch.allclose(alone[0], read[-1], atol=1e-5)
+    # Let what it writes first end its answers.
+    assert text.writer is not None
+    written = text.writer.generate(torch.tensor([text._ids("a dog")]), max_new_tokens=3, do_sample=False)
+    text.writer.generation_config.eos_token_id = int(written[0, -3])
+    ended = text.encode(["a dog"])[0]
+    assert torch.allclose(ended, alone[:1].expand(3, -1), atol=1e-5)
 
 
 @pytest.mark.parametrize("bridge", [{"kind": "linear"}, RESAMPLER], ids=["linear", "resampler"])
@@ -124,7 +145,7 @@ def test_a_cut_prompt_is_reported_and_keeps_the_templates_end(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     logging.getLogger("polylens").propagate = True
-    painter = tiny_painter(tmp_path, text={"template": "{prompt} English:", "tail": 2, "max_tokens": 20})
+    painter = tiny_painter(tmp_path, text={"template": "{prompt} English:", "answer": 2, "max_tokens": 20})
     assert len(painter.prompt_states(["x" * 100], "")[0][0]) == 2
     assert "109 tokens, and only 20 are read" in caplog.text
     assert painter.text._ids("x" * 100)[-8:] == painter.text._ids("y")[-8:]  # type: ignore[operator]

@@ -29,16 +29,16 @@ class TextConfig(PartConfig):
     """The language model that reads prompts, and which of its hidden states the painter sees.
 
     `layer` counts as in Python: -1 are the last hidden states, after the final norm; -2 those before the last
-    layer. `template` is what is read; with `tail`, only the last so many states are kept. A decoder asked for a
-    translation ("{prompt} English:") says in its last state what it is about to say, whatever language the
-    prompt is in. Prompts beyond `max_tokens` are cut.
+    layer. `template` is what is read, and prompts beyond `max_tokens` are cut. With `answer` the language model goes
+    on from there, greedily, and only the states from which it writes are kept: so many, a shorter answer's last one
+    repeated. Asked for a translation ("{prompt} English:"), it says the same whatever language the prompt is in.
     """
 
     path: str | None = None
     languages: Codes | None = None
     layer: int = -1
     template: str = "{prompt}"
-    tail: PositiveInt | None = None
+    answer: PositiveInt | None = None
     max_tokens: PositiveInt = 256
 
     @model_validator(mode="after")

@@ -1,4 +1,4 @@
-"""Prompts to hidden states, by any language model: its base model alone runs, so logits never exist.
+"""Prompts to hidden states, by any language model: logits never exist, but for the next token of an answer.
 
 Shapes: B prompts, T tokens of the longest, L width of the language model.
 """
@@ -62,6 +62,7 @@ class LanguageModelText(TextEncoder):
         self, language_model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, config: TextConfig
     ) -> None:
         super().__init__()
+        self.writer: PreTrainedModel | None = language_model if config.answer else None
         whole = language_model.config.is_encoder_decoder
         self.model = language_model.get_encoder() if whole else language_model.get_decoder()
         self.tokenizer = tokenizer
@@ -74,8 +75,7 @@ class LanguageModelText(TextEncoder):
         return len(self._all_ids(prompt))
 
     def num_states(self, prompt: str) -> int:
-        num = len(self._ids(prompt))
-        return num if self.config.tail is None else min(num, self.config.tail)
+        return self.config.answer or len(self._ids(prompt))
 
     def padding(self) -> torch.Tensor | None:
         return None
@@ -87,12 +87,40 @@ class LanguageModelText(TextEncoder):
         device = next(self.model.parameters()).device
         for start in range(0, len(ids), batch_size):
             piece = ids[start : start + batch_size]
-            mask = pad_rows([[1] * len(row) for row in piece], 0, left=False).to(device)
-            inputs = pad_rows(piece, self.tokenizer.pad_token_id or 0, left=False).to(device)
-            states = self._states(inputs, mask)
-            ends = [len(row) for row in piece]
-            rows += [state[:end] for state, end in zip(states, ends, strict=True)]
-        return rows if self.config.tail is None else [row[-self.config.tail :] for row in rows]
+            left = self.writer is not None and not self.writer.config.is_encoder_decoder
+            mask = pad_rows([[1] * len(row) for row in piece], 0, left).to(device)
+            inputs = pad_rows(piece, self.tokenizer.pad_token_id or 0, left).to(device)
+            if self.writer is not None:
+                rows += self._answer_states(self.writer, inputs, mask)
+            else:
+                ends = [len(row) for row in piece]
+                states = self._states(inputs, mask)
+                rows += [state[:end] for state, end in zip(states, ends, strict=True)]
+        return rows
+
+    def _answer_states(
+        self, writer: PreTrainedModel, ids: torch.Tensor, mask: torch.Tensor
+    ) -> list[torch.Tensor]:
+        """The states (`answer`, L) from which each row's answer and its end are written."""
+        assert self.config.answer is not None
+        written = writer.generate(
+            input_ids=ids,
+            attention_mask=mask,
+            max_new_tokens=self.config.answer,
+            do_sample=False,
+            num_beams=1,
+            output_hidden_states=True,
+            return_dict_in_generate=True,
+        )
+        steps = written.decoder_hidden_states if writer.config.is_encoder_decoder else written.hidden_states
+        states = torch.stack([layers[self.config.layer][:, -1] for layers in steps], 1)
+        end = writer.generation_config.eos_token_id
+        ending = torch.tensor([] if end is None else end, device=ids.device)
+        ends = torch.isin(written.sequences[:, -len(steps) :], ending)
+        # argmax finds the first end; where there is none, all states count.
+        last = torch.where(ends.any(1), ends.int().argmax(1), len(steps) - 1)
+        places = torch.arange(self.config.answer, device=ids.device).minimum(last[:, None])
+        return list(torch.take_along_dim(states, places[..., None], 1))
 
     def _states(self, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         if self.config.layer == -1:
