@@ -60,6 +60,39 @@ def test_a_document_never_asks_for_the_language_of_its_source(corpus: Corpus) ->
         assert len(text) < len(document.ids)
 
 
+def test_mixed_sources_are_partly_other_names_of_the_same_language(corpus: Corpus) -> None:
+    rng = random.Random(0)
+    known = [{token for names in corpus.names for token in names.get(code, [])} for code in CODES]
+    documents = [corpus.document(rng, lines=2, english_share=0.5, mixed_share=1.0) for _ in range(300)]
+    mixed = [document for document in documents if any(document.shares)]
+    assert 0.2 < len(mixed) / len(documents) < 0.6
+    for document in documents:
+        source = document.ids[: document.targets.index(True)]
+        assert len(document.mixed) == len(document.shares) < len(source)
+        assert all(0 <= share < 1 for share in document.shares)
+        if any(document.shares):
+            assert any(set(document.mixed) <= tokens for tokens in known)
+        else:
+            assert document.mixed == source[: len(document.mixed)]
+    rows = pack(lambda: mixed[0], 1, 64)
+    assert rows.shares[0, : len(mixed[0].shares)] == pytest.approx(mixed[0].shares)
+    assert not rows.shares[0, len(mixed[0].shares) : len(mixed[0].ids)].any()
+
+
+def test_documents_in_other_languages_may_ask_for_english_first(corpus: Corpus) -> None:
+    def asks_english(to_english_share: float) -> int:
+        rng = random.Random(0)
+        documents = [
+            corpus.document(rng, lines=1, english_share=0.0, to_english_share=to_english_share)
+            for _ in range(300)
+        ]
+        english = (corpus.prompts["en"], corpus.keyword_prompts["en"])
+        return sum(d.ids[len(d.mixed) : d.targets.index(True)] in english for d in documents)
+
+    # A third of the sources are English all the same.
+    assert asks_english(0.0) < 140 < 190 < asks_english(1.0)
+
+
 def test_rows_are_filled_and_labels_are_the_targets(corpus: Corpus) -> None:
     rng = random.Random(0)
     rows = pack(lambda: corpus.document(rng, 3, 0.3), 4, 64)

@@ -19,6 +19,7 @@ from polylens.languages import language
 from polylens.models.painter import Painter
 from polylens.models.painting.folder import load_painter
 from polylens.models.painting.sampling import Sampling
+from polylens.models.precision import fast_dtype
 from polylens.picto.measure import PIVOT
 from polylens.picto.paint_measure import Judge, even, measure, paint_concepts
 from polylens.picto.world import LANGUAGES, Concept, concepts
@@ -45,7 +46,7 @@ def run_paint_demo(
     Raises `UserError` when `painter` is none, or `out` cannot be written.
     """
     make_writable_folder(out)
-    model = load_painter(painter)
+    model = load_painter(painter, fast_dtype())
     model.to("cuda" if torch.cuda.is_available() else "cpu")
     model.speed_up()
     languages = [code for code in model.config.text.languages or LANGUAGES if code in LANGUAGES]
@@ -71,7 +72,9 @@ def run_paint_demo(
         "polylens_version": __version__,
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         **measure(Judge.packaged(wanted), wanted, drawn, blank),
-        "settings": settings.as_dict() | {"seed": seed, "concepts": len(wanted)} | _sizes(model),
+        "settings": settings.as_dict()
+        | {"seed": seed, "concepts": len(wanted), "precision": str(model.dtype).removeprefix("torch.")}
+        | _sizes(model),
     }
     write_atomic(out / "results.json", json.dumps(results, ensure_ascii=False, indent=1))
     labelled_grid(wanted[:: max(1, len(wanted) // NUM_SHOWN)][:NUM_SHOWN], drawn, wanted).save(
