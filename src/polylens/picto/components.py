@@ -1,7 +1,8 @@
 """Trains Picto's tiny components, each into an ordinary model folder of its own.
 
 tokenizer -> decoder, encoder-decoder (text only, many languages), english (text only, English)
-vision (pictures, concepts and English keywords) -> image-side (Q-Former, tuned through `english`)
+classifier (pictures, concepts and English keywords) -> image-side (Q-Former), both tuned through `english`: `vision`
+is the classifier's encoder after that
 picto, picto-encdec: the image side, re-aligned on English names to either language model
 """
 
@@ -17,6 +18,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from polylens.data.images import ImageProcessor
 from polylens.errors import UserError
+from polylens.models.build import remember_parts
 from polylens.models.checkpoint import load_model, save_model
 from polylens.picto.corpus import texts
 from polylens.picto.encoder import MEAN, STD, EncoderTraining, train_encoder
@@ -45,17 +47,17 @@ DECODER_MIXED = Pretraining(
 ENCODER_DECODER = Pretraining(
     LANGUAGES, steps=5000, rows=64, adam_rate=1e-2, first_lines=6.0, mixed_share=0.5, to_english_share=0.3
 )
-VISION = EncoderTraining(steps=10000)
+CLASSIFIER = EncoderTraining(steps=10000)
 # What each needs to have been trained into the same folder before.
 COMPONENTS: dict[str, Sequence[str]] = {
     "tokenizer": (),
     "english": ("tokenizer",),
     "decoder": ("tokenizer",),
     "encoder-decoder": ("tokenizer", "decoder"),
-    "vision": (),
-    "image-side": ("vision", "english"),
-    "picto": ("vision", "image-side", "decoder"),
-    "picto-encdec": ("vision", "image-side", "encoder-decoder"),
+    "classifier": (),
+    "image-side": ("classifier", "english"),
+    "picto": ("image-side", "decoder"),
+    "picto-encdec": ("image-side", "encoder-decoder"),
 }
 
 
@@ -71,8 +73,8 @@ def train_component(name: str, folder: Path, *, report: Callable[[str], None] = 
             raise UserError(f"'{folder / part}' is missing: train the component '{part}' first.")
     if name == "tokenizer":
         train_tokenizer(texts(LANGUAGES), VOCABULARY).save_pretrained(folder / name)
-    elif name == "vision":
-        _train_vision(folder, report)
+    elif name == "classifier":
+        _train_classifier(folder, report)
     elif name in ("english", "decoder", "encoder-decoder"):
         _train_language_model(name, folder, report)
     else:
@@ -110,10 +112,14 @@ def _main_directions(embeddings: Tensor, width: int) -> Tensor:
     return reduced / reduced.std()
 
 
-def _train_vision(folder: Path, report: Callable[[str], None]) -> None:
-    model = train_encoder(VISION, folder / "runs" / "vision", report=report)
-    model.to(torch.bfloat16).save_pretrained(folder / "vision")
-    ImageProcessor(height=64, width=64, mean=(MEAN,) * 3, std=(STD,) * 3).save(folder / "vision")
+def _train_classifier(folder: Path, report: Callable[[str], None]) -> None:
+    model = train_encoder(CLASSIFIER, folder / "runs" / "classifier", report=report)
+    _save_encoder(model, folder / "classifier")
+
+
+def _save_encoder(model: PreTrainedModel, out: Path) -> None:
+    model.to(torch.bfloat16).save_pretrained(out)
+    ImageProcessor(height=64, width=64, mean=(MEAN,) * 3, std=(STD,) * 3).save(out)
 
 
 def _train_aligned(name: str, folder: Path) -> None:
@@ -121,15 +127,22 @@ def _train_aligned(name: str, folder: Path) -> None:
 
     One recipe re-aligns to either language model.
     """
-    language_model = "english" if name == "image-side" else COMPONENTS[name][-1]
-    paths = [f"model.vision.path={folder / 'vision'}", f"model.language_model.path={folder / language_model}"]
-    if name != "image-side":
+    tuned = name == "image-side"
+    language_model = "english" if tuned else COMPONENTS[name][-1]
+    vision = folder / ("classifier" if tuned else "vision")
+    paths = [f"model.vision.path={vision}", f"model.language_model.path={folder / language_model}"]
+    if not tuned:
         paths.append(f"model.resampler.path={folder / 'image-side'}")
-    recipe = load_recipe("picto-image-side" if name == "image-side" else "picto", paths)
-    trained = train(recipe, out=folder / "runs" / name, report=Console())
+    recipe = load_recipe("picto-image-side" if tuned else "picto", paths)
+    model = load_model(train(recipe, out=folder / "runs" / name, report=Console()))
+    if tuned:
+        # The encoder that the later ones stand on; beside it the Q-Former alone.
+        _save_encoder(model.vision.model, folder / "vision")
+        model.config.vision.path = str(folder / "vision")
+        remember_parts(model)
     out = folder / name
     shutil.rmtree(out, ignore_errors=True)
-    save_model(load_model(trained), out, {"recipe": recipe.name})
+    save_model(model, out, {"recipe": recipe.name})
     # The language model's folder has the same tokenizer.
     shutil.rmtree(out / "tokenizer")
     weights = load_file(out / "model.safetensors")
