@@ -45,7 +45,7 @@ DECODER_MIXED = Pretraining(
     to_english_share=0.7,
 )
 ENCODER_DECODER = Pretraining(
-    LANGUAGES, steps=5000, rows=64, adam_rate=1e-2, first_lines=6.0, mixed_share=0.5, to_english_share=0.3
+    LANGUAGES, steps=3500, rows=64, adam_rate=1e-2, first_lines=6.0, mixed_share=0.5, to_english_share=0.3
 )
 CLASSIFIER = EncoderTraining(steps=10000)
 # What each needs to have been trained into the same folder before.
