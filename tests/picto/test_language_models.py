@@ -9,6 +9,7 @@ import pytest
 import torch
 from transformers import PreTrainedTokenizerFast
 
+from polylens.models.build import load_language_model
 from polylens.picto.corpus import Corpus, pack, prompt
 from polylens.picto.language_models import (
     Pretraining,
@@ -16,6 +17,7 @@ from polylens.picto.language_models import (
     new_decoder,
     new_encoder_decoder,
     pretrain,
+    translation_accuracy,
 )
 from polylens.picto.tokenizer import train_tokenizer
 from polylens.picto.world import concepts
@@ -130,6 +132,15 @@ def test_no_token_sees_the_future_or_another_document(
     assert moved[place]
     assert not moved[:place].any()
     assert not moved[document != document[place]].any()
+
+
+@pytest.mark.parametrize(
+    ("name", "at_least"), [("decoder", 0.8), ("encoder-decoder", 0.3)], ids=["decoder", "encoder-decoder"]
+)
+def test_packaged_models_translate_names(name: str, at_least: float) -> None:
+    model, tokenizer = load_language_model(f"picto-parts/{name}", torch.float32)
+    scores = translation_accuracy(model, tokenizer, ["en", "de", "zh", "sw"], sample=40)
+    assert min(scores.values()) >= at_least
 
 
 @pytest.mark.parametrize("new_model", [new_decoder, new_encoder_decoder])

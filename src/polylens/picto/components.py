@@ -44,8 +44,9 @@ DECODER_MIXED = Pretraining(
     mixed_share=0.8,
     to_english_share=0.7,
 )
+# The core alone: it is small, and learns more slowly than the decoder.
 ENCODER_DECODER = Pretraining(
-    LANGUAGES, steps=3500, rows=64, adam_rate=1e-2, first_lines=6.0, mixed_share=0.5, to_english_share=0.3
+    CORE, steps=5500, rows=64, adam_rate=1e-2, first_lines=6.0, mixed_share=0.5, to_english_share=0.3
 )
 CLASSIFIER = EncoderTraining(steps=10000)
 # What each needs to have been trained into the same folder before.
