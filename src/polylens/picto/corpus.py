@@ -126,7 +126,7 @@ class Corpus:
         mixed, shares = list(ids), [0.0] * len(ids)
         if repeated and mixed_share and rng.random() < mixed_share:
             others = [self._other(rng, index, source) for _ in range(rng.randint(1, MAX_OTHERS))]
-            mixed = [other[at % len(other)] for at in range(len(ids)) for other in (rng.choice(others),)]
+            mixed = [(other := rng.choice(others))[at % len(other)] for at in range(len(ids))]
             strength = rng.random()
             shares = [strength * rng.random() for _ in ids]
         targets = [False] * len(ids)
