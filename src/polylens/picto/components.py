@@ -8,6 +8,7 @@ picto, picto-encdec: the image side, re-aligned on English names to either langu
 
 import shutil
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -34,7 +35,7 @@ ENGLISH = Pretraining(("en",), steps=500)
 # A dozen languages first, then all: the core is learnt fast, and the others lean on it.
 DECODER_CORE = Pretraining(CORE, steps=3300, source_noise=0.1)
 DECODER = Pretraining(LANGUAGES, steps=9000)
-# Last it learns to read what is not clear, as pictures in a new style are, and into English from everywhere.
+# Then it learns to read what is not clear, as pictures in a new style are; last, into English from everywhere.
 DECODER_MIXED = Pretraining(
     LANGUAGES,
     steps=3000,
@@ -44,6 +45,7 @@ DECODER_MIXED = Pretraining(
     mixed_share=0.8,
     to_english_share=0.7,
 )
+DECODER_TO_ENGLISH = replace(DECODER_MIXED, steps=3600, english_share=0.2, to_english_share=0.8)
 # The core alone: it is small, and learns more slowly than the decoder.
 ENCODER_DECODER = Pretraining(
     CORE, steps=5500, rows=64, adam_rate=1e-2, first_lines=6.0, mixed_share=0.5, to_english_share=0.3
@@ -90,9 +92,10 @@ def _train_language_model(name: str, folder: Path, report: Callable[[str], None]
     if name == "english":
         model, settings = new_decoder(tokenizer, width=192, layers=3), ENGLISH
     elif name == "decoder":
-        model, settings = new_decoder(tokenizer), DECODER_MIXED
+        model, settings = new_decoder(tokenizer), DECODER_TO_ENGLISH
         pretrain(model, tokenizer, DECODER_CORE, folder / "runs" / "decoder-core", report=report)
         pretrain(model, tokenizer, DECODER, folder / "runs" / "decoder-all", report=report)
+        pretrain(model, tokenizer, DECODER_MIXED, folder / "runs" / "decoder-mixed", report=report)
     else:
         model, settings = new_encoder_decoder(tokenizer), ENCODER_DECODER
         # The decoder's embeddings know the vocabulary already: learning starts from their main directions.

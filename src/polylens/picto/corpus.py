@@ -55,10 +55,7 @@ def texts(languages: Sequence[str]) -> list[str]:
 
 @dataclass(frozen=True)
 class Document:
-    """Token ids; whether each is a target (prompts are not); and what it is mixed with, and how much of that.
-
-    `mixed` and `shares` are as long as the source.
-    """
+    """Token ids; whether each is a target (prompts are not); and what it is mixed with, and how much of that."""
 
     ids: list[int]
     targets: list[bool]
@@ -127,7 +124,7 @@ class Corpus:
         if repeated and mixed_share and rng.random() < mixed_share:
             others = [self._other(rng, index, source) for _ in range(rng.randint(1, MAX_OTHERS))]
             mixed = [(other := rng.choice(others))[at % len(other)] for at in range(len(ids))]
-            strength = rng.random()
+            strength = max(rng.random(), rng.random())
             shares = [strength * rng.random() for _ in ids]
         targets = [False] * len(ids)
         asked = [code for code in names if code != source or from_keywords or repeated]
@@ -142,7 +139,9 @@ class Corpus:
                 asked_ids, answer = self.prompts[code], names[code]
             ids += [*asked_ids, *answer, self.eos]
             targets += [False] * len(asked_ids) + [True] * (len(answer) + 1)
-        return Document(ids, targets, mixed, shares)
+        # Only the source is mixed with anything.
+        beyond = len(ids) - len(shares)
+        return Document(ids, targets, mixed + ids[len(shares) :], shares + [0.0] * beyond)
 
     def _other(self, rng: random.Random, index: int, code: str) -> list[int]:
         """The name of another concept, every second time of one of the same kind."""
@@ -190,9 +189,8 @@ def pack(draw: Callable[[], Document], rows: int, length: int) -> PackedRows:
             size = min(len(document.ids), length - start)
             piece = slice(start, start + size)
             ids[row, piece] = document.ids[:size]
-            source = slice(start, start + min(len(document.mixed), size))
-            mixed[row, source] = document.mixed[:size]
-            shares[row, source] = document.shares[:size]
+            mixed[row, piece] = document.mixed[:size]
+            shares[row, piece] = document.shares[:size]
             labels[row, piece] = np.where(document.targets[:size], document.ids[:size], -100)
             positions[row, piece] = np.arange(size)
             documents[row, piece] = number

@@ -287,13 +287,12 @@ def _encoder_decoder_loss(
     mask = pad([torch.ones_like(source) for source in sources], batch_first=True)
     answer = pad(answers, batch_first=True, padding_value=-100)
     inputs = torch.cat([torch.zeros_like(answer[:, :1, 0]), answer[:, :-1, 0].clamp(min=0)], 1)
-    # The prompt after the source is mixed with nothing.
-    mixed = pad([torch.tensor(document.mixed) for document in documents], batch_first=True)
-    shares = pad([torch.tensor(document.shares) for document in documents], batch_first=True)
-    beyond = (0, source_ids.shape[1] - mixed.shape[1])
-    embeddings = _read(
-        model, source_ids, F.pad(mixed, beyond), F.pad(shares, beyond), mask.bool(), settings.source_noise
+    read = [slice(len(source)) for source in sources]
+    mixed = pad([torch.tensor(d.mixed[to]) for d, to in zip(documents, read, strict=True)], batch_first=True)
+    shares = pad(
+        [torch.tensor(d.shares[to]) for d, to in zip(documents, read, strict=True)], batch_first=True
     )
+    embeddings = _read(model, source_ids, mixed, shares, mask.bool(), settings.source_noise)
     encoded = encoder(inputs_embeds=embeddings, attention_mask=mask, use_cache=False).last_hidden_state
     states = decoder(
         input_ids=inputs, encoder_hidden_states=encoded, encoder_attention_mask=mask, use_cache=False
