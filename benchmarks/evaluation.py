@@ -14,6 +14,7 @@ import argparse
 import statistics
 import time
 from collections.abc import Callable, Sequence
+from unittest import mock
 
 import torch
 from _machine import print_machine
@@ -34,6 +35,7 @@ from polylens.languages import language
 from polylens.models.resamplers import QFormer, ResamplerConfig
 from polylens.models.vision import VisionTower
 from polylens.models.vlm import ModelConfig, VisionLanguageModel
+from polylens.models.vocabulary import ScreenedHead
 
 LANGUAGES = "en de es fr id ja ru sw ta th tr zh".split()
 NUM_QUERIES = 32
@@ -245,6 +247,10 @@ def print_factors(model: VisionLanguageModel, pictures: Sequence[Noise], generat
         visual = model.encode_pictures(pictures, size)
         model.generate(samples, visual=visual, batch_size=size, **settings)
 
+    def plain_head() -> None:
+        with mock.patch.object(ScreenedHead, "of", return_value=None):
+            run_polylens(model, pictures, generation)
+
     def small_batches() -> None:
         one_by_one = Generation(**(generation.__dict__ | {"batch_size": 1}))
         run_polylens(model, pictures[:1], one_by_one)
@@ -255,6 +261,7 @@ def print_factors(model: VisionLanguageModel, pictures: Sequence[Noise], generat
     for name, run, share in (
         ("pictures encoded once", encode_each_time, 1.0),
         ("own beam search", their_search, 1.0),
+        ("output head in bfloat16 first", plain_head, 1.0),
         ("sorting by length", unsorted, 1.0),
         ("batches", small_batches, len(pictures)),
     ):

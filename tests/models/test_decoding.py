@@ -2,12 +2,9 @@
 
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from tests.models.tiny_models import LANGUAGE_MODELS, sample, tiny_vlm
 
 from polylens.models import decoding
-from polylens.models.decoding import BLOCK, _argmax, _best, _normaliser
 from polylens.models.scoring import read_prompts
 from polylens.models.vlm import VisionLanguageModel
 
@@ -57,28 +54,3 @@ def test_rows_that_have_ended_are_not_computed_on(lm: str, monkeypatch: pytest.M
     assert len({len(text) for text in answers}) > 1
     assert rows == sorted(rows, reverse=True)
     assert rows[-1] < rows[0] <= len(SAMPLES)
-
-
-@given(st.integers(1, 12), st.integers(1, 5 * BLOCK * 12), st.integers(0, 99))
-@settings(max_examples=40, deadline=None)
-def test_the_best_of_a_row_are_found(count: int, size: int, seed: int) -> None:
-    values = torch.randn(3, size, generator=torch.Generator().manual_seed(seed))
-    best, places = _best(values, count)
-    assert torch.equal(best, values.topk(min(count, size)).values)
-    assert torch.equal(values.gather(1, places), best)
-
-
-@given(st.integers(1, 5 * BLOCK), st.integers(0, 99))
-@settings(max_examples=40, deadline=None)
-def test_the_first_of_the_highest_is_found(size: int, seed: int) -> None:
-    values = torch.randn(3, size, generator=torch.Generator().manual_seed(seed)).round()
-    assert torch.equal(_argmax(values), values.argmax(1))
-
-
-@pytest.mark.parametrize("scale", [0.1, 1.0, 100.0])
-def test_the_normaliser_is_the_logarithm_of_the_summed_exponentials(scale):
-    torch.manual_seed(0)
-    logits = torch.randn(5, 700) * scale
-    assert torch.equal(_normaliser(logits), logits.logsumexp(-1, keepdim=True))
-    logits[:, 3] = -torch.inf
-    assert torch.allclose(_normaliser(logits), logits.double().logsumexp(-1, keepdim=True).float())

@@ -6,7 +6,7 @@ from tests.models.tiny_models import sample, tiny_vlm
 
 from polylens.errors import UserError
 from polylens.models.blip2 import save_blip2
-from polylens.models.words import as_words, word_logits
+from polylens.models.words import VisualWords
 
 torch.manual_seed(0)
 WORDS = torch.randn(40, 64)
@@ -14,19 +14,27 @@ WORDS = torch.randn(40, 64)
 
 def test_a_word_stays_itself():
     chosen = WORDS[[3, 7, 39]][None]
-    assert torch.allclose(as_words(3 * chosen, WORDS), chosen, atol=1e-3)
+    assert torch.allclose(VisualWords().mixed(3 * chosen, WORDS), chosen, atol=1e-3)
 
 
 def test_logits_of_a_word_are_the_root_of_the_width_for_itself_and_unit_noise_for_others():
-    logits = word_logits(WORDS[None], WORDS)[0]
+    logits = VisualWords().logits(WORDS[None], WORDS)[0]
     own = logits.diagonal()
     others = logits[~torch.eye(40, dtype=torch.bool)]
     assert own.mean().item() == pytest.approx(8, rel=0.1)
     assert others.std().item() == pytest.approx(1, rel=0.1)
 
 
+def test_words_that_change_are_measured_anew():
+    words, mixtures = WORDS.clone(), VisualWords()
+    before = mixtures.logits(WORDS[None], words)
+    words *= 2
+    assert torch.allclose(mixtures.logits(2 * WORDS[None], words), before)
+    assert torch.allclose(mixtures.logits(WORDS[None], WORDS), before)
+
+
 def test_mixtures_lie_between_the_words():
-    mixed = as_words(torch.randn(2, 5, 64), WORDS)
+    mixed = VisualWords().mixed(torch.randn(2, 5, 64), WORDS)
     assert (mixed <= WORDS.max(0).values + 1e-5).all()
     assert (mixed >= WORDS.min(0).values - 1e-5).all()
 
@@ -52,7 +60,7 @@ def test_the_embedding_loss_is_the_cross_entropy_of_the_answers_words():
     batch = model.collator()([sample("German:", "Katze", (0,), "a")])
     ids = model.tokenizer("Katze", add_special_tokens=False).input_ids
     tokens = model.projector(model.resampler(model.encode(batch.pixel_values)))
-    logits = word_logits(tokens, model.lm.get_input_embeddings().weight)[0].log_softmax(-1)
+    logits = VisualWords().logits(tokens, model.lm.get_input_embeddings().weight)[0].log_softmax(-1)
     expected = -torch.stack([logits[at, ids[at % len(ids)]] for at in range(len(logits))]).mean()
     assert model.embedding_loss(batch).item() == pytest.approx(expected.item(), rel=1e-5)
 

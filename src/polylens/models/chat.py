@@ -26,7 +26,7 @@ from polylens.errors import UserError
 from polylens.languages import language as find_language
 from polylens.models.decoding import Search, beam_search, greedy_steps
 from polylens.models.generation import end_ids
-from polylens.models.scoring import Prompts, read_prompts
+from polylens.models.scoring import Prompts, head_input, read_prompts
 
 if TYPE_CHECKING:
     from polylens.models.viscpm.model import VisCpmChat
@@ -246,7 +246,7 @@ class CausalReader:
         last = torch.zeros(embeds.shape[:2], dtype=torch.bool, device=mask.device)
         last[:, -1] = True
         self.tokens = []  # until it is read whole
-        with self.model.logits_at(last):
+        with self.model.logits_at(last), head_input(self.model.lm.get_output_embeddings()) as states:
             output = self.model.lm(
                 inputs_embeds=embeds,
                 attention_mask=mask,
@@ -255,7 +255,7 @@ class CausalReader:
                 **self.model.positions(mask, last=embeds.shape[1]),
             )
         self.cache, self.tokens = output.past_key_values, tokens
-        return Prompts(output.logits.float(), mask, self.cache, None)
+        return Prompts(output.logits.float(), mask, self.cache, None, states[-1])
 
     def heard(self, answer: Sequence[int]) -> None:
         """The cache has since read on in this answer, how far it knows itself."""

@@ -4,7 +4,8 @@
 
 The answers are those of transformers' own searches. What differs is the work: a prompt is read once and not
 once for every beam, keys and values of the encoder's states are copied when a sample leaves and not at every
-step, the best tokens are found without sorting the vocabulary, and rows that have ended are not computed on.
+step, the best tokens are found without sorting the vocabulary, where it pays in bfloat16 first, and rows that have
+ended are not computed on.
 
 Shapes: S samples still running, M beams, K vocabulary, A answer tokens so far, R = S x M rows.
 """
@@ -15,13 +16,11 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from polylens.models.scoring import Prompts
+from polylens.models.scoring import Prompts, head_input
+from polylens.models.vocabulary import ScreenedHead, argmax, best, normaliser
 
 if TYPE_CHECKING:
     from polylens.models.vlm import VisionLanguageModel
-
-# Tokens whose maximum is taken before the best are looked for.
-BLOCK = 256
 
 
 @dataclass(frozen=True)
@@ -51,7 +50,7 @@ def greedy_steps(model: "VisionLanguageModel", prompts: Prompts, search: Search)
         if search.repetition_penalty != 1:
             seen = reader.seen([answers[s] for s in running])
             _discourage(logits_RK, seen, search.repetition_penalty)
-        tokens = _argmax(logits_RK).tolist()
+        tokens = argmax(logits_RK).tolist()
         for s, token in zip(running, tokens, strict=True):
             answers[s].append(token)
         yield answers
@@ -104,15 +103,12 @@ def beam_search(model: "VisionLanguageModel", prompts: Prompts, search: Search) 
     running = list(samples)
     # An end among the candidates of every beam must still leave a full set of beams to go on with.
     num_candidates = (1 + max(1, len(search.ends))) * search.num_beams
-    logits_RK = prompts.logits
     reader = Reader(model, prompts)
+    screened = None if search.repetition_penalty != 1 else ScreenedHead.of(prompts, reader.head)
+    found = _likeliest(prompts.logits, num_candidates, reader, samples, search)
     width = 1
     while True:
-        normaliser_R1 = _normaliser(logits_RK)
-        if search.repetition_penalty != 1:
-            seen = reader.seen([answer for sample in running for answer in sample.answers])
-            _discourage(logits_RK, seen, search.repetition_penalty, normaliser_R1)
-        best_RC, token_RC = _best(logits_RK, num_candidates)
+        best_RC, token_RC, normaliser_R1 = found
         before_R1 = torch.tensor([score for sample in running for score in sample.scores])[:, None]
         score_RC = best_RC - normaliser_R1 + before_R1.to(best_RC.device)
         score_SC, place_SC = score_RC.view(len(running), -1).topk(
@@ -131,7 +127,22 @@ def beam_search(model: "VisionLanguageModel", prompts: Prompts, search: Search) 
         rows = [s * width + parent for s in kept for parent in running[s].parents]
         reader.select(rows, same_samples=width > 1 and len(kept) == len(running))
         running, width = [running[s] for s in kept], search.num_beams
-        logits_RK = reader([answer[-1] for sample in running for answer in sample.answers])
+        tokens = [answer[-1] for sample in running for answer in sample.answers]
+        if screened is None:
+            found = _likeliest(reader(tokens), num_candidates, reader, running, search)
+        else:
+            found = screened.best(reader.states(tokens), num_candidates)
+
+
+def _likeliest(
+    logits_RK: torch.Tensor, count: int, reader: "Reader", running: Sequence[_Beams], search: Search
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """(R, C) logits of the best tokens after every beam, (R, C) these tokens, and (R, 1) normalisers."""
+    normaliser_R1 = normaliser(logits_RK)
+    if search.repetition_penalty != 1:
+        seen = reader.seen([answer for sample in running for answer in sample.answers])
+        _discourage(logits_RK, seen, search.repetition_penalty, normaliser_R1)
+    return (*best(logits_RK, count), normaliser_R1)
 
 
 class Reader:
@@ -139,9 +150,23 @@ class Reader:
 
     def __init__(self, model: "VisionLanguageModel", prompts: Prompts) -> None:
         self.model, self.cache, self.mask, self.encoded = model, prompts.cache, prompts.mask, prompts.encoded
+        self.head = model.lm.get_output_embeddings()
 
     def __call__(self, tokens: Sequence[int], at: Sequence[bool] | None = None) -> torch.Tensor:
         """(R,) tokens to (R, K) logits of the next; only those of the rows `at`, if given."""
+        if at is None or all(at):
+            return self._read(tokens).logits[:, -1].float()
+        with self.model.logits_at(torch.tensor(at, device=self.mask.device)[:, None]):
+            return self._read(tokens).logits.float()
+
+    def states(self, tokens: Sequence[int]) -> torch.Tensor:
+        """(R,) tokens to (R, L) states that the output head would be given; no logits are computed."""
+        nothing = torch.zeros(len(tokens), 1, dtype=torch.bool, device=self.mask.device)
+        with head_input(self.head) as states, self.model.logits_at(nothing):
+            self._read(tokens)
+        return states[-1][:, -1]
+
+    def _read(self, tokens: Sequence[int]) -> Any:
         fed = torch.tensor(tokens, device=self.mask.device)[:, None]
         inputs: dict[str, Any] = {"past_key_values": self.cache, "use_cache": True}
         if self.encoded is None:
@@ -154,10 +179,7 @@ class Reader:
                 "attention_mask": self.mask,
                 "encoder_outputs": (self.encoded,),
             }
-        if at is None or all(at):
-            return self.model.lm(**inputs).logits[:, -1].float()
-        with self.model.logits_at(torch.tensor(at, device=fed.device)[:, None]):
-            return self.model.lm(**inputs).logits.float()
+        return self.model.lm(**inputs)
 
     def select(self, rows: Sequence[int], *, same_samples: bool = False) -> None:
         """Go on with these rows, some perhaps twice; `same_samples`: each stays among its sample's rows."""
@@ -187,55 +209,3 @@ def _discourage(
         value_RA = logits_RK.gather(1, seen_RA) - normaliser_R1
         value_RA = torch.where(value_RA < 0, value_RA * penalty, value_RA / penalty)
         logits_RK.scatter_(1, seen_RA, value_RA + normaliser_R1)
-
-
-def _normaliser(logits_RK: torch.Tensor) -> torch.Tensor:
-    """(R, 1) logarithms of the summed exponentials."""
-    if logits_RK.device.type != "cpu":
-        return logits_RK.logsumexp(-1, keepdim=True)
-    # Row by row, what is written in between stays in the processor's cache.
-    return torch.cat([_row_normaliser(row_1K) for row_1K in logits_RK.split(1)])
-
-
-def _row_normaliser(logits_1K: torch.Tensor) -> torch.Tensor:
-    # Below e^-80 of the largest nothing counts in float32, and subnormal numbers take twenty times as long.
-    most_11 = logits_1K.amax(-1, keepdim=True)
-    return (logits_1K - most_11).clamp_(min=-80).exp_().sum(-1, keepdim=True).log_() + most_11
-
-
-def _argmax(values_RK: torch.Tensor) -> torch.Tensor:
-    """(R,) places of the highest values, of equals the first: `argmax`, which CPUs are slow at over a vocabulary."""
-    size = values_RK.shape[1]
-    whole = size - size % BLOCK
-    if whole == 0:
-        return values_RK.argmax(1)
-    blocks_RNB = values_RK[:, :whole].unflatten(1, (-1, BLOCK))
-    most_R, block_R = blocks_RNB.amax(2).max(1)
-    inside_RB = blocks_RNB[torch.arange(len(values_RK), device=values_RK.device), block_R]
-    places_R = block_R * BLOCK + inside_RB.argmax(1)
-    if whole == size:
-        return places_R
-    # The last tokens may not fill a block.
-    rest_R, place_R = values_RK[:, whole:].max(1)
-    return torch.where(rest_R > most_R, whole + place_R, places_R)
-
-
-def _best(values_RK: torch.Tensor, count: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """The `count` highest values of each row, best first, and their places.
-
-    They lie in the `count` blocks with the highest maxima, so one pass over a large vocabulary is enough.
-    """
-    size = values_RK.shape[1]
-    num_blocks = size // BLOCK
-    if num_blocks <= 2 * count:
-        return values_RK.topk(min(count, size))
-    blocks_RNB = values_RK[:, : num_blocks * BLOCK].unflatten(1, (num_blocks, BLOCK))
-    block_RC = blocks_RNB.amax(-1).topk(count).indices
-    inside_RCB = blocks_RNB.gather(1, block_RC[..., None].expand(-1, -1, BLOCK))
-    places_RCB = block_RC[..., None] * BLOCK + torch.arange(BLOCK, device=values_RK.device)
-    # The last tokens may not fill a block.
-    rest = torch.arange(num_blocks * BLOCK, size, device=values_RK.device).expand(len(values_RK), -1)
-    values = torch.cat([inside_RCB.flatten(1), values_RK[:, num_blocks * BLOCK :]], 1)
-    places = torch.cat([places_RCB.flatten(1), rest], 1)
-    best, at = values.topk(count)
-    return best, places.gather(1, at)

@@ -4,12 +4,14 @@ Shapes: S samples read together, T tokens of the longest prompt, R candidate row
 """
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import nn
 from torch.nn import functional as F
 
 from polylens.data.collate import Batch, Side, pad_rows
@@ -30,6 +32,7 @@ class Prompts:
     mask: torch.Tensor  # (S, T)
     cache: Any
     encoded: torch.Tensor | None  # (S, T, L) for encoder-decoders
+    states: torch.Tensor  # (S, L) that the output head made the logits of
 
     def copy(self) -> "Prompts":
         """The same prompts, to be read on from beside these: a cache grows where it is read on from."""
@@ -67,22 +70,35 @@ def read_prompts(model: "VisionLanguageModel", batch: Batch) -> Prompts:
     """Run the prompts once."""
     embeds = model.embed(batch)
     mask = batch.attention_mask
+    head = model.lm.get_output_embeddings()
     if not model.is_encoder_decoder:
         # With padding on the right, the prompt ends before the last column.
         last = F.one_hot(
             (mask * torch.arange(mask.shape[1], device=mask.device)).argmax(1), mask.shape[1]
         ).bool()
-        with model.logits_at(last):
+        with model.logits_at(last), head_input(head) as states:
             output = model.lm(
                 inputs_embeds=embeds, attention_mask=mask, use_cache=True, **model.positions(mask)
             )
-        return Prompts(output.logits.float(), mask, output.past_key_values, None)
+        return Prompts(output.logits.float(), mask, output.past_key_values, None, states[-1])
     encoded = model.lm.get_encoder()(inputs_embeds=embeds, attention_mask=mask).last_hidden_state
     start = torch.full((len(mask), 1), model.decoder_start, device=mask.device)
-    output = model.lm(
-        encoder_outputs=(encoded,), attention_mask=mask, decoder_input_ids=start, use_cache=True
-    )
-    return Prompts(output.logits[:, -1].float(), mask, output.past_key_values, encoded)
+    with head_input(head) as states:
+        output = model.lm(
+            encoder_outputs=(encoded,), attention_mask=mask, decoder_input_ids=start, use_cache=True
+        )
+    return Prompts(output.logits[:, -1].float(), mask, output.past_key_values, encoded, states[-1][:, -1])
+
+
+@contextmanager
+def head_input(head: nn.Module) -> Iterator[list[torch.Tensor]]:
+    """Inside, what `head` is given is added to the list."""
+    given: list[torch.Tensor] = []
+    handle = head.register_forward_pre_hook(lambda _, args: given.append(args[0]))
+    try:
+        yield given
+    finally:
+        handle.remove()
 
 
 def _score_chunk(

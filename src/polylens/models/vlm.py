@@ -28,7 +28,7 @@ from polylens.models.resamplers import Resampler, ResamplerConfig
 from polylens.models.scoring import score_candidates
 from polylens.models.vision import VisionConfig, VisionTower
 from polylens.models.visual import Visual, check_candidates, check_given, encode_distinct, tokens_of
-from polylens.models.words import as_words, word_logits
+from polylens.models.words import VisualWords
 
 if TYPE_CHECKING:
     from polylens.models.chat import Chat
@@ -95,6 +95,7 @@ class VisionLanguageModel(nn.Module):
         self.tokenizer = tokenizer
         self.processor = processor
         self.config = config
+        self._mixtures = VisualWords()
         self.fingerprints: dict[str, dict[torch.dtype, tuple[int, int]]] = {}
 
     @property
@@ -138,7 +139,7 @@ class VisionLanguageModel(nn.Module):
     def project(self, queries: torch.Tensor) -> torch.Tensor:
         """(N, Q, D) out of the resampler to (N, Q, L)."""
         tokens = self._project_freely(queries)
-        return as_words(tokens, self._words()) if self.config.visual_words else tokens
+        return self._mixtures.mixed(tokens, self._words()) if self.config.visual_words else tokens
 
     def _project_freely(self, queries: torch.Tensor) -> torch.Tensor:
         weight = next(self.projector.parameters(), None)
@@ -217,7 +218,7 @@ class VisionLanguageModel(nn.Module):
             [row[keep][places % int(keep.sum())] for row, keep in zip(labels, wanted, strict=True)]
         )
         if self.config.visual_words:
-            logits = word_logits(tokens, self._words()).flatten(0, 1).float()
+            logits = self._mixtures.logits(tokens, self._words()).flatten(0, 1).float()
             errors = F.cross_entropy(logits, ids.flatten(), reduction="none").view(ids.shape).mean(1)
         else:
             with torch.no_grad():

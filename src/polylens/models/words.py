@@ -10,16 +10,25 @@ Shapes: N pictures, Q visual tokens each, L language model width, W words of its
 import torch
 
 
-def word_logits(tokens_NQL: torch.Tensor, embeddings_WL: torch.Tensor) -> torch.Tensor:
-    """(N, Q, W): how much each token is each word.
+class VisualWords:
+    """Turns tokens into mixtures of words. The words' variance, their scale, is computed anew only when they change."""
 
-    A token that equals a word's embedding scores about sqrt(L) for it, and about 0 +- 1 for the others.
-    """
-    words = embeddings_WL.detach()
-    # The tokens are scaled and not the logits, which are many more.
-    return (tokens_NQL / (words.shape[1] ** 0.5 * words.float().var())) @ words.T
+    def __init__(self) -> None:
+        self._state: tuple[int, int] | None = None
+        self._variance = 1.0
 
+    def logits(self, tokens_NQL: torch.Tensor, embeddings_WL: torch.Tensor) -> torch.Tensor:
+        """(N, Q, W): how much each token is each word.
 
-def as_words(tokens_NQL: torch.Tensor, embeddings_WL: torch.Tensor) -> torch.Tensor:
-    """(N, Q, L): each token replaced by the mean of the words' embeddings, weighted by how much it is each of them."""
-    return word_logits(tokens_NQL, embeddings_WL).softmax(-1) @ embeddings_WL.detach()
+        A token that equals a word's embedding scores about sqrt(L) for it, and about 0 +- 1 for the others.
+        """
+        words = embeddings_WL.detach()
+        state = words.data_ptr(), words._version
+        if state != self._state:
+            self._state, self._variance = state, words.float().var().item()
+        # The tokens are scaled and not the logits, which are many more.
+        return (tokens_NQL / (words.shape[1] ** 0.5 * self._variance)) @ words.T
+
+    def mixed(self, tokens_NQL: torch.Tensor, embeddings_WL: torch.Tensor) -> torch.Tensor:
+        """(N, Q, L): each token replaced by the mean of the words' embeddings, weighted by how much it is each."""
+        return self.logits(tokens_NQL, embeddings_WL).softmax(-1) @ embeddings_WL.detach()

@@ -1,0 +1,132 @@
+"""The best tokens of a large vocabulary and their log-probabilities, without sorting it, and on CPUs with little
+float32 arithmetic.
+
+Shapes: R rows, L width of the states, K vocabulary, C best tokens asked for.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from polylens.models.precision import fast_dtype
+from polylens.models.scoring import Prompts
+
+# Tokens whose maximum is taken before the best are looked for.
+BLOCK = 256
+# Tokens of a row that are computed exactly once bfloat16 has found them.
+SCREENED = 64
+# Largest error of a product of two numbers rounded to bfloat16, relative to it.
+LOGIT_ERROR = 2.0**-8 * 1.01
+
+
+@dataclass
+class ScreenedHead:
+    """An output head in float32 whose products are first taken in bfloat16, which AMX tiles multiply several times
+    as fast; the likeliest `SCREENED` tokens of a row are then computed as the head itself would.
+
+    Of these the best are the head's own: where the error bound of bfloat16 leaves that open, a row is computed plainly.
+    The other tokens count in the normaliser alone, as bfloat16 has them: their errors average out.
+    """
+
+    head: nn.Linear
+    longest: torch.Tensor  # () length of the longest row of its weights
+    buffer: torch.Tensor  # (as many rows as there have been, K)
+
+    @classmethod
+    def of(cls, prompts: Prompts, head: nn.Module) -> "ScreenedHead | None":
+        """The head that made the logits of `prompts`, screened, or None where that would gain nothing: elsewhere than
+        on a CPU with fast bfloat16, in another precision than float32, or with few tokens."""
+        # Adapters and quantization make other classes of it.
+        if type(head) is not nn.Linear or head.bias is not None or fast_dtype() != torch.bfloat16:
+            return None
+        weight = head.weight.detach()
+        if weight.device.type != "cpu" or weight.dtype != torch.float32 or len(weight) < 2 * SCREENED * BLOCK:
+            return None
+        # Some models scale or cap what their head gives: their logits are none of its products.
+        some = slice(BLOCK)
+        if not torch.allclose(prompts.states @ weight[some].T, prompts.logits[:, some], rtol=1e-4, atol=1e-5):
+            return None
+        return cls(head, weight.norm(dim=1).max(), torch.empty(0, len(weight)))
+
+    @torch.no_grad()
+    def best(self, states_RL: torch.Tensor, count: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """(R, C) logits, best first, (R, C) their tokens and (R, 1) normalisers, as `best` and `normaliser` give."""
+        weight_KL = self.head.weight
+        logits_RK = self._rough(states_RL)
+        likely_RM, token_RM = best(logits_RK, SCREENED)
+        exact_RM = torch.einsum("rl,rml->rm", states_RL, weight_KL[token_RM])
+        normaliser_R1 = normaliser(logits_RK.scatter_(1, token_RM, exact_RM))
+        best_RC, place_RC = exact_RM.topk(count)
+        token_RC = token_RM.gather(1, place_RC)
+        error_R = LOGIT_ERROR * self.longest * states_RL.norm(dim=1)
+        open_R = best_RC[:, -1] <= likely_RM[:, -1] + error_R
+        if open_R.any():
+            plain_OK = self.head(states_RL[open_R])
+            best_RC[open_R], token_RC[open_R] = best(plain_OK, count)
+            normaliser_R1[open_R] = normaliser(plain_OK)
+        return best_RC, token_RC, normaliser_R1
+
+    def _rough(self, states_RL: torch.Tensor) -> torch.Tensor:
+        """(R, K) logits from states and weights rounded to bfloat16, summed up in float32."""
+        # Fresh memory of this size would take as long as the product.
+        if len(self.buffer) < len(states_RL):
+            self.buffer = torch.empty(len(states_RL), len(self.head.weight))
+        matmul = torch.backends.mkldnn.matmul
+        before, matmul.fp32_precision = matmul.fp32_precision, "bf16"
+        try:
+            return torch.mm(states_RL, self.head.weight.T, out=self.buffer[: len(states_RL)])
+        finally:
+            matmul.fp32_precision = before
+
+
+def best(values_RK: torch.Tensor, count: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """The `count` highest values of each row, best first, and their places.
+
+    They lie in the `count` blocks with the highest maxima, so one pass over a large vocabulary is enough.
+    """
+    size = values_RK.shape[1]
+    num_blocks = size // BLOCK
+    if num_blocks <= 2 * count:
+        return values_RK.topk(min(count, size))
+    blocks_RNB = values_RK[:, : num_blocks * BLOCK].unflatten(1, (num_blocks, BLOCK))
+    block_RC = blocks_RNB.amax(-1).topk(count).indices
+    inside_RCB = blocks_RNB.gather(1, block_RC[..., None].expand(-1, -1, BLOCK))
+    places_RCB = block_RC[..., None] * BLOCK + torch.arange(BLOCK, device=values_RK.device)
+    # The last tokens may not fill a block.
+    rest = torch.arange(num_blocks * BLOCK, size, device=values_RK.device).expand(len(values_RK), -1)
+    values = torch.cat([inside_RCB.flatten(1), values_RK[:, num_blocks * BLOCK :]], 1)
+    places = torch.cat([places_RCB.flatten(1), rest], 1)
+    highest, at = values.topk(count)
+    return highest, places.gather(1, at)
+
+
+def argmax(values_RK: torch.Tensor) -> torch.Tensor:
+    """(R,) places of the highest values, of equals the first: as torch's, which CPUs are slow at over a vocabulary."""
+    size = values_RK.shape[1]
+    whole = size - size % BLOCK
+    if whole == 0:
+        return values_RK.argmax(1)
+    blocks_RNB = values_RK[:, :whole].unflatten(1, (-1, BLOCK))
+    most_R, block_R = blocks_RNB.amax(2).max(1)
+    inside_RB = blocks_RNB[torch.arange(len(values_RK), device=values_RK.device), block_R]
+    places_R = block_R * BLOCK + inside_RB.argmax(1)
+    if whole == size:
+        return places_R
+    # The last tokens may not fill a block.
+    rest_R, place_R = values_RK[:, whole:].max(1)
+    return torch.where(rest_R > most_R, whole + place_R, places_R)
+
+
+def normaliser(logits_RK: torch.Tensor) -> torch.Tensor:
+    """(R, 1) logarithms of the summed exponentials, float32."""
+    if logits_RK.device.type != "cpu":
+        return logits_RK.float().logsumexp(-1, keepdim=True)
+    # Row by row, what is written in between stays in the processor's cache.
+    return torch.cat([_row_normaliser(row_1K.float()) for row_1K in logits_RK.split(1)])
+
+
+def _row_normaliser(logits_1K: torch.Tensor) -> torch.Tensor:
+    # Below e^-80 of the largest nothing counts in float32, and subnormal numbers take twenty times as long.
+    most_11 = logits_1K.amax(-1, keepdim=True)
+    return (logits_1K - most_11).clamp_(min=-80).exp_().sum(-1, keepdim=True).log_() + most_11
