@@ -38,13 +38,19 @@ def test_no_clock_face_symbol_or_flag_is_scored() -> None:
 
 
 def test_training_never_shows_the_test_style_nor_a_held_out_concept() -> None:
-    shown = pictures("train", lines=True)
+    shown = pictures("train", drawings="all")
     assert TEST_STYLE not in {style for _, style in shown}
     heldout = {concept.id for concept, _ in pictures("heldout")}
     assert heldout.isdisjoint(concept.id for concept, _ in shown)
     assert {concept.id for concept, _ in pictures("test")} <= {concept.id for concept, _ in shown}
     trained = {(concept.id, style) for concept, style in shown}
     assert trained.isdisjoint((concept.id, style) for concept, style in pictures("validation"))
+
+
+def test_one_drawing_of_each_concept() -> None:
+    one, colour = pictures("train", drawings="one"), pictures("train")
+    assert len(one) == len({concept.id for concept, _ in one}) == len({concept.id for concept, _ in colour})
+    assert set(one) < set(colour)
 
 
 def test_about_a_tenth_is_held_out_and_a_tenth_validates() -> None:
@@ -79,11 +85,11 @@ def test_choice_offers_the_answer_once_among_four_different_names() -> None:
         assert offered.count(sample.turns[0].answer) >= 1
 
 
-@pytest.mark.parametrize("lines", [False, True])
-def test_training_shows_no_withheld_or_missing_drawing_beside_another(lines: bool) -> None:
-    allowed = {concept.picture(style).key for concept, style in pictures("train", lines=lines)}
-    found = samples(languages=["en"], tasks=["statement"], lines=lines)
-    assert len(found) == len(pictures("train", lines=lines))
+@pytest.mark.parametrize("drawings", ["colour", "all"])
+def test_training_shows_no_withheld_or_missing_drawing_beside_another(drawings: str) -> None:
+    allowed = {concept.picture(style).key for concept, style in pictures("train", drawings=drawings)}
+    found = samples(languages=["en"], tasks=["statement"], drawings=drawings)
+    assert len(found) == len(pictures("train", drawings=drawings))
     assert {picture.key for sample in found for picture in sample.images} <= allowed
 
 
@@ -105,6 +111,7 @@ def test_a_language_without_templates_asks_in_english_but_names_itself() -> None
     ("wrong", "said"),
     [
         ({"split": "tset"}, "no split 'tset'"),
+        ({"drawings": "line"}, "no drawings 'line'"),
         ({"tasks": ["vqa"]}, "no task 'vqa'"),
         ({"languages": ["xx"]}, "xx"),
     ],

@@ -34,16 +34,17 @@ def conversations(
     languages: Sequence[str] | None = None,
     tasks: Sequence[str] | None = None,
     split: str = "train",
-    lines: bool = False,
+    drawings: str = "colour",
     num_concepts: int | None = None,
     told: bool = False,
     seed: int = 0,
 ) -> list[Sample]:
     """One conversation for each picture and language, its questions in an order by chance.
 
-    `split`, `lines` and `num_concepts` choose pictures as `tasks.samples` does; `tasks` are the questions asked, all of
-    `ASKED` if not given. With `told`, there is one for each concept and language, in which the concept's name in some
-    language stands in the place of the picture. Raises `UserError` for a question or language that there is none of.
+    `split`, `drawings` and `num_concepts` choose pictures as `tasks.samples` does; `tasks` are the questions asked, all
+    of `ASKED` if not given. With `told`, there is one for each concept and language, in which the concept's name in
+    some language stands in the place of the picture. Raises `UserError` for a question or language that there is none
+    of.
     """
     kinds = tuple(tasks or ASKED)
     wrong = next((task for task in kinds if task not in ASKED), None)
@@ -52,7 +53,7 @@ def conversations(
     silent = next((code for code in languages or () if code not in LANGUAGES), None)
     if silent is not None:
         raise UserError(f"Picto has no questions in '{silent}': choose from {', '.join(LANGUAGES)}.")
-    drawn = pictures(split, lines=lines, num_concepts=num_concepts, seed=seed)
+    drawn = pictures(split, drawings=drawings, num_concepts=num_concepts, seed=seed)
     if told:
         drawn = list({concept.id: (concept, style) for concept, style in drawn}.values())
     found = (_conversation(*one, code, kinds, told, seed) for code in languages or LANGUAGES for one in drawn)

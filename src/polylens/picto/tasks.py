@@ -29,6 +29,7 @@ from polylens.picto.world import LANGUAGES, LINE_STYLE, TEST_STYLE, Concept, ann
 TASKS = ("caption", "keywords", "yesno", "choice", "statement")
 PLAIN = {"caption": "caption", "keywords": "instruction", "yesno": "vqa", "choice": "vqa", "statement": "vqa"}
 SPLITS = ("train", "validation", "test", "heldout")
+DRAWINGS = ("colour", "all", "one")
 
 
 def samples(
@@ -36,7 +37,7 @@ def samples(
     languages: Sequence[str] | None = None,
     tasks: Sequence[str] | None = None,
     split: str = "train",
-    lines: bool = False,
+    drawings: str = "colour",
     num_concepts: int | None = None,
     seed: int = 0,
     plain: bool = False,
@@ -45,10 +46,11 @@ def samples(
 
     `plain` ones are the captions, questions and keyword lists alone, no prompt around them (see `PLAIN`).
 
-    'train': the trained drawings of every concept in image training (`lines` adds OpenMoji's line drawings);
+    'train': the trained drawings of every concept in image training: those in `drawings` 'colour', 'all' (OpenMoji's
+    line drawings too) or 'one' (the first of each concept);
     'validation': those concepts whose Noto or OpenMoji drawing is withheld from training, in that drawing;
     'test': Twemoji drawings of scored concepts in image training; 'heldout': of scored ones outside of it.
-    Raises `UserError` for a split, task or language that Picto does not have.
+    Raises `UserError` for a split, drawings, task or language that Picto does not have.
     """
     if split not in SPLITS:
         raise UserError(f"Picto has no split '{split}': choose one of {', '.join(SPLITS)}.")
@@ -56,7 +58,7 @@ def samples(
     if wrong is not None:
         raise UserError(f"Picto has no task '{wrong}': choose from {', '.join(TASKS)}.")
     codes = parse_languages(",".join(languages), annotations()) if languages else list(LANGUAGES)
-    drawn = pictures(split, lines=lines, num_concepts=num_concepts, seed=seed)
+    drawn = pictures(split, drawings=drawings, num_concepts=num_concepts, seed=seed)
     found = [
         sample
         for code in codes
@@ -81,9 +83,11 @@ def _plain(sample: Sample) -> Sample:
 
 
 def pictures(
-    split: str, *, lines: bool = False, num_concepts: int | None = None, seed: int = 0
+    split: str, *, drawings: str = "colour", num_concepts: int | None = None, seed: int = 0
 ) -> list[tuple[Concept, str]]:
     """The concepts of a split with the style each is drawn in; see `samples`."""
+    if drawings not in DRAWINGS:
+        raise UserError(f"Picto has no drawings '{drawings}': choose one of {', '.join(DRAWINGS)}.")
     if split == "train":
         chosen = [c for c in concepts() if c.trained_styles()]
     elif split == "validation":
@@ -93,16 +97,18 @@ def pictures(
     if num_concepts is not None and num_concepts < len(chosen):
         kept = set(random.Random(f"{seed}/concepts").sample(range(len(chosen)), num_concepts))
         chosen = [concept for i, concept in enumerate(chosen) if i in kept]
-    return [(concept, style) for concept in chosen for style in _styles(concept, split, lines)]
+    return [(concept, style) for concept in chosen for style in _styles(concept, split, drawings)]
 
 
-def _styles(concept: Concept, split: str, lines: bool) -> tuple[str, ...]:
+def _styles(concept: Concept, split: str, drawings: str) -> tuple[str, ...]:
     if split == "validation":
         return (concept.validation_style() or "",)
     if split != "train":
         return (TEST_STYLE,)
     styles = concept.trained_styles()
-    return (*styles, LINE_STYLE) if lines and "openmoji" in styles else styles
+    if drawings == "one":
+        return styles[:1]
+    return (*styles, LINE_STYLE) if drawings == "all" and "openmoji" in styles else styles
 
 
 def naming(concept: Concept, style: str, code: str) -> Sample:
