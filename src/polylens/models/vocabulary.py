@@ -72,7 +72,7 @@ class ScreenedHead:
         # Fresh memory of this size would take as long as the product.
         if len(self.buffer) < len(states_RL):
             self.buffer = torch.empty(len(states_RL), len(self.head.weight))
-        matmul = torch.backends.mkldnn.matmul
+        matmul = torch.backends.mkldnn.matmul  # type: ignore[attr-defined]  # made when torch is loaded
         before, matmul.fp32_precision = matmul.fp32_precision, "bf16"
         try:
             return torch.mm(states_RL, self.head.weight.T, out=self.buffer[: len(states_RL)])

@@ -57,9 +57,8 @@ def test_answers_give_as_many_states_as_asked_for(tmp_path: Path, lm: str) -> No
         read = tiny_painter(tmp_path, lm, text={"template": "{prompt} English:"}).text.encode(["a dog"])[0]
         assert torch.allclose(alone[0], read[-1], atol=1e-5)
     # Let what it writes first end its answers.
-    assert text.writer is not None
-    written = text.writer.generate(torch.tensor([text._ids("a dog")]), max_new_tokens=3, do_sample=False)
-    text.writer.generation_config.eos_token_id = int(written[0, -3])
+    written = text.model.generate(torch.tensor([text._ids("a dog")]), max_new_tokens=3, do_sample=False)
+    text.model.generation_config.eos_token_id = int(written[0, -3])
     ended = text.encode(["a dog"])[0]
     assert torch.allclose(ended, alone[:1].expand(3, -1), atol=1e-5)
 

@@ -62,9 +62,13 @@ class LanguageModelText(TextEncoder):
         self, language_model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, config: TextConfig
     ) -> None:
         super().__init__()
-        self.writer: PreTrainedModel | None = language_model if config.answer else None
-        whole = language_model.config.is_encoder_decoder
-        self.model = language_model.get_encoder() if whole else language_model.get_decoder()
+        self.is_encoder_decoder = language_model.config.is_encoder_decoder
+        if config.answer:
+            self.model = language_model
+        else:
+            self.model = (
+                language_model.get_encoder() if self.is_encoder_decoder else language_model.get_decoder()
+            )
         self.tokenizer = tokenizer
         self.config = config
         self.width = language_model.get_input_embeddings().weight.shape[1]
@@ -87,39 +91,36 @@ class LanguageModelText(TextEncoder):
         device = next(self.model.parameters()).device
         for start in range(0, len(ids), batch_size):
             piece = ids[start : start + batch_size]
-            left = self.writer is not None and not self.writer.config.is_encoder_decoder
+            left = bool(self.config.answer) and not self.is_encoder_decoder
             mask = pad_rows([[1] * len(row) for row in piece], 0, left).to(device)
             inputs = pad_rows(piece, self.tokenizer.pad_token_id or 0, left).to(device)
-            if self.writer is not None:
-                rows += self._answer_states(self.writer, inputs, mask)
+            if self.config.answer:
+                rows += self._answer_states(inputs, mask, self.config.answer)
             else:
                 ends = [len(row) for row in piece]
                 states = self._states(inputs, mask)
                 rows += [state[:end] for state, end in zip(states, ends, strict=True)]
         return rows
 
-    def _answer_states(
-        self, writer: PreTrainedModel, ids: torch.Tensor, mask: torch.Tensor
-    ) -> list[torch.Tensor]:
-        """The states (`answer`, L) from which each row's answer and its end are written."""
-        assert self.config.answer is not None
-        written = writer.generate(
+    def _answer_states(self, ids: torch.Tensor, mask: torch.Tensor, count: int) -> list[torch.Tensor]:
+        """The states (`count`, L) from which each row's answer and its end are written."""
+        written = self.model.generate(
             input_ids=ids,
             attention_mask=mask,
-            max_new_tokens=self.config.answer,
+            max_new_tokens=count,
             do_sample=False,
             num_beams=1,
             output_hidden_states=True,
             return_dict_in_generate=True,
         )
-        steps = written.decoder_hidden_states if writer.config.is_encoder_decoder else written.hidden_states
+        steps = written.decoder_hidden_states if self.is_encoder_decoder else written.hidden_states
         states = torch.stack([layers[self.config.layer][:, -1] for layers in steps], 1)
-        end = writer.generation_config.eos_token_id
+        end = self.model.generation_config.eos_token_id
         ending = torch.tensor([] if end is None else end, device=ids.device)
         ends = torch.isin(written.sequences[:, -len(steps) :], ending)
         # argmax finds the first end; where there is none, all states count.
         last = torch.where(ends.any(1), ends.int().argmax(1), len(steps) - 1)
-        places = torch.arange(self.config.answer, device=ids.device).minimum(last[:, None])
+        places = torch.arange(count, device=ids.device).minimum(last[:, None])
         return list(torch.take_along_dim(states, places[..., None], 1))
 
     def _states(self, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
