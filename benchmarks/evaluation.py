@@ -290,7 +290,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--tiny", action="store_true", help="few layers and tokens: no times that count")
     parser.add_argument("--beams", type=int, default=5)
     parser.add_argument("--tokens", type=int, default=20)
-    parser.add_argument("--batch-size", type=int, default=64, help="of the runner")
+    parser.add_argument("--batch-size", type=int, default=96, help="of the runner")
     parser.add_argument("--dtype", choices=["float32", "bfloat16"], default="float32")
     return parser.parse_args()
 

@@ -15,7 +15,7 @@ from polylens.models.scoring import Prompts
 # Tokens whose maximum is taken before the best are looked for.
 BLOCK = 256
 # Tokens of a row that are computed exactly once bfloat16 has found them.
-SCREENED = 64
+SCREENED = 32
 # Largest error of a product of two numbers rounded to bfloat16, relative to it.
 LOGIT_ERROR = 2.0**-8 * 1.01
 
