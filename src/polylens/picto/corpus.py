@@ -13,7 +13,8 @@ their place:
 Only these are asked for their own language too: a text is to be translated, a picture to be named in any language.
 
 Pictures are not always clear. So some repeated sources are mixed, token by token and more or less, with the names of
-up to three other concepts, half of them of the same kind: most of what is read then still tells which one is meant.
+up to three other concepts, half of them of the same kind. Which one is meant is drawn by how much of each is read: what
+is not likely to be meant is to stay possible.
 """
 
 import random
@@ -123,9 +124,12 @@ class Corpus:
         mixed, shares = list(ids), [0.0] * len(ids)
         if repeated and mixed_share and rng.random() < mixed_share:
             others = [self._other(rng, index, source) for _ in range(rng.randint(1, MAX_OTHERS))]
-            mixed = [(other := rng.choice(others))[at % len(other)] for at in range(len(ids))]
+            beside = rng.choices(others, k=len(ids))
+            mixed = [(name := self.names[other][source])[at % len(name)] for at, other in enumerate(beside)]
             strength = max(rng.random(), rng.random())
             shares = [strength * rng.random() for _ in ids]
+            (index,) = rng.choices([index, *beside], [len(ids) - sum(shares), *shares])
+            names, keywords = self.names[index], self.keywords[index]
         targets = [False] * len(ids)
         asked = [code for code in names if code != source or from_keywords or repeated]
         count = min(len(asked), 1 + int(rng.expovariate(1 / max(lines - 1, 1e-6))))
@@ -143,14 +147,14 @@ class Corpus:
         beyond = len(ids) - len(shares)
         return Document(ids, targets, mixed + ids[len(shares) :], shares + [0.0] * beyond)
 
-    def _other(self, rng: random.Random, index: int, code: str) -> list[int]:
-        """The name of another concept, every second time of one of the same kind."""
+    def _other(self, rng: random.Random, index: int, code: str) -> int:
+        """Another concept with a name in that language, every second time one of the same kind."""
         kin = [other for other in self.kin[index] if code in self.names[other]]
         if kin and rng.random() < 0.5:
-            return self.names[rng.choice(kin)][code]
-        while code not in (names := rng.choice(self.names)):
+            return rng.choice(kin)
+        while code not in self.names[other := rng.randrange(len(self.names))]:
             pass
-        return names[code]
+        return other
 
     def _list(self, rng: random.Random, words: list[list[int]], most: int) -> list[int]:
         """At most `most` of the words in random order, joined by commas."""
