@@ -119,7 +119,7 @@ def test_overrides(path):
             "stages.1.table.language_model.*.lora.rank=4",
             "model.resampler.kind=mlp",
             "augmentation={crop: null, views: off}",
-            "data.options.lines=true",
+            "data.options.drawings=all",
             "checkpoints.every=10",
             "out=some where",
         ],
@@ -130,7 +130,7 @@ def test_overrides(path):
     assert recipe.stages[1].table["language_model.*"].lora.rank == 4
     assert recipe.model.resampler.kind == "mlp"
     assert recipe.augmentation.views == "off"
-    assert recipe.data.options == {"lines": True}
+    assert recipe.data.options == {"drawings": "all"}
     assert recipe.checkpoints.every == 10
     assert str(recipe.out) == "some where"
 

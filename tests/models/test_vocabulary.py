@@ -15,7 +15,7 @@ from polylens.models.scoring import Prompts, read_prompts
 from polylens.models.vlm import VisionLanguageModel
 from polylens.models.vocabulary import BLOCK, SCREENED, ScreenedHead, argmax, best, normaliser
 
-LARGE = 2 * SCREENED * BLOCK + 100
+LARGE = (2 * SCREENED + 1) * BLOCK + 100
 SAMPLES = [sample(text, pictures=(i % 3,)) for i, text in enumerate("German: |French?|A b|Say:|x".split("|"))]
 
 
@@ -47,28 +47,38 @@ def test_the_normaliser_is_the_logarithm_of_the_summed_exponentials(scale):
 @pytest.fixture
 def fast_bfloat16(monkeypatch: pytest.MonkeyPatch) -> None:
     """As on a CPU that multiplies fast in bfloat16; others only take longer."""
-    monkeypatch.setattr(vocabulary, "fast_dtype", lambda: torch.bfloat16)
+    monkeypatch.setattr(vocabulary, "fast_dtype", lambda device: torch.bfloat16)
 
 
 def prompts_of(head: nn.Linear, states_RL: torch.Tensor) -> Prompts:
     return Prompts(head(states_RL), torch.ones(len(states_RL), 1), None, None, states_RL)
 
 
+def plain_rows(head: nn.Linear) -> list[int]:
+    """How many rows `head` is asked for, call by call, from now on."""
+    rows: list[int] = []
+    head.register_forward_pre_hook(lambda _, args: rows.append(len(args[0])))
+    return rows
+
+
 @pytest.mark.usefixtures("fast_bfloat16")
-@pytest.mark.parametrize("scale", [0.02, 0.3, 3.0])
+@pytest.mark.parametrize(("scale", "count"), [(0.02, 10), (0.3, 10), (3.0, 10), (3.0, 3 * SCREENED)])
 @torch.no_grad()
-def test_a_screened_head_finds_what_the_plain_one_does(scale: float) -> None:
+def test_a_screened_head_finds_what_the_plain_one_does(scale: float, count: int) -> None:
     torch.manual_seed(0)
     head, states = nn.Linear(48, LARGE, bias=False), torch.randn(40, 48)
     head.weight.normal_(std=scale)
+    plain, places, normalisers = *best(head(states), count), normaliser(head(states))
     screened = ScreenedHead.of(prompts_of(head, states), head)
     assert screened is not None
-    logits, tokens, whole = screened.best(states, 10)
-    plain, places = best(head(states), 10)
+    asked = plain_rows(head)
+    logits, tokens, whole = screened.best(states, count)
+    assert sum(asked) <= 4, "hardly a row is computed plainly"
+    assert screened.pays
     assert torch.allclose(logits, plain, rtol=1e-5, atol=1e-5)
     assert torch.equal(tokens, places)
     # With as few as 48 numbers a state, errors average out less than they do in real models.
-    assert torch.allclose(whole, normaliser(head(states)), rtol=0, atol=5e-3)
+    assert torch.allclose(whole, normalisers, rtol=0, atol=5e-3)
 
 
 @pytest.mark.usefixtures("fast_bfloat16")
@@ -81,10 +91,27 @@ def test_where_bfloat16_cannot_tell_tokens_apart_they_are_computed_plainly() -> 
     screened = ScreenedHead.of(prompts_of(head, states), head)
     assert screened is not None
     logits, tokens, whole = screened.best(states, 10)
+    assert not screened.pays, "the next step is computed plainly from the start"
     plain, places = best(head(states), 10)
     assert torch.equal(logits, plain)
     assert torch.equal(tokens, places)
     assert torch.equal(whole, normaliser(head(states)))
+
+
+@pytest.mark.usefixtures("fast_bfloat16")
+@torch.no_grad()
+def test_the_error_bound_holds_where_all_roundings_go_one_way() -> None:
+    width, half = 80, 2.0**-8
+    head = nn.Linear(width, LARGE, bias=False)
+    head.weight.zero_()
+    states = torch.full((1, width), 1 + half)
+    states[0, 64:] += 2.0**-18
+    head.weight[5000, :64] = 1 + half  # the best, which loses by both roundings
+    head.weight[6000 : 6000 + 2 * SCREENED, :64] = 1
+    head.weight[6000 : 6000 + 2 * SCREENED, 64] = 0.15 + 1e-3 * torch.rand(2 * SCREENED)
+    screened = ScreenedHead.of(prompts_of(head, states), head)
+    assert screened is not None
+    assert screened.best(states, 4)[1][0, 0] == head(states).argmax() == 5000
 
 
 @torch.no_grad()
@@ -95,16 +122,18 @@ def test_only_a_head_that_gains_by_it_is_screened(monkeypatch: pytest.MonkeyPatc
     def screened(head: nn.Linear, cap: float = 0.0) -> bool:
         prompts = prompts_of(head, states.to(head.weight.dtype))
         if cap:
-            prompts.logits = cap * torch.tanh(prompts.logits / cap)
+            prompts.logits[:, 1000:] = cap * torch.tanh(prompts.logits[:, 1000:] / cap)
         return ScreenedHead.of(prompts, head) is not None
 
     head = nn.Linear(48, LARGE, bias=False)
-    monkeypatch.setattr(vocabulary, "fast_dtype", lambda: torch.float32)
+    monkeypatch.setattr(vocabulary, "fast_dtype", lambda device: torch.float32)
     assert not screened(head)
-    monkeypatch.setattr(vocabulary, "fast_dtype", lambda: torch.bfloat16)
+    monkeypatch.setattr(vocabulary, "fast_dtype", lambda device: torch.bfloat16)
     assert screened(head)
     assert not screened(head, cap=30.0), "its logits are not the model's"
     assert not screened(nn.Linear(48, LARGE))
+    with torch.autocast("cpu", torch.bfloat16):
+        assert not screened(head)
     assert not screened(nn.Linear(48, 1000, bias=False))
     assert not screened(copy.deepcopy(head).bfloat16())
 
@@ -127,7 +156,7 @@ def test_beams_are_the_same_with_a_screened_head(lm: str, monkeypatch: pytest.Mo
 
     @torch.no_grad()
     def answers(dtype: torch.dtype) -> list[list[int]]:
-        monkeypatch.setattr(vocabulary, "fast_dtype", lambda: dtype)
+        monkeypatch.setattr(vocabulary, "fast_dtype", lambda device: dtype)
         batch = model.visual_batch(SAMPLES, model.check_visual(SAMPLES, None, 5))
         search = Search(4, 8, 1.0, 1.0, frozenset([model.tokenizer.eos_token_id]))
         return beam_search(model, read_prompts(model, batch), search)

@@ -33,6 +33,17 @@ def test_words_that_change_are_measured_anew():
     assert torch.allclose(mixtures.logits(WORDS[None], WORDS), before)
 
 
+def test_words_in_training_are_measured_every_time():
+    words, mixtures = WORDS.clone().requires_grad_(), VisualWords()
+    before = mixtures.logits(WORDS[None], words)
+    words.data *= 2  # a fused optimizer's step leaves no other trace
+    assert torch.allclose(mixtures.logits(2 * WORDS[None], words), before)
+
+
+def test_words_without_values_give_shapes():
+    assert VisualWords().logits(WORDS[None].to("meta"), WORDS.to("meta")).shape == (1, 40, 40)
+
+
 def test_mixtures_lie_between_the_words():
     mixed = VisualWords().mixed(torch.randn(2, 5, 64), WORDS)
     assert (mixed <= WORDS.max(0).values + 1e-5).all()

@@ -1,14 +1,18 @@
 """The main job from end to end, on the packaged parts, with few pictures and hardly any training."""
 
+import io
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 from rich.console import Console
 
+from polylens.models.checkpoint import load_model
 from polylens.picto import demo, measure
-from polylens.picto.tasks import pictures
+from polylens.picto.tasks import naming, pictures
 from polylens.picto.world import concepts
 from polylens.recipe import load_recipe
 
@@ -28,8 +32,13 @@ def results(tmp_path_factory) -> dict:
         patch.setattr(demo, "RECIPE", str(folder / "recipe.yaml"))
         patch.setattr(demo, "NUM_CONTROLS", 3)
         patch.setattr(demo, "NATIVE", ("de",))
-        demo.Demo(folder / "out", Console(quiet=True)).run(full=True, num_pictures=6)
-    return {"folder": folder / "out", **json.loads((folder / "out" / "results.json").read_text())}
+        console = Console(record=True, file=io.StringIO(), width=120)
+        demo.Demo(folder / "out", console).run(full=True, seeds=(0, 1), num_pictures=6)
+    return {
+        "folder": folder / "out",
+        "said": console.export_text(),
+        **json.loads((folder / "out" / "results.json").read_text()),
+    }
 
 
 def test_results_have_all_that_is_promised(results: dict) -> None:
@@ -44,9 +53,31 @@ def test_results_have_all_that_is_promised(results: dict) -> None:
     assert results["baselines"]["native"]["de"]["n"] == 6
     assert set(results["baselines"]["mix"]) == {"en", "de"}
     assert results["n"] == 6
-    assert results["seeds"] == [0]
+    assert results["seeds"] == [0, 1]
     assert results["settings"]["recipe"]["data"]["languages"] == ["en"]
     assert {"alignment", "measurement", "controls", "report"} <= set(results["seconds"])
+
+
+def test_seeds_stand_beside_their_mean(results: dict) -> None:
+    assert [row["seed"] for row in results["by_seed"]] == [0, 1]
+    assert "Seed 1: English " in results["said"]
+
+
+def test_a_seeds_headline_is_its_own() -> None:
+    english = {"exact_match": 0.4, "choice_accuracy": 0.6, "chrf": 50.0}
+    results = {"languages": {"en": english, "de": {}}, "mean_pivot_ratio": 0.9, "n": 5}
+    expected = {"seed": 3, "exact_match": 0.4, "choice_accuracy": 0.6, "mean_pivot_ratio": 0.9}
+    assert demo.headline(3, results) == expected
+
+
+def test_without_a_picture_the_likeliest_name_is_chosen() -> None:
+    model = load_model("picto", torch.float32)
+    drawn = pictures("test", num_concepts=4)
+    blind = measure.without_pictures(model, drawn, ["de"])
+    asked = [replace(naming(concept, style, "de"), images=()) for concept, style in drawn]
+    names = [measure.candidates(concept, "de") for concept, _ in drawn]
+    picks = model.choose(asked, names)
+    assert blind.chosen["de"] == [row[pick] for row, pick in zip(names, picks, strict=True)]
 
 
 def test_the_language_model_translates_names_it_was_given_as_text(results: dict) -> None:

@@ -105,6 +105,15 @@ def test_the_advice_is_one_that_helps(tmp_path: Path) -> None:
     assert "choose a smaller model" in none.advice
 
 
+def test_visual_words_are_planned_for(tmp_path: Path) -> None:
+    given = recipe(tmp_path, "llama")
+    (free,) = plan_recipe(given, 10**9, 1e9, LENGTH)
+    assert given.model is not None
+    given.model.visual_words = True
+    (words,) = plan_recipe(given, 10**9, 1e9, LENGTH)
+    assert words.flops > free.flops
+
+
 def test_nothing_to_plan_is_said() -> None:
     with pytest.raises(UserError, match=r"vision|nothing to plan"):
         plan_recipe(

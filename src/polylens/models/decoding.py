@@ -128,7 +128,7 @@ def beam_search(model: "VisionLanguageModel", prompts: Prompts, search: Search) 
         reader.select(rows, same_samples=width > 1 and len(kept) == len(running))
         running, width = [running[s] for s in kept], search.num_beams
         tokens = [answer[-1] for sample in running for answer in sample.answers]
-        if screened is None:
+        if screened is None or not screened.pays:
             found = _likeliest(reader(tokens), num_candidates, reader, running, search)
         else:
             found = screened.best(reader.states(tokens), num_candidates)

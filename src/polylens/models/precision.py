@@ -21,7 +21,8 @@ Precision = Literal["float32", "bfloat16", "int8", "nf4"]
 # On CPUs oneDNN compiles a kernel for every shape in bfloat16. Batches shrink row by row as answers end, and the 1,024
 # kernels that it keeps by default are soon pushed out and compiled again.
 os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "8192")
-# Large tensors of every step come as fresh memory: in huge pages the system hands it out several times as fast.
+# Large tensors of every step come as fresh memory: in huge pages the system hands it out several times as fast. (torch
+# looks at this when it makes its first tensor.)
 os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
 
 
@@ -38,10 +39,12 @@ def check_device(precision: Precision) -> None:
         raise UserError(f"The precision {precision} needs a CUDA GPU, and there is none: use bfloat16.")
 
 
-def fast_dtype() -> torch.dtype:
-    """bfloat16 where the machine multiplies matrices in it natively (a GPU, AMX tiles on a CPU), else float32."""
+def fast_dtype(device: Literal["cpu", "cuda"] | None = None) -> torch.dtype:
+    """bfloat16 where the device multiplies matrices in it natively (a GPU, AMX tiles on a CPU), else float32. Without
+    `device` it is the GPU if there is one.
+    """
     # torch tells of AMX under no public name yet.
-    on_gpu = torch.cuda.is_available()
+    on_gpu = torch.cuda.is_available() if device is None else device == "cuda"
     native = torch.cuda.is_bf16_supported() if on_gpu else torch.cpu._is_amx_tile_supported()
     return torch.bfloat16 if native else torch.float32
 

@@ -4,6 +4,7 @@ float32 arithmetic.
 Shapes: R rows, L width of the states, K vocabulary, C best tokens asked for.
 """
 
+import threading
 from dataclasses import dataclass
 
 import torch
@@ -14,10 +15,15 @@ from polylens.models.scoring import Prompts
 
 # Tokens whose maximum is taken before the best are looked for.
 BLOCK = 256
-# Tokens of a row that are computed exactly once bfloat16 has found them.
-SCREENED = 32
-# Largest error of a product of two numbers rounded to bfloat16, relative to it.
-LOGIT_ERROR = 2.0**-8 * 1.01
+# Tokens of a row, at least, that are computed exactly once bfloat16 has found them.
+SCREENED = 64
+# Largest error of a product of two numbers rounded to bfloat16 (2^-8 each), relative to it.
+LOGIT_ERROR = 2.0**-7 * 1.01
+# Where more rows than this share must be computed plainly after all, screening is given up.
+PLAIN_SHARE = 0.25
+GATHERED_ROWS = 64
+# The precision of products is a setting of the whole process.
+PRECISION = threading.Lock()
 
 
 @dataclass
@@ -32,36 +38,52 @@ class ScreenedHead:
     head: nn.Linear
     longest: torch.Tensor  # () length of the longest row of its weights
     buffer: torch.Tensor  # (as many rows as there have been, K)
+    pays: bool = True
 
     @classmethod
     def of(cls, prompts: Prompts, head: nn.Module) -> "ScreenedHead | None":
         """The head that made the logits of `prompts`, screened, or None where that would gain nothing: elsewhere than
         on a CPU with fast bfloat16, in another precision than float32, or with few tokens."""
         # Adapters and quantization make other classes of it.
-        if type(head) is not nn.Linear or head.bias is not None or fast_dtype() != torch.bfloat16:
+        if (
+            type(head) is not nn.Linear
+            or fast_dtype("cpu") != torch.bfloat16
+            or torch.is_autocast_enabled("cpu")
+        ):
             return None
         weight = head.weight.detach()
-        if weight.device.type != "cpu" or weight.dtype != torch.float32 or len(weight) < 2 * SCREENED * BLOCK:
+        if (
+            weight.device.type != "cpu"
+            or weight.dtype != torch.float32
+            or len(weight) // BLOCK <= 2 * SCREENED
+        ):
             return None
-        # Some models scale or cap what their head gives: their logits are none of its products.
-        some = slice(BLOCK)
-        if not torch.allclose(prompts.states @ weight[some].T, prompts.logits[:, some], rtol=1e-4, atol=1e-5):
+        # Some models scale, cap or mask what their head gives: their logits are none of its products.
+        bare_1K = prompts.states[:1].float() @ weight.T
+        if not torch.allclose(bare_1K, prompts.logits[:1], rtol=1e-4, atol=1e-5):
             return None
-        return cls(head, weight.norm(dim=1).max(), torch.empty(0, len(weight)))
+        return cls(head, weight.norm(dim=1).max(), weight.new_empty(0, len(weight)))
 
     @torch.no_grad()
     def best(self, states_RL: torch.Tensor, count: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """(R, C) logits, best first, (R, C) their tokens and (R, 1) normalisers, as `best` and `normaliser` give."""
-        weight_KL = self.head.weight
         logits_RK = self._rough(states_RL)
-        likely_RM, token_RM = best(logits_RK, SCREENED)
-        exact_RM = torch.einsum("rl,rml->rm", states_RL, weight_KL[token_RM])
+        likely_RM, token_RM = best(logits_RK, max(SCREENED, 2 * count))
+        exact_RM = torch.cat(
+            [
+                torch.einsum("rl,rml->rm", states, self.head.weight[tokens])
+                for states, tokens in zip(
+                    states_RL.split(GATHERED_ROWS), token_RM.split(GATHERED_ROWS), strict=True
+                )
+            ]
+        )
         normaliser_R1 = normaliser(logits_RK.scatter_(1, token_RM, exact_RM))
         best_RC, place_RC = exact_RM.topk(count)
         token_RC = token_RM.gather(1, place_RC)
         error_R = LOGIT_ERROR * self.longest * states_RL.norm(dim=1)
         open_R = best_RC[:, -1] <= likely_RM[:, -1] + error_R
         if open_R.any():
+            self.pays = open_R.float().mean().item() <= PLAIN_SHARE
             plain_OK = self.head(states_RL[open_R])
             best_RC[open_R], token_RC[open_R] = best(plain_OK, count)
             normaliser_R1[open_R] = normaliser(plain_OK)
@@ -71,13 +93,14 @@ class ScreenedHead:
         """(R, K) logits from states and weights rounded to bfloat16, summed up in float32."""
         # Fresh memory of this size would take as long as the product.
         if len(self.buffer) < len(states_RL):
-            self.buffer = torch.empty(len(states_RL), len(self.head.weight))
+            self.buffer = self.buffer.new_empty(len(states_RL), len(self.head.weight))
         matmul = torch.backends.mkldnn.matmul  # type: ignore[attr-defined]  # made when torch is loaded
-        before, matmul.fp32_precision = matmul.fp32_precision, "bf16"
-        try:
-            return torch.mm(states_RL, self.head.weight.T, out=self.buffer[: len(states_RL)])
-        finally:
-            matmul.fp32_precision = before
+        with PRECISION:
+            before, matmul.fp32_precision = matmul.fp32_precision, "bf16"
+            try:
+                return torch.mm(states_RL, self.head.weight.T, out=self.buffer[: len(states_RL)])
+            finally:
+                matmul.fp32_precision = before
 
 
 def best(values_RK: torch.Tensor, count: int) -> tuple[torch.Tensor, torch.Tensor]:

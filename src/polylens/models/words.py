@@ -11,23 +11,27 @@ import torch
 
 
 class VisualWords:
-    """Turns tokens into mixtures of words. The words' variance, their scale, is computed anew only when they change."""
+    """Turns tokens into mixtures of words. The variance of frozen words, their scale, is computed once."""
 
     def __init__(self) -> None:
-        self._state: tuple[int, int] | None = None
-        self._variance = 1.0
+        self._frozen: tuple[tuple[int, int], torch.Tensor] | None = None
+
+    def _variance(self, embeddings_WL: torch.Tensor) -> torch.Tensor:
+        if embeddings_WL.requires_grad or embeddings_WL.is_meta or embeddings_WL.is_inference():
+            return embeddings_WL.detach().float().var()
+        state = embeddings_WL.data_ptr(), embeddings_WL._version
+        if self._frozen is None or self._frozen[0] != state:
+            self._frozen = state, embeddings_WL.float().var()
+        return self._frozen[1]
 
     def logits(self, tokens_NQL: torch.Tensor, embeddings_WL: torch.Tensor) -> torch.Tensor:
         """(N, Q, W): how much each token is each word.
 
         A token that equals a word's embedding scores about sqrt(L) for it, and about 0 +- 1 for the others.
         """
-        words = embeddings_WL.detach()
-        state = words.data_ptr(), words._version
-        if state != self._state:
-            self._state, self._variance = state, words.float().var().item()
+        words, variance = embeddings_WL.detach(), self._variance(embeddings_WL)
         # The tokens are scaled and not the logits, which are many more.
-        return (tokens_NQL / (words.shape[1] ** 0.5 * self._variance)) @ words.T
+        return (tokens_NQL / (words.shape[1] ** 0.5 * variance)) @ words.T
 
     def mixed(self, tokens_NQL: torch.Tensor, embeddings_WL: torch.Tensor) -> torch.Tensor:
         """(N, Q, L): each token replaced by the mean of the words' embeddings, weighted by how much it is each."""

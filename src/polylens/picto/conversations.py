@@ -43,8 +43,8 @@ def conversations(
 
     `split`, `drawings` and `num_concepts` choose pictures as `tasks.samples` does; `tasks` are the questions asked, all
     of `ASKED` if not given. With `told`, there is one for each concept and language, in which the concept's name in
-    some language stands in the place of the picture. Raises `UserError` for a question or language that there is none
-    of.
+    some language stands in the place of the picture. Raises `UserError` for questions, drawings or a language that
+    there are none of.
     """
     kinds = tuple(tasks or ASKED)
     wrong = next((task for task in kinds if task not in ASKED), None)

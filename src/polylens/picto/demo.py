@@ -83,6 +83,8 @@ class Demo:
             "date": datetime.now(UTC).isoformat(timespec="seconds"),
             **average([results for results, _ in runs]),
         }
+        if len(seeds) > 1:
+            results["by_seed"] = [headline(seed, one) for seed, (one, _) in zip(seeds, runs, strict=True)]
         if full:
             results["baselines"] = {
                 "native": self._native(drawn, seeds[0]),
@@ -108,6 +110,9 @@ class Demo:
             write_report(results, examples(runs[0][1]), self.out)
         write_atomic(self.out / "results.json", json.dumps(results, ensure_ascii=False, indent=1))
         print_table(results, self.console)
+        for row in results.get("by_seed", []):
+            exact, choice = row["exact_match"], row["choice_accuracy"]
+            self.console.print(f"Seed {row['seed']}: English {exact:.1%} exact match, {choice:.1%} choice")
         return results
 
     def _recipe(self, seed: int, languages: Sequence[str] = (measure.PIVOT,)) -> Recipe:
@@ -220,6 +225,13 @@ def examples(answers: measure.Answers) -> list[Example]:
             }
         )
     return found
+
+
+def headline(seed: int, results: Mapping[str, Any]) -> dict[str, Any]:
+    """What one seed reached, in a few numbers."""
+    english = results["languages"][measure.PIVOT]
+    means = {key: value for key, value in results.items() if key.endswith("_pivot_ratio")}
+    return {"seed": seed, **{key: english[key] for key in ("exact_match", "choice_accuracy")}, **means}
 
 
 @contextmanager
