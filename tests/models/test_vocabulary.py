@@ -130,6 +130,12 @@ def test_only_a_head_that_gains_by_it_is_screened(monkeypatch: pytest.MonkeyPatc
     assert not screened(head)
     monkeypatch.setattr(vocabulary, "fast_dtype", lambda device: torch.bfloat16)
     assert screened(head)
+    wide = nn.Linear(768, LARGE, bias=False)
+    wide.weight.normal_()
+    wide_states = torch.randn(3, 768)
+    large_logits = prompts_of(wide, wide_states)
+    large_logits.logits += 1e-4 * torch.randn_like(large_logits.logits)  # sums taken in another order
+    assert ScreenedHead.of(large_logits, wide), "rounding of large logits is none of the model's doing"
     assert not screened(head, cap=30.0), "its logits are not the model's"
     assert not screened(nn.Linear(48, LARGE))
     with torch.autocast("cpu", torch.bfloat16):

@@ -60,7 +60,7 @@ class ScreenedHead:
             return None
         # Some models scale, cap or mask what their head gives: their logits are none of its products.
         bare_1K = prompts.states[:1].float() @ weight.T
-        if not torch.allclose(bare_1K, prompts.logits[:1], rtol=1e-4, atol=1e-5):
+        if not torch.allclose(bare_1K, prompts.logits[:1], rtol=1e-4, atol=1e-5 * bare_1K.abs().max().item()):
             return None
         return cls(head, weight.norm(dim=1).max(), weight.new_empty(0, len(weight)))
 
