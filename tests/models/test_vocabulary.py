@@ -6,7 +6,8 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.models.tiny_models import LANGUAGE_MODELS, sample, tiny_vlm
+from tests.models.test_decoding import SAMPLES
+from tests.models.tiny_models import LANGUAGE_MODELS, tiny_vlm
 from torch import nn
 
 from polylens.models import vocabulary
@@ -16,7 +17,6 @@ from polylens.models.vlm import VisionLanguageModel
 from polylens.models.vocabulary import BLOCK, SCREENED, ScreenedHead, argmax, best, normaliser
 
 LARGE = (2 * SCREENED + 1) * BLOCK + 100
-SAMPLES = [sample(text, pictures=(i % 3,)) for i, text in enumerate("German: |French?|A b|Say:|x".split("|"))]
 
 
 @given(st.integers(1, 12), st.integers(1, 5 * BLOCK * 12), st.integers(0, 99))

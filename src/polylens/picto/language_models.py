@@ -276,10 +276,12 @@ def _encoder_decoder_loss(
 ) -> Tensor:
     """The encoder reads source and first prompt; the decoder writes the names, prompted for the later ones."""
     documents = [_draw(corpus, rng, lines, settings) for _ in range(settings.rows)]
-    sources, answers = [], []
+    sources, mixed, shares, answers = [], [], [], []
     for document in documents:
         first = document.targets.index(True)
         sources.append(torch.tensor(document.ids[:first]))
+        mixed.append(torch.tensor(document.mixed[:first]))
+        shares.append(torch.tensor(document.shares[:first]))
         ids, targets = torch.tensor(document.ids[first:]), torch.tensor(document.targets[first:])
         answers.append(torch.stack([ids, torch.where(targets, ids, -100)])[:, : settings.length].T)
     pad = torch.nn.utils.rnn.pad_sequence
@@ -287,12 +289,14 @@ def _encoder_decoder_loss(
     mask = pad([torch.ones_like(source) for source in sources], batch_first=True)
     answer = pad(answers, batch_first=True, padding_value=-100)
     inputs = torch.cat([torch.zeros_like(answer[:, :1, 0]), answer[:, :-1, 0].clamp(min=0)], 1)
-    read = [slice(len(source)) for source in sources]
-    mixed = pad([torch.tensor(d.mixed[to]) for d, to in zip(documents, read, strict=True)], batch_first=True)
-    shares = pad(
-        [torch.tensor(d.shares[to]) for d, to in zip(documents, read, strict=True)], batch_first=True
+    embeddings = _read(
+        model,
+        source_ids,
+        pad(mixed, batch_first=True),
+        pad(shares, batch_first=True),
+        mask.bool(),
+        settings.source_noise,
     )
-    embeddings = _read(model, source_ids, mixed, shares, mask.bool(), settings.source_noise)
     encoded = encoder(inputs_embeds=embeddings, attention_mask=mask, use_cache=False).last_hidden_state
     states = decoder(
         input_ids=inputs, encoder_hidden_states=encoded, encoder_attention_mask=mask, use_cache=False
