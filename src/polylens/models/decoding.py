@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from polylens.models.room import give_room
 from polylens.models.scoring import Prompts, head_input
 from polylens.models.vocabulary import ScreenedHead, argmax, best, normaliser
 
@@ -150,6 +151,8 @@ class Reader:
 
     def __init__(self, model: "VisionLanguageModel", prompts: Prompts) -> None:
         self.model, self.cache, self.mask, self.encoded = model, prompts.cache, prompts.mask, prompts.encoded
+        self.own = getattr(self.cache, "self_attention_cache", self.cache)
+        give_room(self.own)
         self.head = model.lm.get_output_embeddings()
 
     def __call__(self, tokens: Sequence[int], at: Sequence[bool] | None = None) -> torch.Tensor:
@@ -184,10 +187,9 @@ class Reader:
     def select(self, rows: Sequence[int], *, same_samples: bool = False) -> None:
         """Go on with these rows, some perhaps twice; `same_samples`: each stays among its sample's rows."""
         chosen = torch.tensor(rows, device=self.mask.device)
-        own = getattr(self.cache, "self_attention_cache", self.cache)
         if same_samples:
             if rows != list(range(len(rows))):
-                own.batch_select_indices(chosen)
+                self.own.batch_select_indices(chosen)
             return
         self.cache.batch_select_indices(chosen)
         self.mask = self.mask[chosen]
