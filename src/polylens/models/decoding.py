@@ -18,6 +18,7 @@ import torch
 
 from polylens.models.room import give_room
 from polylens.models.scoring import Prompts, head_input
+from polylens.models.shared_attention import share_cross_attention
 from polylens.models.vocabulary import ScreenedHead, argmax, best, normaliser
 
 if TYPE_CHECKING:
@@ -124,9 +125,8 @@ def beam_search(model: "VisionLanguageModel", prompts: Prompts, search: Search) 
         kept = [s for s, sample in enumerate(running) if sample.grow(candidates[s], search)]
         if not kept:
             return [sample.complete[0][1] for sample in samples]
-        # A row comes from its parent's; what the encoder said is the same for all rows of a sample.
         rows = [s * width + parent for s in kept for parent in running[s].parents]
-        reader.select(rows, same_samples=width > 1 and len(kept) == len(running))
+        reader.select(rows, kept)
         running, width = [running[s] for s in kept], search.num_beams
         tokens = [answer[-1] for sample in running for answer in sample.answers]
         if screened is None or not screened.pays:
@@ -153,6 +153,8 @@ class Reader:
         self.model, self.cache, self.mask, self.encoded = model, prompts.cache, prompts.mask, prompts.encoded
         self.own = getattr(self.cache, "self_attention_cache", self.cache)
         give_room(self.own)
+        self.num_samples = len(self.mask)
+        self.shares = self.encoded is not None and share_cross_attention(model.lm)
         self.head = model.lm.get_output_embeddings()
 
     def __call__(self, tokens: Sequence[int], at: Sequence[bool] | None = None) -> torch.Tensor:
@@ -184,16 +186,26 @@ class Reader:
             }
         return self.model.lm(**inputs)
 
-    def select(self, rows: Sequence[int], *, same_samples: bool = False) -> None:
-        """Go on with these rows, some perhaps twice; `same_samples`: each stays among its sample's rows."""
+    def select(self, rows: Sequence[int], samples: Sequence[int] | None = None) -> None:
+        """Go on with these rows, some perhaps twice. `samples`, if given, are those that go on, in order: each with as
+        many rows as the others, one after another, and all of them from its own rows.
+        """
         chosen = torch.tensor(rows, device=self.mask.device)
-        if same_samples:
-            if rows != list(range(len(rows))):
-                self.own.batch_select_indices(chosen)
+        num_before, self.num_samples = self.num_samples, len(rows if samples is None else samples)
+        if rows != list(range(len(self.mask))):
+            self.own.batch_select_indices(chosen)
+        if samples is not None and num_before == len(samples) and len(rows) == len(self.mask):
             return
-        self.cache.batch_select_indices(chosen)
         self.mask = self.mask[chosen]
-        self.encoded = None if self.encoded is None else self.encoded[chosen]
+        if self.encoded is None:
+            return
+        self.encoded = self.encoded[chosen]
+        # What the encoder said is the same for all rows of a sample: where it can be shared, one row of it is kept.
+        cross = self.cache.cross_attention_cache
+        if samples is None or not self.shares:
+            cross.batch_select_indices(chosen)
+        elif len(samples) < num_before:
+            cross.batch_select_indices(torch.tensor(samples, device=self.mask.device))
 
     def seen(self, answers: Sequence[Sequence[int]]) -> torch.Tensor:
         """(R, A) tokens that repetition is measured against; an encoder-decoder's start is one of them."""

@@ -101,6 +101,17 @@ def head_input(head: nn.Module) -> Iterator[list[torch.Tensor]]:
         handle.remove()
 
 
+@contextmanager
+def head_only_at(head: nn.Module, rows: torch.Tensor) -> Iterator[None]:
+    """Inside, `head` computes logits only for the states (B, T, L) at `rows` (B, T) bool."""
+    # A hook, so that whatever the model does around its head (scales, soft caps) is kept.
+    handle = head.register_forward_pre_hook(lambda _, args: (args[0][rows], *args[1:]))
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
 def _score_chunk(
     model: "VisionLanguageModel", prompt: Prompts, answers: Sequence[Sequence[list[int]]]
 ) -> list[list[float]]:

@@ -25,7 +25,7 @@ from polylens.models.choosing import choose_candidates
 from polylens.models.generation import generate_answers
 from polylens.models.precision import Quantization
 from polylens.models.resamplers import Resampler, ResamplerConfig
-from polylens.models.scoring import score_candidates
+from polylens.models.scoring import head_only_at, score_candidates
 from polylens.models.vision import VisionConfig, VisionTower
 from polylens.models.visual import Visual, check_candidates, check_given, encode_distinct, tokens_of
 from polylens.models.words import VisualWords
@@ -256,16 +256,9 @@ class VisionLanguageModel(nn.Module):
         positions = (attention_mask.cumsum(-1) - 1).clamp(min=0)
         return {"position_ids": positions if last is None else positions[:, -last:]}
 
-    @contextlib.contextmanager
-    def logits_at(self, rows: torch.Tensor) -> Iterator[None]:
+    def logits_at(self, rows: torch.Tensor) -> contextlib.AbstractContextManager[None]:
         """Inside, the language model computes logits only for the states (B, T, L) at `rows` (B, T) bool."""
-        head = self.lm.get_output_embeddings()
-        # A hook, so that whatever the model does around its head (scales, soft caps) is kept.
-        handle = head.register_forward_pre_hook(lambda _, args: (args[0][rows], *args[1:]))
-        try:
-            yield
-        finally:
-            handle.remove()
+        return head_only_at(self.lm.get_output_embeddings(), rows)
 
     def visual_batch(
         self, samples: Sequence[Sample], visual: Visual, first: int = 0, padding_side: Side | None = None

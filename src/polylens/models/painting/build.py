@@ -21,9 +21,9 @@ def build_painter(config: PainterConfig, dtype: torch.dtype = torch.float32) -> 
     """
     config = config.model_copy(deep=True)
     config.schedule = load_schedule(config.schedule)
-    text = load_text(config.text, dtype)
     if config.text.languages is None and config.text.path is not None:
         config.text.languages = card_languages(resolve_model(config.text.path))
+    text = load_text(config.text, dtype)
     denoiser = load_denoiser(config.denoiser, dtype)
     bridge = new_bridge(config.bridge, text.width, context_width(denoiser)).to(dtype)
     painter = Painter(text, bridge, denoiser, load_space(config.space, dtype), config.schedule, config)

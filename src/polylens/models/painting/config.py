@@ -25,13 +25,36 @@ class PartConfig(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
 
+class PivotConfig(PartConfig):
+    """Prompts are put into English first, by the same language model (see `painting.pivot`).
+
+    `beams` answers to `ask` compete. That one is read which, asked for the prompt's language in `back`, leads back to
+    the prompt best; the language need not be known, it is one of the text's `languages`.
+    """
+
+    ask: str = "{prompt} English:"
+    back: str = "{answer} {language}:"
+    beams: PositiveInt = 8
+    max_new_tokens: PositiveInt = 16
+
+    @model_validator(mode="after")
+    def _templates_have_their_places(self) -> Self:
+        for name, text, places in (
+            ("ask", self.ask, ("{prompt}",)), ("back", self.back, ("{answer}", "{language}"))
+        ):  # fmt: skip
+            for place in places:
+                if text.count(place) != 1:
+                    raise PydanticCustomError("template", f"'{name}' must hold '{{{place}}}' once")
+        return self
+
+
 class TextConfig(PartConfig):
     """The language model that reads prompts, and which of its hidden states the painter sees.
 
     `layer` counts as in Python: -1 are the last hidden states, after the final norm; -2 those before the last
     layer. `template` is what is read, and prompts beyond `max_tokens` are cut. With `answer` the language model goes
     on from there, greedily, and only the states from which it writes are kept: so many, a shorter answer's last one
-    repeated. Asked for a translation ("{prompt} English:"), it says the same whatever language the prompt is in.
+    repeated. With a `pivot` it reads every prompt in English, but for the empty one.
     """
 
     path: str | None = None
@@ -39,12 +62,16 @@ class TextConfig(PartConfig):
     layer: int = -1
     template: str = "{prompt}"
     answer: PositiveInt | None = None
+    pivot: PivotConfig | None = None
     max_tokens: PositiveInt = 256
 
     @model_validator(mode="after")
     def _template_has_prompt(self) -> Self:
         if self.template.count("{prompt}") != 1:
             raise PydanticCustomError("template", "the template must hold '{{prompt}}' once")
+        if self.pivot and not self.answer:
+            # The number of states must be known before a prompt is read.
+            raise PydanticCustomError("pivot", "a 'pivot' needs 'answer', the number of states that are kept")
         return self
 
 

@@ -17,6 +17,7 @@ from polylens.models.cpm_bee.layout import Encoded, collate_data, encode_data
 from polylens.models.cpm_bee.modeling import CpmBee
 from polylens.models.cpm_bee.tokenizer import CpmBeeTokenizer, escape
 from polylens.models.painting.config import TextConfig
+from polylens.models.painting.pivot import Pivot
 
 
 class TextEncoder(nn.Module, ABC):
@@ -40,6 +41,10 @@ class TextEncoder(nn.Module, ABC):
     @abstractmethod
     def padding(self) -> torch.Tensor | None:
         """The state (L,) that stands where a prompt is shorter than its neighbours; None: such places are masked."""
+
+    def read_as(self, prompts: Sequence[str]) -> list[str]:
+        """What is read in place of the prompts: they themselves, unless a pivot puts them into English."""
+        return list(prompts)
 
     def batch(self, rows: Sequence[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor | None]:
         """Rows as one (B, T, L) and the mask (B, T), True where there is a state; no mask where it says nothing."""
@@ -74,6 +79,7 @@ class LanguageModelText(TextEncoder):
         self.width = language_model.get_input_embeddings().weight.shape[1]
         suffix = config.template.partition("{prompt}")[2].strip()
         self._suffix = len(tokenizer(suffix, add_special_tokens=False).input_ids) if suffix else 0
+        self._pivot = Pivot(language_model, tokenizer, config) if config.pivot else None
 
     def num_tokens(self, prompt: str) -> int:
         return len(self._all_ids(prompt))
@@ -84,10 +90,17 @@ class LanguageModelText(TextEncoder):
     def padding(self) -> torch.Tensor | None:
         return None
 
+    def read_as(self, prompts: Sequence[str]) -> list[str]:
+        if self._pivot is None:
+            return list(prompts)
+        said = [prompt for prompt in prompts if prompt.strip()]
+        english = dict(zip(said, self._pivot(said), strict=True))
+        return [english.get(prompt, prompt) for prompt in prompts]
+
     @torch.no_grad()
     def encode(self, prompts: Sequence[str], batch_size: int = 16) -> list[torch.Tensor]:
         rows: list[torch.Tensor] = []
-        ids = [self._ids(prompt) for prompt in prompts]
+        ids = [self._ids(text) for text in self.read_as(prompts)]
         device = next(self.model.parameters()).device
         for start in range(0, len(ids), batch_size):
             piece = ids[start : start + batch_size]

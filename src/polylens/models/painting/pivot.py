@@ -1,0 +1,131 @@
+"""Prompts in any language to English, by the language model that reads them: the noisy channel (arXiv 1908.05731).
+
+prompt -- ask --> the likeliest few in English -- back, into each language --> the one that best leads back to the prompt
+
+A small model may translate from English far better than into it: what it writes is checked by what it can do well.
+Shapes: R pairs of a question and its answer, T tokens of the longest, A targets in all, K vocabulary.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch.nn import functional as F
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from polylens.data.collate import pad_rows
+from polylens.errors import UserError
+from polylens.languages import language
+from polylens.models.painting.config import TextConfig
+from polylens.models.scoring import head_only_at
+
+# In how many languages every answer is led back: those in which the likeliest answer leads back best.
+NUM_LANGUAGES = 3
+REMEMBERED = 4096
+
+
+class Pivot:
+    """Puts prompts into English, as `config.pivot` says. Raises `UserError` where the languages are not known."""
+
+    def __init__(
+        self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, config: TextConfig
+    ) -> None:
+        assert config.pivot is not None
+        if not config.languages:
+            raise UserError(
+                "A pivot needs to know the languages that prompts may be in: give painter.config.text.languages."
+            )
+        self.model, self.tokenizer = model, tokenizer
+        self.settings, self.max_tokens = config.pivot, config.max_tokens
+        self.languages = [language(code).name for code in config.languages]
+        self._known: dict[str, str] = {}
+
+    @torch.no_grad()
+    def __call__(self, prompts: Sequence[str], batch_size: int = 16) -> list[str]:
+        """Every prompt in English; an English one comes back as it is, or as the model would rather say it."""
+        new = [prompt for prompt in dict.fromkeys(prompts) if prompt not in self._known]
+        if len(self._known) + len(new) > REMEMBERED:
+            self._known = {prompt: self._known[prompt] for prompt in prompts if prompt in self._known}
+        for start in range(0, len(new), batch_size):
+            piece = new[start : start + batch_size]
+            cut = [self._cut(prompt) for prompt in piece]
+            for prompt, text, answers in zip(piece, cut, self._answers(cut), strict=True):
+                self._known[prompt] = self._best(text, answers)
+        return [self._known[prompt] for prompt in prompts]
+
+    def _best(self, prompt: str, answers: Sequence[str]) -> str:
+        """The answer with the highest likelihood of both ways; the prompt itself may be English."""
+        ahead = self._scores([(self._ask(prompt), answer) for answer in answers])
+        trial = self._scores([(self._back(answers[0], name), prompt) for name in self.languages])
+        likely = [self.languages[at] for at in trial.topk(min(NUM_LANGUAGES, len(trial))).indices.tolist()]
+        back = self._scores([(self._back(answer, name), prompt) for answer in answers for name in likely])
+        return answers[int((ahead + back.view(len(answers), -1).amax(1)).argmax())]
+
+    def _ask(self, prompt: str) -> str:
+        return self.settings.ask.replace("{prompt}", prompt)
+
+    def _back(self, answer: str, name: str) -> str:
+        return self.settings.back.replace("{language}", name).replace("{answer}", answer)
+
+    def _cut(self, prompt: str) -> str:
+        """As much of the prompt as the model reads."""
+        ids = self._ids(prompt, special=False)
+        return prompt if len(ids) <= self.max_tokens else self.tokenizer.decode(ids[: self.max_tokens])
+
+    def _answers(self, prompts: Sequence[str]) -> list[list[str]]:
+        """The likeliest answers to each prompt, without empty ones; the prompt where there is no other."""
+        ids = [self._ids(self._ask(prompt)) for prompt in prompts]
+        encoder_decoder = self.model.config.is_encoder_decoder
+        padded = self._padded(ids, self._pad, not encoder_decoder)
+        written = self.model.generate(
+            input_ids=padded,
+            attention_mask=self._padded([[1] * len(row) for row in ids], 0, not encoder_decoder),
+            max_new_tokens=self.settings.max_new_tokens,
+            do_sample=False,
+            num_beams=self.settings.beams,
+            num_return_sequences=self.settings.beams,
+            length_penalty=0.0,
+        )
+        start = 0 if encoder_decoder else padded.shape[1]
+        texts = self.tokenizer.batch_decode(written[:, start:], skip_special_tokens=True)
+        found = [texts[at : at + self.settings.beams] for at in range(0, len(texts), self.settings.beams)]
+        distinct = [list(dict.fromkeys(text.strip() for text in own)) for own in found]
+        return [
+            [text for text in own if text] or [prompt]
+            for own, prompt in zip(distinct, prompts, strict=True)
+        ]  # fmt: skip
+
+    def _scores(self, pairs: Sequence[tuple[str, str]]) -> torch.Tensor:
+        """(R,) summed log-probabilities of every answer and its end, after its question."""
+        questions = [self._ids(question) for question, _ in pairs]
+        end = self.tokenizer.eos_token_id
+        if self.model.config.is_encoder_decoder:
+            answers = [[*self._ids(answer, special=False), end] for _, answer in pairs]
+            labels = self._padded(answers, -100)
+            ids = self.model.prepare_decoder_input_ids_from_labels(labels)
+            inputs = {"decoder_input_ids": ids, "input_ids": self._padded(questions, self._pad)}
+            inputs["attention_mask"] = self._padded([[1] * len(row) for row in questions], 0)
+        else:
+            whole = [[*self._ids(f"{question} {answer}"), end] for question, answer in pairs]
+            answers = [row[len(question) :] for row, question in zip(whole, questions, strict=True)]
+            # A token's logits are those of the place before it; the last place says nothing.
+            labels = self._padded(
+                [[-100] * (len(q) - 1) + a for q, a in zip(questions, answers, strict=True)], -100
+            )
+            inputs = {"input_ids": self._padded([row[:-1] for row in whole], self._pad)}
+            inputs["attention_mask"] = self._padded([[1] * (len(row) - 1) for row in whole], 0)
+        wanted = labels != -100
+        with head_only_at(self.model.get_output_embeddings(), wanted):
+            logits_AK = self.model(**inputs, use_cache=False).logits.float()
+        scores = torch.zeros(labels.shape, device=labels.device)
+        scores[wanted] = -F.cross_entropy(logits_AK, labels[wanted], reduction="none")
+        return scores.sum(1)
+
+    @property
+    def _pad(self) -> int:
+        return self.tokenizer.pad_token_id or 0
+
+    def _ids(self, text: str, special: bool = True) -> list[int]:
+        return self.tokenizer(text, add_special_tokens=special, truncation=False).input_ids
+
+    def _padded(self, rows: Sequence[list[int]], value: int, left: bool = False) -> torch.Tensor:
+        return pad_rows(rows, value, left).to(self.model.device)
