@@ -55,6 +55,21 @@ def test_images_a_grid_and_each_image_again(folder: Path, tmp_path: Path) -> Non
             assert first.info == second.info
 
 
+def test_it_says_what_a_prompt_was_read_as(tmp_path: Path) -> None:
+    text = {
+        "path": "picto-parts/decoder",
+        "template": "{prompt} English:",
+        "answer": 2,
+        "languages": ["en", "de"],
+        "pivot": {"beams": 4},
+    }
+    save_painter(tiny_painter(tmp_path, text=text), tmp_path / "model")
+    out = ["--out", tmp_path / "out", *FAST]
+    assert "'Katze' was read as 'cat'" in " ".join(run(tmp_path / "model", "cat", "Katze", *out).split())
+    rows = json.loads(run(tmp_path / "model", "Katze", "--json", *out))
+    assert [(row["prompt"], row["read_as"]) for row in rows] == [("Katze", "cat")]
+
+
 def test_what_is_off_ends_with_a_sentence(folder: Path, tmp_path: Path) -> None:
     assert "Give a painter and a prompt" in refused(folder)
     assert "must look like 512x768" in refused(folder, "cat", "--size", "big")

@@ -54,6 +54,7 @@ def test_the_demo_writes_a_grid_and_results(tmp_path: Path, monkeypatch: pytest.
         "template": "{prompt} English:",
         "answer": 2,
         "languages": ["en", "de"],
+        "pivot": {"beams": 4},
     }
     painter = build_painter(
         PainterConfig.model_validate({"text": text, "denoiser": {"config": UNET}, "size": 16})
@@ -67,6 +68,7 @@ def test_the_demo_writes_a_grid_and_results(tmp_path: Path, monkeypatch: pytest.
         settings=Sampling(steps=1),
     )
     assert list(results["languages"]) == ["en", "de"]
+    assert results["languages"]["en"]["read_as_english_name"] >= 0.75
     assert json.loads((tmp_path / "out" / "results.json").read_text())["settings"]["concepts"] == 4
     with Image.open(tmp_path / "out" / "grid.png") as whole:
         assert whole.width > 2 * 32
@@ -81,3 +83,4 @@ def test_the_packaged_painter_draws_what_it_is_told_in_any_language() -> None:
         return float(np.abs(np.asarray(first, float) - np.asarray(second, float)).mean())
 
     assert distance(one, again) < distance(one, other)
+    assert painter.text.read_as(["Hundegesicht", "心", ""]) == ["dog face", "red heart", ""]

@@ -126,13 +126,17 @@ def paint(
         for prompt in prompts:
             rows.append(studio.paint(prompt, n, seed, candidates=candidates, size=wanted, advance=advance))
     found: list[dict[str, Any]] = []
-    for number, (prompt, row) in enumerate(zip(prompts, rows, strict=True), start=1):
+    read = studio.painter.text.read_as(prompts)
+    for number, (prompt, english, row) in enumerate(zip(prompts, read, rows, strict=True), start=1):
+        if english != prompt:
+            say(console, f"'{prompt[:60]}' was read as '{english[:60]}'")
         for one in row:
             file: Path | None = None
             if one.image is not None and one.record is not None:
                 file = out / f"{number:02d}_{one.record.seed:08d}.png"
                 write_png(one.image, one.record, file)
-            own = {"prompt": prompt, "seed": one.record.seed if one.record else None}
+            seed_drawn = one.record.seed if one.record else None
+            own = {"prompt": prompt, "read_as": english, "seed": seed_drawn}
             found.append(own | {"image": file and str(file), "blocked": one.blocked, "score": one.score})
             if one.blocked:
                 complain(f"an image of '{prompt[:60]}' is blocked: {one.blocked}.", "blocked")

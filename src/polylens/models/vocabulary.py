@@ -77,8 +77,8 @@ class ScreenedHead:
                 )
             ]
         )
-        normaliser_R1 = normaliser(logits_RK.scatter_(1, token_RM, exact_RM))
         best_RC, place_RC = exact_RM.topk(count)
+        normaliser_R1 = normaliser(logits_RK.scatter_(1, token_RM, exact_RM), best_RC[:, :1])
         token_RC = token_RM.gather(1, place_RC)
         error_R = LOGIT_ERROR * self.longest * states_RL.norm(dim=1)
         open_R = best_RC[:, -1] <= likely_RM[:, -1] + error_R
@@ -86,7 +86,7 @@ class ScreenedHead:
             self.pays = open_R.float().mean().item() <= PLAIN_SHARE
             plain_OK = self.head(states_RL[open_R])
             best_RC[open_R], token_RC[open_R] = best(plain_OK, count)
-            normaliser_R1[open_R] = normaliser(plain_OK)
+            normaliser_R1[open_R] = normaliser(plain_OK, best_RC[open_R, :1])
         return best_RC, token_RC, normaliser_R1
 
     def _rough(self, states_RL: torch.Tensor) -> torch.Tensor:
@@ -112,16 +112,14 @@ def best(values_RK: torch.Tensor, count: int) -> tuple[torch.Tensor, torch.Tenso
     num_blocks = size // BLOCK
     if num_blocks <= 2 * count:
         return values_RK.topk(min(count, size))
-    blocks_RNB = values_RK[:, : num_blocks * BLOCK].unflatten(1, (num_blocks, BLOCK))
+    whole = num_blocks * BLOCK
+    blocks_RNB = values_RK[:, :whole].unflatten(1, (num_blocks, BLOCK))
     block_RC = blocks_RNB.amax(-1).topk(count).indices
     inside_RCB = blocks_RNB.gather(1, block_RC[..., None].expand(-1, -1, BLOCK))
-    places_RCB = block_RC[..., None] * BLOCK + torch.arange(BLOCK, device=values_RK.device)
-    # The last tokens may not fill a block.
-    rest = torch.arange(num_blocks * BLOCK, size, device=values_RK.device).expand(len(values_RK), -1)
-    values = torch.cat([inside_RCB.flatten(1), values_RK[:, num_blocks * BLOCK :]], 1)
-    places = torch.cat([places_RCB.flatten(1), rest], 1)
-    highest, at = values.topk(count)
-    return highest, places.gather(1, at)
+    # The last tokens, which may not fill a block, come after those blocks.
+    highest_RC, at_RC = torch.cat([inside_RCB.flatten(1), values_RK[:, whole:]], 1).topk(count)
+    chosen_RC = block_RC.gather(1, (at_RC // BLOCK).clamp(max=count - 1)) * BLOCK + at_RC % BLOCK
+    return highest_RC, torch.where(at_RC < count * BLOCK, chosen_RC, at_RC - count * BLOCK + whole)
 
 
 def argmax(values_RK: torch.Tensor) -> torch.Tensor:
@@ -141,15 +139,18 @@ def argmax(values_RK: torch.Tensor) -> torch.Tensor:
     return torch.where(rest_R > most_R, whole + place_R, places_R)
 
 
-def normaliser(logits_RK: torch.Tensor) -> torch.Tensor:
-    """(R, 1) logarithms of the summed exponentials, float32."""
+def normaliser(logits_RK: torch.Tensor, most_R1: torch.Tensor | None = None) -> torch.Tensor:
+    """(R, 1) logarithms of the summed exponentials, float32; `most_R1` are the highest logits, if they are known."""
     if logits_RK.device.type != "cpu":
         return logits_RK.float().logsumexp(-1, keepdim=True)
+    most = [None] * len(logits_RK) if most_R1 is None else most_R1.split(1)
     # Row by row, what is written in between stays in the processor's cache.
-    return torch.cat([_row_normaliser(row_1K.float()) for row_1K in logits_RK.split(1)])
+    rows = zip(logits_RK.split(1), most, strict=True)
+    return torch.cat([_row_normaliser(row_1K.float(), most_11) for row_1K, most_11 in rows])
 
 
-def _row_normaliser(logits_1K: torch.Tensor) -> torch.Tensor:
+def _row_normaliser(logits_1K: torch.Tensor, most_11: torch.Tensor | None) -> torch.Tensor:
+    if most_11 is None:
+        most_11 = logits_1K.amax(-1, keepdim=True)
     # Below e^-80 of the largest nothing counts in float32, and subnormal numbers take twenty times as long.
-    most_11 = logits_1K.amax(-1, keepdim=True)
     return (logits_1K - most_11).clamp_(min=-80).exp_().sum(-1, keepdim=True).log_() + most_11

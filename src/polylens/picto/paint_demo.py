@@ -20,7 +20,7 @@ from polylens.models.painter import Painter
 from polylens.models.painting.folder import load_painter
 from polylens.models.painting.sampling import Sampling
 from polylens.models.precision import fast_dtype
-from polylens.picto.measure import PIVOT
+from polylens.picto.measure import PIVOT, exact
 from polylens.picto.paint_measure import Judge, even, measure, paint_concepts
 from polylens.picto.world import LANGUAGES, Concept, concepts
 from polylens.training.log import progress_bar
@@ -66,6 +66,7 @@ def run_paint_demo(
 
         drawn = {code: drawn_in(code) for code in languages}
         blank = drawn_in(None)
+    read = {code: model.text.read_as([concept.name(code) or "" for concept in wanted]) for code in languages}
     results = {
         "title": "Drawn from names in every language, trained on English names only",
         "model": painter,
@@ -76,6 +77,8 @@ def run_paint_demo(
         | {"seed": seed, "concepts": len(wanted), "precision": str(model.dtype).removeprefix("torch.")}
         | _sizes(model),
     }
+    for code, row in results["languages"].items():
+        row["read_as_english_name"] = sum(exact(read[code], [(c, "") for c in wanted], PIVOT)) / len(wanted)
     write_atomic(out / "results.json", json.dumps(results, ensure_ascii=False, indent=1))
     labelled_grid(wanted[:: max(1, len(wanted) // NUM_SHOWN)][:NUM_SHOWN], drawn, wanted).save(
         out / "grid.png"
@@ -116,13 +119,23 @@ def labelled_grid(
 
 def _print(results: dict[str, Any], console: Console) -> None:
     table = Table(title=str(results["title"]), title_justify="left")
-    for heading in ("language", "found among 100", "ratio to English", "fd_picto"):
+    for heading in (
+        "language",
+        "found among 100",
+        "ratio to English",
+        "fd_picto",
+        "read as its English name",
+    ):
         table.add_column(heading, justify="left" if heading == "language" else "right")
     for code, row in results["languages"].items():
         score, ratio = row["retrieval"], row.get("pivot_ratio")
         interval = f"{score['value']:.2f} [{score['low']:.2f}, {score['high']:.2f}]"
         table.add_row(
-            language(code).name, interval, "" if ratio is None else f"{ratio:.2f}", f"{row['fd_picto']:.1f}"
+            language(code).name,
+            interval,
+            "" if ratio is None else f"{ratio:.2f}",
+            f"{row['fd_picto']:.1f}",
+            f"{row['read_as_english_name']:.2f}",
         )
     console.print(table)
     real, nothing = results["judge_on_real_pictures"], results["controls"]["empty_prompt"]

@@ -158,12 +158,14 @@ class PaintTask(Task):
         )
 
     def _fill_states(self, captions: set[str]) -> None:
-        text = self.model.text
+        text, config = self.model.text, self.model.config.text
+        # Which languages there are matters only to what puts prompts into English.
+        left_out = {"path"} if config.pivot else {"path", "languages"}
         self._lengths |= {c: text.num_states(c) for c in sorted(captions) if c not in self._lengths}
         origin = {
             "kind": "prompt states",
             "weights": hash_weights([text]),
-            "text": self.model.config.text.model_dump(mode="json", exclude={"path", "languages"}),
+            "text": config.model_dump(mode="json", exclude=left_out),
         } | self._precision()
         for length in sorted({self._lengths[caption] for caption in captions}):
             cache = FeatureCache(self._cache_root, origin | {"states": length})

@@ -44,7 +44,7 @@ class PivotConfig(PartConfig):
         ):  # fmt: skip
             for place in places:
                 if text.count(place) != 1:
-                    raise PydanticCustomError("template", f"'{name}' must hold '{{{place}}}' once")
+                    raise PydanticCustomError("template", f"'{name}' must hold '{place}' once")
         return self
 
 
@@ -68,7 +68,7 @@ class TextConfig(PartConfig):
     @model_validator(mode="after")
     def _template_has_prompt(self) -> Self:
         if self.template.count("{prompt}") != 1:
-            raise PydanticCustomError("template", "the template must hold '{{prompt}}' once")
+            raise PydanticCustomError("template", "the template must hold '{prompt}' once")
         if self.pivot and not self.answer:
             # The number of states must be known before a prompt is read.
             raise PydanticCustomError("pivot", "a 'pivot' needs 'answer', the number of states that are kept")

@@ -1,6 +1,6 @@
 """Prompts in any language to English, by the language model that reads them: the noisy channel (arXiv 1908.05731).
 
-prompt -- ask --> the likeliest few in English -- back, into each language --> the one that best leads back to the prompt
+prompt -- ask --> a few answers in English -- back, into each language --> the one that best leads back to the prompt
 
 A small model may translate from English far better than into it: what it writes is checked by what it can do well.
 Shapes: R pairs of a question and its answer, T tokens of the longest, A targets in all, K vocabulary.
@@ -97,15 +97,15 @@ class Pivot:
     def _scores(self, pairs: Sequence[tuple[str, str]]) -> torch.Tensor:
         """(R,) summed log-probabilities of every answer and its end, after its question."""
         questions = [self._ids(question) for question, _ in pairs]
-        end = self.tokenizer.eos_token_id
+        end = [] if self.tokenizer.eos_token_id is None else [self.tokenizer.eos_token_id]
         if self.model.config.is_encoder_decoder:
-            answers = [[*self._ids(answer, special=False), end] for _, answer in pairs]
+            answers = [[*self._ids(answer, special=False), *end] for _, answer in pairs]
             labels = self._padded(answers, -100)
             ids = self.model.prepare_decoder_input_ids_from_labels(labels)
             inputs = {"decoder_input_ids": ids, "input_ids": self._padded(questions, self._pad)}
             inputs["attention_mask"] = self._padded([[1] * len(row) for row in questions], 0)
         else:
-            whole = [[*self._ids(f"{question} {answer}"), end] for question, answer in pairs]
+            whole = [[*self._ids(f"{question} {answer}"), *end] for question, answer in pairs]
             answers = [row[len(question) :] for row, question in zip(whole, questions, strict=True)]
             # A token's logits are those of the place before it; the last place says nothing.
             labels = self._padded(
