@@ -18,6 +18,8 @@ STEPS = st.lists(
         st.tuples(st.just("crop"), st.integers(1, 3)),
         st.tuples(st.just("repeat"), st.integers(1, 2)),
         st.tuples(st.just("copy"), st.none()),
+        st.tuples(st.just("reorder"), st.none()),
+        st.tuples(st.just("reset"), st.integers(1, 9)),
     ),
     max_size=8,
 )
@@ -61,6 +63,16 @@ def test_it_holds_what_a_plain_cache_holds(steps: list, rows: int, tokens: int) 
             roomy.crop(-min(argument, roomy.get_seq_length() - 1))
         elif name == "copy":
             roomy = copy.deepcopy(roomy)
+        elif name == "reorder":
+            for cache in (plain, roomy):
+                cache.reorder_cache(torch.arange(rows).flip(0))
+        elif name == "reset":
+            plain.reset()
+            roomy.reset()
+            for layer in range(NUM_LAYERS):
+                new = states(rows, argument, layer)
+                plain.update(*new, layer)
+                roomy.update(*new, layer)
         else:
             if name == "repeat":
                 chosen = [row for row in range(rows) for _ in range(argument)]

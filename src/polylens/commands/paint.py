@@ -126,18 +126,24 @@ def paint(
         for prompt in prompts:
             rows.append(studio.paint(prompt, n, seed, candidates=candidates, size=wanted, advance=advance))
     found: list[dict[str, Any]] = []
-    read = studio.painter.text.read_as(prompts)
-    for number, (prompt, english, row) in enumerate(zip(prompts, read, rows, strict=True), start=1):
-        if english != prompt:
-            say(console, f"'{prompt[:60]}' was read as '{english[:60]}'")
+    for number, (prompt, row) in enumerate(zip(prompts, rows, strict=True), start=1):
+        if (record := row[0].record) is not None and record.read_as is not None:
+            say(console, f"'{prompt[:60]}' was read as '{record.read_as[:60]}'")
         for one in row:
             file: Path | None = None
             if one.image is not None and one.record is not None:
                 file = out / f"{number:02d}_{one.record.seed:08d}.png"
                 write_png(one.image, one.record, file)
-            seed_drawn = one.record.seed if one.record else None
-            own = {"prompt": prompt, "read_as": english, "seed": seed_drawn}
-            found.append(own | {"image": file and str(file), "blocked": one.blocked, "score": one.score})
+            found.append(
+                {
+                    "prompt": prompt,
+                    "read_as": one.record.read_as if one.record else None,
+                    "seed": one.record.seed if one.record else None,
+                    "image": file and str(file),
+                    "blocked": one.blocked,
+                    "score": one.score,
+                }
+            )
             if one.blocked:
                 complain(f"an image of '{prompt[:60]}' is blocked: {one.blocked}.", "blocked")
     shown = sum(row["image"] is not None for row in found)

@@ -111,7 +111,7 @@ _Level = list[tuple[_Tree, _Beginning]]
 
 def _walk(model: "VisionLanguageModel", prompts: Prompts, trees: Sequence[_Tree], width: int) -> None:
     """One pass, `width` beginnings of each sample at every level."""
-    reader = Reader(model, prompts.copy())
+    reader = Reader(model, prompts.copy(), max(len(answer) for tree in trees for answer in tree.answers))
     levels: list[_Level] = [[(tree, tree.root) for tree in trees]]
     while kept := list(_most_promising(levels[-1], width)):
         level = [(tree, node) for _, tree, node in kept]

@@ -47,7 +47,7 @@ def greedy_steps(model: "VisionLanguageModel", prompts: Prompts, search: Search)
     answers: list[list[int]] = [[] for _ in prompts.mask]
     running = list(range(len(answers)))
     logits_RK = prompts.logits
-    reader = Reader(model, prompts)
+    reader = Reader(model, prompts, search.max_new_tokens)
     while True:
         if search.repetition_penalty != 1:
             seen = reader.seen([answers[s] for s in running])
@@ -105,7 +105,7 @@ def beam_search(model: "VisionLanguageModel", prompts: Prompts, search: Search) 
     running = list(samples)
     # An end among the candidates of every beam must still leave a full set of beams to go on with.
     num_candidates = (1 + max(1, len(search.ends))) * search.num_beams
-    reader = Reader(model, prompts)
+    reader = Reader(model, prompts, search.max_new_tokens, beams=True)
     screened = None if search.repetition_penalty != 1 else ScreenedHead.of(prompts, reader.head)
     found = _likeliest(prompts.logits, num_candidates, reader, samples, search)
     width = 1
@@ -149,12 +149,15 @@ def _likeliest(
 class Reader:
     """Feeds each row its next token, and knows how to drop, copy and reorder rows."""
 
-    def __init__(self, model: "VisionLanguageModel", prompts: Prompts) -> None:
+    def __init__(
+        self, model: "VisionLanguageModel", prompts: Prompts, max_tokens: int, *, beams: bool = False
+    ) -> None:
+        """`max_tokens` may be read; with `beams` rows of a sample share what the encoder said, if they can."""
         self.model, self.cache, self.mask, self.encoded = model, prompts.cache, prompts.mask, prompts.encoded
         self.own = getattr(self.cache, "self_attention_cache", self.cache)
-        give_room(self.own)
+        give_room(self.own, max_tokens)
         self.num_samples = len(self.mask)
-        self.shares = self.encoded is not None and share_cross_attention(model.lm)
+        self.shares = beams and self.encoded is not None and share_cross_attention(model.lm)
         self.head = model.lm.get_output_embeddings()
 
     def __call__(self, tokens: Sequence[int], at: Sequence[bool] | None = None) -> torch.Tensor:

@@ -101,19 +101,24 @@ class Painter(nn.Module):
     @torch.no_grad()
     def prompt_states(self, prompts: Sequence[str], negative: str) -> tuple[list[torch.Tensor], torch.Tensor]:
         """States (T, L) of every prompt, and of the negative one, which is read once and remembered."""
-        distinct = list(dict.fromkeys(prompts))
+        if negative not in self._negatives:
+            while len(self._negatives) >= REMEMBERED:
+                self._negatives.pop(next(iter(self._negatives)))
+            self._negatives[negative] = self.text.encode(self._read_as([negative]))[0]
+        read = self._read_as(prompts)
+        distinct = list(dict.fromkeys(read))
+        states = dict(zip(distinct, self.text.encode(distinct), strict=True))
+        return [states[prompt] for prompt in read], self._negatives[negative]
+
+    def _read_as(self, prompts: Sequence[str]) -> list[str]:
         limit = self.config.text.max_tokens
-        for prompt in distinct:
+        read = self.text.read_as(prompts)
+        for prompt in dict.fromkeys([*prompts, *read]):
             if (size := self.text.num_tokens(prompt)) > limit:
                 logger.warning(
                     "The prompt has %d tokens, and only %d are read: the rest is cut out.", size, limit
                 )
-        states = dict(zip(distinct, self.text.encode(distinct), strict=True))
-        if negative not in self._negatives:
-            while len(self._negatives) >= REMEMBERED:
-                self._negatives.pop(next(iter(self._negatives)))
-            self._negatives[negative] = self.text.encode([negative])[0]
-        return [states[prompt] for prompt in prompts], self._negatives[negative]
+        return read
 
     @torch.no_grad()
     def latents(

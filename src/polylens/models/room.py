@@ -9,12 +9,16 @@ from typing import Any
 import torch
 from transformers import Cache, DynamicLayer
 
+# How many tokens there is room for at least, whenever there is none left.
 ROOM = 32
 
 
-def give_room(cache: Cache) -> None:
-    """Exchange the cache's plain layers for ones with room, in place; others (sliding windows, say) stay."""
-    spare = _Spare()
+def give_room(cache: Cache, room: int = ROOM) -> None:
+    """Exchange the cache's plain layers for ones with room, in place; others (sliding windows, say) stay.
+
+    `room` is how many tokens are to come, where that is known.
+    """
+    spare = _Spare(min(room, ROOM))
     for at, layer in enumerate(cache.layers):
         if type(layer) is DynamicLayer and layer.is_initialized:
             cache.layers[at] = RoomyLayer(layer, spare)
@@ -25,21 +29,31 @@ class RoomyLayer(DynamicLayer):
 
     def __init__(self, layer: DynamicLayer, spare: "_Spare") -> None:
         super().__init__()
-        self.dtype, self.device, self.is_initialized = layer.dtype, layer.device, True
-        self.keys, self.values = layer.keys, layer.values
-        self._keys, self._values = _Store(layer.keys, spare), _Store(layer.values, spare)
+        self._spare = spare
+        self._begin(layer.keys, layer.values)
+
+    def _begin(self, keys: torch.Tensor, values: torch.Tensor) -> None:
+        self.dtype, self.device, self.is_initialized = keys.dtype, keys.device, True
+        self.keys, self.values = keys, values
+        self._keys, self._values = _Store(keys, self._spare), _Store(values, self._spare)
 
     def update(
         self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        size = self.get_seq_length()
-        self.keys = self._keys.append(size, key_states)
-        self.values = self._values.append(size, value_states)
+        if self.is_initialized:
+            size = self.get_seq_length()
+            self.keys = self._keys.append(size, key_states)
+            self.values = self._values.append(size, value_states)
+        else:
+            self._begin(key_states, value_states)
         return self.keys, self.values
 
     def batch_select_indices(self, indices: torch.Tensor) -> None:
         size = self.get_seq_length()
         self.keys, self.values = self._keys.select(size, indices), self._values.select(size, indices)
+
+    def reorder_cache(self, beam_idx: torch.LongTensor) -> None:
+        self.batch_select_indices(beam_idx.to(self.keys.device))
 
     def batch_repeat_interleave(self, repeats: int) -> None:
         rows = torch.arange(len(self.keys), device=self.keys.device)
@@ -49,7 +63,9 @@ class RoomyLayer(DynamicLayer):
 class _Spare:
     """The one buffer that is not in use: the next to be reordered goes there, and leaves its own."""
 
-    held: torch.Tensor | None = None
+    def __init__(self, room: int) -> None:
+        self.room = room
+        self.held: torch.Tensor | None = None
 
     def exchange(self, own: torch.Tensor, rows: int, size: int) -> torch.Tensor:
         """A buffer (`rows`, at least `size`, H, D) like `own`, which becomes the spare one."""
@@ -60,7 +76,7 @@ class _Spare:
             or len(other) < rows
             or other.shape[1] < size
         ):
-            return own.new_empty(rows, size + ROOM, *own.shape[2:])
+            return own.new_empty(rows, size + self.room, *own.shape[2:])
         return other[:rows]
 
 
@@ -73,7 +89,7 @@ class _Store:
     def append(self, size: int, states: torch.Tensor) -> torch.Tensor:
         end = size + states.shape[2]
         if end > self.held.shape[1]:
-            grown = self.held.new_empty(len(self.held), end + ROOM, *self.held.shape[2:])
+            grown = self.held.new_empty(len(self.held), end + self.spare.room, *self.held.shape[2:])
             grown[:, :size] = self.held[:, :size]
             self.held = grown
         self.held[:, size:end] = states.transpose(1, 2)

@@ -66,7 +66,6 @@ def run_paint_demo(
 
         drawn = {code: drawn_in(code) for code in languages}
         blank = drawn_in(None)
-    read = {code: model.text.read_as([concept.name(code) or "" for concept in wanted]) for code in languages}
     results = {
         "title": "Drawn from names in every language, trained on English names only",
         "model": painter,
@@ -77,8 +76,10 @@ def run_paint_demo(
         | {"seed": seed, "concepts": len(wanted), "precision": str(model.dtype).removeprefix("torch.")}
         | _sizes(model),
     }
-    for code, row in results["languages"].items():
-        row["read_as_english_name"] = sum(exact(read[code], [(c, "") for c in wanted], PIVOT)) / len(wanted)
+    if model.config.text.pivot:
+        for code, row in results["languages"].items():
+            read = model.text.read_as([concept.name(code) or "" for concept in wanted])
+            row["read_as_english_name"] = sum(exact(read, [(c, "") for c in wanted], PIVOT)) / len(wanted)
     write_atomic(out / "results.json", json.dumps(results, ensure_ascii=False, indent=1))
     labelled_grid(wanted[:: max(1, len(wanted) // NUM_SHOWN)][:NUM_SHOWN], drawn, wanted).save(
         out / "grid.png"
@@ -135,7 +136,7 @@ def _print(results: dict[str, Any], console: Console) -> None:
             interval,
             "" if ratio is None else f"{ratio:.2f}",
             f"{row['fd_picto']:.1f}",
-            f"{row['read_as_english_name']:.2f}",
+            f"{row['read_as_english_name']:.2f}" if "read_as_english_name" in row else "",
         )
     console.print(table)
     real, nothing = results["judge_on_real_pictures"], results["controls"]["empty_prompt"]

@@ -159,13 +159,12 @@ class PaintTask(Task):
 
     def _fill_states(self, captions: set[str]) -> None:
         text, config = self.model.text, self.model.config.text
-        # Which languages there are matters only to what puts prompts into English.
-        left_out = {"path"} if config.pivot else {"path", "languages"}
         self._lengths |= {c: text.num_states(c) for c in sorted(captions) if c not in self._lengths}
         origin = {
             "kind": "prompt states",
             "weights": hash_weights([text]),
-            "text": config.model_dump(mode="json", exclude=left_out),
+            # Captions are read as they are: they are in the language that is learnt from.
+            "text": config.model_dump(mode="json", exclude={"path", "languages", "pivot"}),
         } | self._precision()
         for length in sorted({self._lengths[caption] for caption in captions}):
             cache = FeatureCache(self._cache_root, origin | {"states": length})

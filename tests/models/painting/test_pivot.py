@@ -95,17 +95,49 @@ def test_prompts_are_read_alike_alone_and_together(tmp_path: Path, lm: str) -> N
     assert together[1::2] == ["", "  "]
 
 
-def test_what_is_read_is_encoded(tmp_path: Path) -> None:
-    text = tiny_painter(tmp_path, text=TEXT).text
-    plain = tiny_painter(tmp_path, text=TEXT | {"pivot": None}).text
-    assert torch.allclose(text.encode(["a dog"])[0], plain.encode(text.read_as(["a dog"]))[0], atol=1e-5)
-    assert plain.read_as(["a dog"]) == ["a dog"]
-    assert text.encode(["a dog"])[0].shape == (text.num_states("a dog"), text.width)
+def test_what_is_read_is_drawn(tmp_path: Path) -> None:
+    painter = tiny_painter(tmp_path, text=TEXT)
+    plain = tiny_painter(tmp_path, text=TEXT | {"pivot": None})
+    (states,), away = painter.prompt_states(["a dog"], "ein Text")
+    (expected,), expected_away = plain.prompt_states(
+        painter.text.read_as(["a dog"]), *painter.text.read_as(["ein Text"])
+    )
+    assert torch.allclose(states, expected, atol=1e-5)
+    assert torch.allclose(away, expected_away, atol=1e-5)
+    assert plain.text.read_as(["a dog"]) == ["a dog"]
 
 
-def test_a_prompt_without_end_is_cut_first(tmp_path: Path) -> None:
-    text = tiny_painter(tmp_path, text=TEXT | {"max_tokens": 12}).text
-    assert text.encode(["dog " * 4000])[0].shape == (3, text.width)
+def test_a_prompt_without_end_is_cut_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    painter = tiny_painter(tmp_path, text=TEXT | {"max_tokens": 12})
+    own = painter.text._pivot
+    assert isinstance(own, Pivot)
+    asked: list[int] = []
+    generate = own.model.generate
+    monkeypatch.setattr(
+        own.model,
+        "generate",
+        lambda **inputs: asked.append(inputs["input_ids"].shape[1]) or generate(**inputs),
+    )
+    painter.prompt_states(["dog " * 4000], "")
+    assert asked == [12]
+    assert "only 12 are read" in caplog.text
+
+
+def test_many_logits_are_never_held_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    own = pivot_of(tmp_path, "llama")
+    pairs = [("a dog German:", "cat"), ("dog Chinese:", "a much longer answer"), ("a prompt", "a")]
+    together = own._scores(pairs)
+    monkeypatch.setattr(pivot, "LOGITS", 1)
+    assert torch.allclose(own._scores(pairs), together, atol=1e-4)
+
+
+def test_a_template_that_answers_grow_together_with_is_refused(tmp_path: Path) -> None:
+    own = pivot_of(tmp_path, "llama")
+    own.tokenizer = lambda text, **_: type("Encoded", (), {"input_ids": [len(text)]})
+    with pytest.raises(UserError, match="end in a mark"):
+        own._scores([("dog", "cat")])
 
 
 def test_it_forgets_old_prompts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 import torch
 
+from polylens.errors import UserError
 from polylens.models.build import fingerprint, load_language_model
 from polylens.models.card import card_languages
 from polylens.models.cpm_bee.tokenizer import CpmBeeTokenizer
@@ -33,8 +34,13 @@ def build_painter(config: PainterConfig, dtype: torch.dtype = torch.float32) -> 
 
 
 def load_text(config: TextConfig, dtype: torch.dtype = torch.float32) -> TextEncoder:
-    """The text encoder that `config` names: a CPM-Bee folder, or any language model of transformers."""
+    """The text encoder that `config` names: a CPM-Bee folder, or any language model of transformers.
+
+    Raises `UserError` for one that is missing, or for a pivot that it cannot have.
+    """
     if config.path is not None and is_cpm_bee(folder := resolve_model(config.path)):
+        if config.pivot:
+            raise UserError("CPM-Bee reads prompts as they are: leave painter.config.text.pivot out.")
         return CpmBeeText(read_cpm_bee(folder, dtype), CpmBeeTokenizer.from_pretrained(folder), config)
     model, tokenizer = load_language_model(config.path, dtype)
     return LanguageModelText(model, tokenizer, config)

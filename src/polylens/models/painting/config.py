@@ -35,7 +35,6 @@ class PivotConfig(PartConfig):
     ask: str = "{prompt} English:"
     back: str = "{answer} {language}:"
     beams: PositiveInt = 8
-    max_new_tokens: PositiveInt = 16
 
     @model_validator(mode="after")
     def _templates_have_their_places(self) -> Self:
@@ -54,7 +53,7 @@ class TextConfig(PartConfig):
     `layer` counts as in Python: -1 are the last hidden states, after the final norm; -2 those before the last
     layer. `template` is what is read, and prompts beyond `max_tokens` are cut. With `answer` the language model goes
     on from there, greedily, and only the states from which it writes are kept: so many, a shorter answer's last one
-    repeated. With a `pivot` it reads every prompt in English, but for the empty one.
+    repeated. With a `pivot` prompts are put into English before they are read, but for the empty one.
     """
 
     path: str | None = None
@@ -70,8 +69,10 @@ class TextConfig(PartConfig):
         if self.template.count("{prompt}") != 1:
             raise PydanticCustomError("template", "the template must hold '{prompt}' once")
         if self.pivot and not self.answer:
-            # The number of states must be known before a prompt is read.
-            raise PydanticCustomError("pivot", "a 'pivot' needs 'answer', the number of states that are kept")
+            # Both write; who only reads has no output head.
+            raise PydanticCustomError(
+                "pivot", "a 'pivot' needs 'answer', how many states of an answer are kept"
+            )
         return self
 
 

@@ -10,9 +10,9 @@ from collections.abc import Sequence
 
 import torch
 from torch.nn import functional as F
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-from polylens.data.collate import pad_rows
+from polylens.data.collate import IGNORED, pad_rows
 from polylens.errors import UserError
 from polylens.languages import language
 from polylens.models.painting.config import TextConfig
@@ -21,6 +21,10 @@ from polylens.models.scoring import head_only_at
 # In how many languages every answer is led back: those in which the likeliest answer leads back best.
 NUM_LANGUAGES = 3
 REMEMBERED = 4096
+# How many logits are held at once.
+LOGITS = 2**26
+
+Pair = tuple[str, str]  # a question and its answer
 
 
 class Pivot:
@@ -47,13 +51,13 @@ class Pivot:
             self._known = {prompt: self._known[prompt] for prompt in prompts if prompt in self._known}
         for start in range(0, len(new), batch_size):
             piece = new[start : start + batch_size]
-            cut = [self._cut(prompt) for prompt in piece]
+            cut = [self._cut(" ".join(prompt.split())) for prompt in piece]
             for prompt, text, answers in zip(piece, cut, self._answers(cut), strict=True):
                 self._known[prompt] = self._best(text, answers)
         return [self._known[prompt] for prompt in prompts]
 
     def _best(self, prompt: str, answers: Sequence[str]) -> str:
-        """The answer with the highest likelihood of both ways; the prompt itself may be English."""
+        """The answer with the highest likelihood of both ways."""
         ahead = self._scores([(self._ask(prompt), answer) for answer in answers])
         trial = self._scores([(self._back(answers[0], name), prompt) for name in self.languages])
         likely = [self.languages[at] for at in trial.topk(min(NUM_LANGUAGES, len(trial))).indices.tolist()]
@@ -67,58 +71,85 @@ class Pivot:
         return self.settings.back.replace("{language}", name).replace("{answer}", answer)
 
     def _cut(self, prompt: str) -> str:
-        """As much of the prompt as the model reads."""
+        """As much of the prompt as can be asked for at once."""
+        room = self.max_tokens - len(self._ids(self._ask("")))
         ids = self._ids(prompt, special=False)
-        return prompt if len(ids) <= self.max_tokens else self.tokenizer.decode(ids[: self.max_tokens])
+        return prompt if len(ids) <= room else self.tokenizer.decode(ids[: max(room, 1)])
 
     def _answers(self, prompts: Sequence[str]) -> list[list[str]]:
         """The likeliest answers to each prompt, without empty ones; the prompt where there is no other."""
         ids = [self._ids(self._ask(prompt)) for prompt in prompts]
         encoder_decoder = self.model.config.is_encoder_decoder
         padded = self._padded(ids, self._pad, not encoder_decoder)
+        mask = self._padded([[1] * len(row) for row in ids], 0, not encoder_decoder)
         written = self.model.generate(
-            input_ids=padded,
-            attention_mask=self._padded([[1] * len(row) for row in ids], 0, not encoder_decoder),
-            max_new_tokens=self.settings.max_new_tokens,
-            do_sample=False,
-            num_beams=self.settings.beams,
-            num_return_sequences=self.settings.beams,
-            length_penalty=0.0,
+            input_ids=padded, attention_mask=mask, generation_config=self._generation()
         )
         start = 0 if encoder_decoder else padded.shape[1]
         texts = self.tokenizer.batch_decode(written[:, start:], skip_special_tokens=True)
         found = [texts[at : at + self.settings.beams] for at in range(0, len(texts), self.settings.beams)]
         distinct = [list(dict.fromkeys(text.strip() for text in own)) for own in found]
         return [
-            [text for text in own if text] or [prompt]
-            for own, prompt in zip(distinct, prompts, strict=True)
-        ]  # fmt: skip
+            [text for text in own if text] or [prompt] for own, prompt in zip(distinct, prompts, strict=True)
+        ]
 
-    def _scores(self, pairs: Sequence[tuple[str, str]]) -> torch.Tensor:
+    def _generation(self) -> GenerationConfig:
+        """Plain beams, whatever the language model's folder says of generation."""
+        own = self.model.generation_config
+        return GenerationConfig(
+            do_sample=False,
+            num_beams=self.settings.beams,
+            num_return_sequences=self.settings.beams,
+            max_new_tokens=self.max_tokens,
+            length_penalty=0.0,
+            pad_token_id=self._pad,
+            eos_token_id=own.eos_token_id or self.tokenizer.eos_token_id,
+            decoder_start_token_id=own.decoder_start_token_id,
+        )
+
+    def _scores(self, pairs: Sequence[Pair]) -> torch.Tensor:
         """(R,) summed log-probabilities of every answer and its end, after its question."""
-        questions = [self._ids(question) for question, _ in pairs]
-        end = [] if self.tokenizer.eos_token_id is None else [self.tokenizer.eos_token_id]
+        tokens = [self._tokens(*pair) for pair in pairs]
+        longest = max(len(answer) for _, answer in tokens)
+        rows = max(1, LOGITS // (longest * self.model.get_output_embeddings().weight.shape[0]))
+        return torch.cat([self._scores_at_once(tokens[at : at + rows]) for at in range(0, len(tokens), rows)])
+
+    def _scores_at_once(self, tokens: Sequence[tuple[list[int], list[int]]]) -> torch.Tensor:
+        questions, answers = [question for question, _ in tokens], [answer for _, answer in tokens]
         if self.model.config.is_encoder_decoder:
-            answers = [[*self._ids(answer, special=False), *end] for _, answer in pairs]
-            labels = self._padded(answers, -100)
-            ids = self.model.prepare_decoder_input_ids_from_labels(labels)
-            inputs = {"decoder_input_ids": ids, "input_ids": self._padded(questions, self._pad)}
-            inputs["attention_mask"] = self._padded([[1] * len(row) for row in questions], 0)
+            labels = self._padded(answers, IGNORED)
+            inputs = {
+                "decoder_input_ids": self.model.prepare_decoder_input_ids_from_labels(labels),
+                "input_ids": self._padded(questions, self._pad),
+                "attention_mask": self._padded([[1] * len(row) for row in questions], 0),
+            }
         else:
-            whole = [[*self._ids(f"{question} {answer}"), *end] for question, answer in pairs]
-            answers = [row[len(question) :] for row, question in zip(whole, questions, strict=True)]
             # A token's logits are those of the place before it; the last place says nothing.
-            labels = self._padded(
-                [[-100] * (len(q) - 1) + a for q, a in zip(questions, answers, strict=True)], -100
-            )
-            inputs = {"input_ids": self._padded([row[:-1] for row in whole], self._pad)}
-            inputs["attention_mask"] = self._padded([[1] * (len(row) - 1) for row in whole], 0)
-        wanted = labels != -100
+            rows = [[*question, *answer[:-1]] for question, answer in tokens]
+            labels = self._padded([[IGNORED] * (len(q) - 1) + a for q, a in tokens], IGNORED)
+            inputs = {
+                "input_ids": self._padded(rows, self._pad),
+                "attention_mask": self._padded([[1] * len(row) for row in rows], 0),
+            }
+        wanted = labels != IGNORED
         with head_only_at(self.model.get_output_embeddings(), wanted):
             logits_AK = self.model(**inputs, use_cache=False).logits.float()
         scores = torch.zeros(labels.shape, device=labels.device)
         scores[wanted] = -F.cross_entropy(logits_AK, labels[wanted], reduction="none")
         return scores.sum(1)
+
+    def _tokens(self, question: str, answer: str) -> tuple[list[int], list[int]]:
+        """A decoder's answer is tokenized where it stands, behind its question."""
+        asked, end = self._ids(question), self.tokenizer.eos_token_id
+        if self.model.config.is_encoder_decoder:
+            return asked, [*self._ids(answer, special=False), end]
+        whole = self._ids(f"{question} {answer}")
+        if whole[: len(asked)] != asked:
+            raise UserError(
+                f"The tokenizer does not begin a new token behind '{question}', so answers cannot be told from it: let "
+                "'ask' and 'back' of the pivot end in a mark such as ':'."
+            )
+        return asked, [*whole[len(asked) :], end]
 
     @property
     def _pad(self) -> int:

@@ -17,7 +17,8 @@ KEY = "polylens"
 
 class Record(BaseModel):
     """One image: `seeds` are those of its batch, and it is number `index` among them; the batch matters, since sums
-    of floating-point numbers come out a little different in batches of another size.
+    of floating-point numbers come out a little different in batches of another size. `read_as` is the prompt in
+    English, where the painter put it into that.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -25,6 +26,7 @@ class Record(BaseModel):
     model: str
     model_sha256: str | None
     prompt: str
+    read_as: str | None = None
     negative: str
     sampler: str
     steps: int

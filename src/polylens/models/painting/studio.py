@@ -63,8 +63,10 @@ class Studio:
         if not 0 <= seed <= MAX_SEED - count * candidates:
             raise UserError(f"The seed is {seed}: it must be from 0 to {MAX_SEED} less the number of images.")
         width, height = self.painter.wanted_size(size)
-        if self.prompt_check is not None and (why := self.prompt_check.refused(prompt)):
-            return [Painted(None, blocked=why)] * count
+        read_as = self.painter.text.read_as([prompt])[0]
+        for text in dict.fromkeys([prompt, read_as]):
+            if self.prompt_check is not None and (why := self.prompt_check.refused(text)):
+                return [Painted(None, blocked=why)] * count
         drawn: list[Painted] = []
         seeds = list(range(seed, seed + count * candidates))
         for start in range(0, len(seeds), self.batch_size):
@@ -73,7 +75,7 @@ class Studio:
             refused = self.image_check.refused(images) if self.image_check else [None] * len(images)
             scores = self.reranker.scores(prompt, images) if self.reranker else [None] * len(images)
             for index, (image, why, score) in enumerate(zip(images, refused, scores, strict=True)):
-                record = self._record(prompt, batch, index, (width, height))
+                record = self._record(prompt, read_as, batch, index, (width, height))
                 drawn.append(Painted(record, None if why else image, why, score))
         return [_best(drawn[start : start + candidates]) for start in range(0, len(drawn), candidates)]
 
@@ -112,11 +114,14 @@ class Studio:
             raise UserError(f"{problem}, and so does one: ask for a smaller size, or bfloat16.")
         raise UserError(f"{problem}, and {fits} would fit: give --batch-size {fits}.")
 
-    def _record(self, prompt: str, seeds: list[int], index: int, size: tuple[int, int]) -> Record:
+    def _record(
+        self, prompt: str, read_as: str, seeds: list[int], index: int, size: tuple[int, int]
+    ) -> Record:
         return Record(
             model=self.name,
             model_sha256=self.sha256,
             prompt=prompt,
+            read_as=None if read_as == prompt else read_as,
             negative=self.negative,
             size=size,
             precision=str(self.painter.dtype).removeprefix("torch."),

@@ -43,7 +43,7 @@ class TextEncoder(nn.Module, ABC):
         """The state (L,) that stands where a prompt is shorter than its neighbours; None: such places are masked."""
 
     def read_as(self, prompts: Sequence[str]) -> list[str]:
-        """What is read in place of the prompts: they themselves, unless a pivot puts them into English."""
+        """What to `encode` in place of the prompts: they themselves, unless a pivot puts them into English."""
         return list(prompts)
 
     def batch(self, rows: Sequence[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor | None]:
@@ -100,7 +100,7 @@ class LanguageModelText(TextEncoder):
     @torch.no_grad()
     def encode(self, prompts: Sequence[str], batch_size: int = 16) -> list[torch.Tensor]:
         rows: list[torch.Tensor] = []
-        ids = [self._ids(text) for text in self.read_as(prompts)]
+        ids = [self._ids(prompt) for prompt in prompts]
         device = next(self.model.parameters()).device
         for start in range(0, len(ids), batch_size):
             piece = ids[start : start + batch_size]
