@@ -53,9 +53,11 @@ def choose_answers(
     """For every prompt the index of its likeliest answer, given as tokens; `prompts` can be used again."""
     trees = [_Tree(texts) for texts in answers]
     _grow([(tree, tree.root) for tree in trees], prompts.logits, depth=0)
+    longest = max((len(answer) for texts in answers for answer in texts), default=1)
     width = 1
     while going := sum(tree.in_question for tree in trees):
-        _walk(model, prompts, trees, min(width, max(1, ROWS // going)))
+        reader = Reader(model, prompts.copy(), longest)
+        _walk(reader, trees, min(width, max(1, ROWS // going)))
         width *= 2
     return [-tree.best[1] for tree in trees]
 
@@ -109,9 +111,8 @@ class _Tree:
 _Level = list[tuple[_Tree, _Beginning]]
 
 
-def _walk(model: "VisionLanguageModel", prompts: Prompts, trees: Sequence[_Tree], width: int) -> None:
+def _walk(reader: Reader, trees: Sequence[_Tree], width: int) -> None:
     """One pass, `width` beginnings of each sample at every level."""
-    reader = Reader(model, prompts.copy(), max(len(answer) for tree in trees for answer in tree.answers))
     levels: list[_Level] = [[(tree, tree.root) for tree in trees]]
     while kept := list(_most_promising(levels[-1], width)):
         level = [(tree, node) for _, tree, node in kept]

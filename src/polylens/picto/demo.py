@@ -30,7 +30,7 @@ from polylens.training.log import progress_bar
 from polylens.training.run import new_model, train
 
 NUM_PICTURES = 500
-NUM_CONTROLS = 100
+NUM_CONTROLS = 50
 NUM_EXAMPLES = 12
 NATIVE = ("de", "zh", "sw")
 RECIPE = "picto"
