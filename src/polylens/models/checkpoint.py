@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from peft import PeftModel
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from transformers import AutoTokenizer, Blip2QFormerConfig
@@ -28,6 +27,7 @@ from polylens.models.blip2 import load_blip2
 from polylens.models.blip2_files import PREFIXES, Part, holding, is_blip2, weight_files
 from polylens.models.build import compose, fingerprint, load_language_model, part_state, remember_parts
 from polylens.models.card import MANIFEST
+from polylens.models.lora import has_adapters
 from polylens.models.manifest import FORMAT, WEIGHTS, read_manifest
 from polylens.models.precision import Quantization, is_quantized
 from polylens.models.registry import packaged_models, part_reference, resolve_model
@@ -92,7 +92,7 @@ def _write(
                 if model.fingerprints.get(f"{part}.{name}", {}).get(tensor.dtype) != fingerprint(tensor)
             }
         config[part]["path"] = parts[part]["path"]
-    if isinstance(model.language_model, PeftModel):
+    if has_adapters(model.language_model):
         for adapter in model.language_model.peft_config.values():
             adapter.base_model_name_or_path = parts["language_model"]["path"]
         model.language_model.save_pretrained(new / ADAPTER, save_embedding_layers=False)
@@ -108,7 +108,7 @@ def _write(
         "qformer": _qformer_sizes(resampler) if isinstance(resampler, QFormer) else None,
         "parts": parts,
         "tensors": sorted(tensors),
-        "adapter": isinstance(model.language_model, PeftModel),
+        "adapter": has_adapters(model.language_model),
         "provenance": provenance,
     }
     write_atomic(new / MANIFEST, json.dumps(manifest, indent=2, ensure_ascii=False) + "\n")
@@ -164,6 +164,8 @@ def load_model(
     remember_parts(model)
     _load_tensors(model, folder, manifest)
     if manifest["adapter"]:
+        from peft import PeftModel
+
         try:
             adapted = PeftModel.from_pretrained(model.language_model, folder / ADAPTER, is_trainable=True)
         except (OSError, ValueError, RuntimeError) as error:

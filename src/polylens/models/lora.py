@@ -1,9 +1,8 @@
 """LoRA (arXiv 2106.09685) on the language model's linear layers, by PEFT."""
 
 import fnmatch
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeGuard
 
-from peft import LoraConfig, PeftModel, get_peft_model
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
@@ -11,9 +10,16 @@ from polylens.errors import UserError
 from polylens.models.precision import is_quantized
 
 if TYPE_CHECKING:
+    from peft import PeftModel
+
     from polylens.models.vlm import VisionLanguageModel
 
 PREFIX = "language_model."
+
+
+def has_adapters(language_model: nn.Module) -> "TypeGuard[PeftModel]":
+    """Whether PEFT is around it. PEFT takes seconds to import, so only what needs adapters does."""
+    return hasattr(language_model, "peft_config")
 
 
 def apply_lora(
@@ -25,6 +31,8 @@ def apply_lora(
     A model that carries these very adapters already is left as it is. Raises `UserError` when it carries
     others, or when the pattern matches no linear layer.
     """
+    from peft import LoraConfig, get_peft_model
+
     if rank < 1:
         raise UserError(f"The LoRA rank is {rank}, but must be at least 1.")
     head = model.lm.get_output_embeddings()
@@ -39,7 +47,7 @@ def apply_lora(
             f"The LoRA pattern '{pattern}' matches no linear layer of the language model; '{PREFIX}*' does."
         )
     wanted = {"r": rank, "lora_alpha": alpha, "lora_dropout": dropout}
-    if isinstance(model.language_model, PeftModel):
+    if has_adapters(model.language_model):
         present = model.language_model.peft_config["default"]
         carrying = {
             n.removesuffix(".base_layer") for n, _ in model.lm.named_modules() if n.endswith(".base_layer")
@@ -59,7 +67,7 @@ def merge_lora(model: "VisionLanguageModel") -> None:
 
     Raises `UserError` for weights in 8 or 4 bits, which would lose what the adapters learnt.
     """
-    if isinstance(model.language_model, PeftModel):
+    if has_adapters(model.language_model):
         if is_quantized(model.language_model):
             raise UserError(
                 "Adapters cannot be merged into weights of 8 or 4 bits: load the model in bfloat16."

@@ -97,10 +97,8 @@ def without_pictures(
         said[code] = generate(model, asked)
         if choose:
             names = [candidates(concept, code) for concept, _ in drawn]
-            # Without a picture all ask the same, so every name is scored once.
-            distinct = sorted({name for row in names for name in row})
-            scores = dict(zip(distinct, model.score(asked[:1], [distinct])[0], strict=True))
-            chosen[code] = [max(row, key=lambda name: scores[name]) for row in names]
+            picks = model.choose(asked, names, batch_size=BATCH_SIZE)
+            chosen[code] = [row[pick] for row, pick in zip(names, picks, strict=True)]
         advance(len(asked))
     return Answers(drawn, said, chosen)
 

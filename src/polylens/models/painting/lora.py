@@ -2,7 +2,6 @@
 
 import fnmatch
 
-from peft import LoraConfig
 from pydantic import BaseModel, ConfigDict
 from torch import nn
 
@@ -53,6 +52,8 @@ def apply_denoiser_lora(painter: Painter, pattern: str, *, rank: int, alpha: flo
 
 def add_adapters(painter: Painter, lora: DenoiserLora) -> None:
     """Adapters as `lora` says, the second matrix of each zero."""
+    from peft import LoraConfig
+
     config = LoraConfig(
         r=lora.rank,
         lora_alpha=lora.alpha,
