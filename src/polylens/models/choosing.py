@@ -2,10 +2,10 @@
 
 The candidates of a sample are a tree of beginnings. What follows a beginning only lowers its score, so one that
 is not above the best whole candidate cannot win and is never read. The tree is walked in passes, level by
-level, that keep the most promising beginnings of every level: one at first, which soon ends at a good whole
-candidate, then twice as many each time, until nothing is left in question.
+level, that keep the most promising beginnings of every level: few at first, which soon end at a good whole
+candidate, then more each time, until nothing is left in question.
 
-    prompts read once -> a pass of width 1 -> of width 2 -> 4 ... -> the index of the best whole candidate
+    prompts read once -> a pass of width 2 -> of width 8 -> 32 ... -> the index of the best whole candidate
 
 Shapes: S samples read together, R beginnings read together, K vocabulary.
 """
@@ -20,6 +20,9 @@ import torch
 from polylens.data.sample import Sample
 from polylens.models.decoding import Reader
 from polylens.models.scoring import ROWS, Prompts, read_prompts
+
+# Wider passes read more in vain, more passes walk more often over what was read.
+FIRST_WIDTH, WIDENED = 2, 4
 
 if TYPE_CHECKING:
     from polylens.models.visual import Visual
@@ -54,11 +57,11 @@ def choose_answers(
     trees = [_Tree(texts) for texts in answers]
     _grow([(tree, tree.root) for tree in trees], prompts.logits, depth=0)
     longest = max((len(answer) for texts in answers for answer in texts), default=1)
-    width = 1
+    width = FIRST_WIDTH
     while going := sum(tree.in_question for tree in trees):
         reader = Reader(model, prompts.copy(), longest)
         _walk(reader, trees, min(width, max(1, ROWS // going)))
-        width *= 2
+        width *= WIDENED
     return [-tree.best[1] for tree in trees]
 
 
