@@ -101,13 +101,13 @@ class Painter(nn.Module):
     @torch.no_grad()
     def prompt_states(self, prompts: Sequence[str], negative: str) -> tuple[list[torch.Tensor], torch.Tensor]:
         """States (T, L) of every prompt, and of the negative one, which is read once and remembered."""
+        read = self._read_as(prompts)
+        distinct = list(dict.fromkeys(read))
+        states = dict(zip(distinct, self.text.encode(distinct), strict=True))
         if negative not in self._negatives:
             while len(self._negatives) >= REMEMBERED:
                 self._negatives.pop(next(iter(self._negatives)))
             self._negatives[negative] = self.text.encode(self._read_as([negative]))[0]
-        read = self._read_as(prompts)
-        distinct = list(dict.fromkeys(read))
-        states = dict(zip(distinct, self.text.encode(distinct), strict=True))
         return [states[prompt] for prompt in read], self._negatives[negative]
 
     def _read_as(self, prompts: Sequence[str]) -> list[str]:
