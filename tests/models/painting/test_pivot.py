@@ -121,8 +121,8 @@ def test_a_prompt_without_end_is_cut_first(
         lambda **inputs: asked.append(inputs["input_ids"].shape[1]) or generate(**inputs),
     )
     painter.prompt_states(["dog " * 4000], "")
-    # The first is the question to the pivot; tokens that are cut apart may come out as a few more.
-    assert 30 < asked[0] <= 44
+    # The first is the question to the pivot.
+    assert 20 < asked[0] <= 40
     assert "only 40 are read" in caplog.text
 
 
@@ -136,7 +136,7 @@ def test_many_logits_are_never_held_at_once(tmp_path: Path, monkeypatch: pytest.
 
 def test_a_template_that_answers_grow_together_with_is_refused(tmp_path: Path) -> None:
     own = pivot_of(tmp_path, "llama")
-    own.tokenizer = lambda text, **_: type("Encoded", (), {"input_ids": [len(text)]})
+    own._ids = lambda text, special=True: [len(text)]
     with pytest.raises(UserError, match="end in a mark"):
         own._scores([("dog", "cat")])
 

@@ -72,9 +72,11 @@ class Pivot:
 
     def _cut(self, prompt: str) -> str:
         """As much of the prompt as can be asked for at once."""
-        room = self.max_tokens - len(self._ids(self._ask("")))
-        ids = self._ids(prompt, special=False)
-        return prompt if len(ids) <= room else self.tokenizer.decode(ids[: max(room, 1)])
+        room = max(self.max_tokens - len(self._ids(self._ask(""))), 1)
+        # By characters: tokens that are cut apart and joined again may be more of them.
+        while (size := len(self._ids(prompt, special=False))) > room and len(prompt) > 1:
+            prompt = prompt[: len(prompt) * room // size]
+        return prompt
 
     def _answers(self, prompts: Sequence[str]) -> list[list[str]]:
         """The likeliest answers to each prompt, without empty ones; the prompt where there is no other."""
