@@ -9,7 +9,7 @@ from PIL import Image
 
 pytest.importorskip("diffusers", reason="diffusers is not installed: the extra 'paint'")
 
-from tests.models.painting.tiny_painters import tiny_painter
+from tests.models.painting.tiny_painters import PACKAGED_TEXT, tiny_painter
 from typer.testing import CliRunner
 
 from polylens.cli import app
@@ -56,14 +56,7 @@ def test_images_a_grid_and_each_image_again(folder: Path, tmp_path: Path) -> Non
 
 
 def test_it_says_what_a_prompt_was_read_as(tmp_path: Path) -> None:
-    text = {
-        "path": "picto-parts/decoder",
-        "template": "{prompt} English:",
-        "answer": 2,
-        "languages": ["en", "de"],
-        "pivot": {"beams": 4},
-    }
-    save_painter(tiny_painter(tmp_path, text=text), tmp_path / "model")
+    save_painter(tiny_painter(tmp_path, text=PACKAGED_TEXT), tmp_path / "model")
     out = ["--out", tmp_path / "out", *FAST]
     assert "'Katze' was read as 'cat'" in " ".join(run(tmp_path / "model", "cat", "Katze", *out).split())
     rows = json.loads(run(tmp_path / "model", "Katze", "--json", *out))

@@ -11,7 +11,7 @@ from rich.console import Console
 
 pytest.importorskip("diffusers", reason="diffusers is not installed: the extra 'paint'")
 
-from tests.models.painting.tiny_painters import UNET
+from tests.models.painting.tiny_painters import PACKAGED_TEXT, UNET
 
 from polylens.models.painting.build import build_painter
 from polylens.models.painting.config import PainterConfig
@@ -49,15 +49,8 @@ def test_training_sees_english_and_neither_the_test_style_nor_held_out_concepts(
 
 
 def test_the_demo_writes_a_grid_and_results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    text = {
-        "path": "picto-parts/decoder",
-        "template": "{prompt} English:",
-        "answer": 2,
-        "languages": ["en", "de"],
-        "pivot": {"beams": 4},
-    }
     painter = build_painter(
-        PainterConfig.model_validate({"text": text, "denoiser": {"config": UNET}, "size": 16})
+        PainterConfig.model_validate({"text": PACKAGED_TEXT, "denoiser": {"config": UNET}, "size": 16})
     )
     save_painter(painter, tmp_path / "painter")
     results = paint_demo.run_paint_demo(

@@ -21,12 +21,12 @@ from polylens.data.sample import Sample
 from polylens.models.decoding import Reader
 from polylens.models.scoring import ROWS, Prompts, read_prompts
 
-# Wider passes read more in vain, more passes walk more often over what was read.
-FIRST_WIDTH, WIDENED = 2, 4
-
 if TYPE_CHECKING:
     from polylens.models.visual import Visual
     from polylens.models.vlm import VisionLanguageModel
+
+# Wider passes read more in vain, more passes walk more often over what was read.
+FIRST_WIDTH, WIDENED = 2, 4
 
 
 def choose_candidates(

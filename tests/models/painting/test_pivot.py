@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 pytest.importorskip("diffusers", reason="diffusers is not installed: the extra 'paint'")
 
-from tests.models.painting.tiny_painters import tiny_painter
+from tests.models.painting.tiny_painters import PACKAGED_TEXT, tiny_painter
 from tests.models.tiny_models import DECODERS, ENCODER_DECODERS
 
 from polylens.errors import UserError
@@ -23,12 +23,8 @@ from polylens.picto.world import concepts
 torch.set_num_threads(1)
 ASK = "{prompt} English:"
 TEXT = {"template": ASK, "answer": 3, "languages": ["en", "de", "sw", "zh"], "pivot": {"beams": 3}}
-DECODER = TextConfig(
-    path="picto-parts/decoder",
-    template=ASK,
-    answer=8,
-    languages=["en", "de", "fr", "sw", "hi", "zh"],
-    pivot={"beams": 4},
+DECODER = TextConfig.model_validate(
+    PACKAGED_TEXT | {"answer": 8, "languages": ["en", "de", "fr", "sw", "hi", "zh"]}
 )
 
 

@@ -50,6 +50,15 @@ VAE = {
     "norm_num_groups": 4,
 }
 
+# The packaged decoder, which knows words.
+PACKAGED_TEXT = {
+    "path": "picto-parts/decoder",
+    "template": "{prompt} English:",
+    "answer": 2,
+    "languages": ["en", "de"],
+    "pivot": {"beams": 4},
+}
+
 
 def tiny_painter(folder: Path, lm: str = "llama", seed: int = 0, **config: Any) -> Painter:
     """In pixels of 16 x 16, over a language model saved in `folder`."""

@@ -82,12 +82,9 @@ class Pivot:
         """The likeliest answers to each prompt, without empty ones; the prompt where there is no other."""
         ids = [self._ids(self._ask(prompt)) for prompt in prompts]
         encoder_decoder = self.model.config.is_encoder_decoder
-        padded = self._padded(ids, self._pad, not encoder_decoder)
-        mask = self._padded([[1] * len(row) for row in ids], 0, not encoder_decoder)
-        written = self.model.generate(
-            input_ids=padded, attention_mask=mask, generation_config=self._generation()
-        )
-        start = 0 if encoder_decoder else padded.shape[1]
+        inputs = self._inputs(ids, left=not encoder_decoder)
+        written = self.model.generate(**inputs, generation_config=self._generation())
+        start = 0 if encoder_decoder else inputs["input_ids"].shape[1]
         texts = self.tokenizer.batch_decode(written[:, start:], skip_special_tokens=True)
         found = [texts[at : at + self.settings.beams] for at in range(0, len(texts), self.settings.beams)]
         distinct = [list(dict.fromkeys(text.strip() for text in own)) for own in found]
@@ -120,19 +117,13 @@ class Pivot:
         questions, answers = [question for question, _ in tokens], [answer for _, answer in tokens]
         if self.model.config.is_encoder_decoder:
             labels = self._padded(answers, IGNORED)
-            inputs = {
-                "decoder_input_ids": self.model.prepare_decoder_input_ids_from_labels(labels),
-                "input_ids": self._padded(questions, self._pad),
-                "attention_mask": self._padded([[1] * len(row) for row in questions], 0),
-            }
+            inputs = self._inputs(questions)
+            inputs["decoder_input_ids"] = self.model.prepare_decoder_input_ids_from_labels(labels)
         else:
             # A token's logits are those of the place before it; the last place says nothing.
             rows = [[*question, *answer[:-1]] for question, answer in tokens]
             labels = self._padded([[IGNORED] * (len(q) - 1) + a for q, a in tokens], IGNORED)
-            inputs = {
-                "input_ids": self._padded(rows, self._pad),
-                "attention_mask": self._padded([[1] * len(row) for row in rows], 0),
-            }
+            inputs = self._inputs(rows)
         wanted = labels != IGNORED
         with head_only_at(self.model.get_output_embeddings(), wanted):
             logits_AK = self.model(**inputs, use_cache=False).logits.float()
@@ -159,6 +150,13 @@ class Pivot:
 
     def _ids(self, text: str, special: bool = True) -> list[int]:
         return self.tokenizer(text, add_special_tokens=special, truncation=False).input_ids
+
+    def _inputs(self, rows: Sequence[list[int]], left: bool = False) -> dict[str, torch.Tensor]:
+        mask = [[1] * len(row) for row in rows]
+        return {
+            "input_ids": self._padded(rows, self._pad, left),
+            "attention_mask": self._padded(mask, 0, left),
+        }
 
     def _padded(self, rows: Sequence[list[int]], value: int, left: bool = False) -> torch.Tensor:
         return pad_rows(rows, value, left).to(self.model.device)
