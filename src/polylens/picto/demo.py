@@ -134,12 +134,12 @@ class Demo:
         heldout = pictures("heldout")
         with (
             self.clock.phase("measurement"),
-            progress(self.console, "answers", 2 * len(drawn) * len(languages)) as advance,
+            progress(self.console, "answers", len(drawn) * len(languages)) as advance,
         ):
             answers = measure.describe(model, drawn, languages, advance=advance)
         with (
             self.clock.phase("held-out concepts"),
-            progress(self.console, "held out", 2 * len(heldout) * len(languages)) as advance,
+            progress(self.console, "held out", len(heldout) * len(languages)) as advance,
         ):
             unseen = measure.describe(model, heldout, languages, advance=advance)
         rows = measure.language_rows(answers)
@@ -162,7 +162,7 @@ class Demo:
         results["translate_test"] = _exact_by_language(translated, drawn)
         with (
             self.clock.phase("controls"),
-            progress(self.console, "controls", 4 * len(shown) * len(languages)) as advance,
+            progress(self.console, "controls", 3 * len(shown) * len(languages)) as advance,
         ):
             blind = measure.without_pictures(model, shown, languages, advance=advance)
             others = [each for each in pictures("test") if each not in set(drawn)][: len(shown)] or shown[

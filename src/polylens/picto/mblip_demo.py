@@ -191,7 +191,7 @@ class MblipDemo:
     def _named(
         self, model: VisionLanguageModel, drawn: Sequence[measure.Drawn], languages: Sequence[str]
     ) -> tuple[measure.Answers, dict[str, dict[str, Any]]]:
-        total = 2 * len(drawn) * len(languages)
+        total = len(drawn) * len(languages)
         with self.clock.phase("measurement"), progress(self.console, "answers", total) as advance:
             answers = measure.describe(model, drawn, languages, advance=advance)
             return answers, measure.language_rows(answers)

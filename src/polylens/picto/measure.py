@@ -20,6 +20,7 @@ from polylens.evaluation.runner import as_row, name_scores
 from polylens.evaluation.text import normalise
 from polylens.models.vlm import VisionLanguageModel
 from polylens.picto.tasks import naming
+from polylens.picto.workers import each_language
 from polylens.picto.world import Concept, concepts
 
 NUM_CANDIDATES = 100
@@ -54,16 +55,48 @@ def describe(
 ) -> Answers:
     """Name every picture in every language, and choose among 100 names; `advance` hears of answers done."""
     visual = model.encode_pictures([concept.picture(style) for concept, style in drawn], BATCH_SIZE)
-    said, chosen = {}, {}
-    for code in languages:
+    return _answers(model, drawn, languages, visual, choose, advance)
+
+
+def without_pictures(
+    model: VisionLanguageModel,
+    drawn: Sequence[Drawn],
+    languages: Sequence[str],
+    *,
+    choose: bool = True,
+    advance: Advance = silent,
+) -> Answers:
+    """Control: the prompt alone, scored as if the pictures had been shown."""
+    return _answers(model, drawn, languages, None, choose, advance)
+
+
+def _answers(
+    model: VisionLanguageModel,
+    drawn: Sequence[Drawn],
+    languages: Sequence[str],
+    visual: Mapping[str, torch.Tensor] | None,
+    choose: bool,
+    advance: Advance,
+) -> Answers:
+    """What is said and chosen in every language; without `visual`, no picture is shown."""
+
+    def answer(code: str) -> tuple[list[str], list[str]]:
         asked = [naming(concept, style, code) for concept, style in drawn]
-        said[code] = generate(model, asked, visual)
-        advance(len(asked))
+        if visual is None:
+            asked = [replace(sample, images=()) for sample in asked]
+        said = generate(model, asked, visual)
+        if not choose:
+            return said, []
+        names = [candidates(concept, code) for concept, _ in drawn]
+        picks = model.choose(asked, names, visual=visual, batch_size=BATCH_SIZE)
+        return said, [row[pick] for row, pick in zip(names, picks, strict=True)]
+
+    said, chosen = {}, {}
+    for code, (texts, names) in each_language(answer, languages, model.device):
+        said[code] = texts
         if choose:
-            names = [candidates(concept, code) for concept, _ in drawn]
-            picks = model.choose(asked, names, visual=visual, batch_size=BATCH_SIZE)
-            chosen[code] = [row[pick] for row, pick in zip(names, picks, strict=True)]
-            advance(len(asked))
+            chosen[code] = names
+        advance(len(drawn))
     return Answers(drawn, said, chosen)
 
 
@@ -82,27 +115,6 @@ def generate(
     return [answers[key] for key in keys]
 
 
-def without_pictures(
-    model: VisionLanguageModel,
-    drawn: Sequence[Drawn],
-    languages: Sequence[str],
-    *,
-    choose: bool = True,
-    advance: Advance = silent,
-) -> Answers:
-    """Control: the prompt alone, scored as if the pictures had been shown."""
-    said, chosen = {}, {}
-    for code in languages:
-        asked = [replace(naming(concept, style, code), images=()) for concept, style in drawn]
-        said[code] = generate(model, asked)
-        if choose:
-            names = [candidates(concept, code) for concept, _ in drawn]
-            picks = model.choose(asked, names, batch_size=BATCH_SIZE)
-            chosen[code] = [row[pick] for row, pick in zip(names, picks, strict=True)]
-        advance(len(asked))
-    return Answers(drawn, said, chosen)
-
-
 def from_text(
     model: VisionLanguageModel,
     drawn: Sequence[Drawn],
@@ -112,17 +124,20 @@ def from_text(
     advance: Advance = silent,
 ) -> dict[str, list[str]]:
     """English text in the picture's place, translated by the same language model: {language: answers}."""
-    said = {}
-    for code in languages:
-        if code == PIVOT:
-            continue
+
+    def translate(code: str) -> list[str]:
         asked = []
         for (concept, style), text in zip(drawn, english, strict=True):
             sample = naming(concept, style, code)
             turn = Turn(f"{text} {sample.turns[-1].prompt}", sample.turns[-1].answer)
             asked.append(replace(sample, images=(), turns=(turn,)))
-        said[code] = generate(model, asked)
-        advance(len(asked))
+        return generate(model, asked)
+
+    said = {}
+    others = [code for code in languages if code != PIVOT]
+    for code, texts in each_language(translate, others, model.device):
+        said[code] = texts
+        advance(len(drawn))
     return said
 
 
