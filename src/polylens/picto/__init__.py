@@ -1,4 +1,4 @@
-"""Picto, the embedded world: pictograms in up to seven drawing styles, named by people in over a hundred languages."""
+"""Picto, the embedded world: pictograms in up to ten drawing styles, named by people in over a hundred languages."""
 
 from pathlib import Path
 

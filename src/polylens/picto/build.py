@@ -23,8 +23,11 @@ from PIL import Image
 
 from polylens.errors import UserError
 from polylens.picto.drawers import font_drawer, icon_set_drawer, svg_drawer
+from polylens.picto.world import MORE_STYLES
 
 NUM_COLOURS = 64
+# Of drawings that nobody looks at but training.
+FEWER_COLOURS = 32
 MIN_NAMES_PER_LANGUAGE = 1300
 HELDOUT_SHARE = 0.10
 VALIDATION_SHARE = 0.10
@@ -83,6 +86,21 @@ SOURCES = {
         "2bf62c26c2c2884aa99e90aec942cdaee17a5921f05690694f4978ad4b017c37",
         ("npm", "pack", "@iconify-json/noto-v1@1.2.5"),
     ),
+    "fxemoji": Source(
+        "iconify-json-fxemoji-1.2.2.tgz",
+        "f3e72b3c59d05e1db03b7e308d55c0d05bd7ba3f625a90da1b79313c12858eef",
+        ("npm", "pack", "@iconify-json/fxemoji@1.2.2"),
+    ),
+    "emojione": Source(
+        "iconify-json-emojione-v1-1.2.3.tgz",
+        "6641d59d48a42823fdc2b84e7427e9f302944eb98d2c7d94d6e67c139e7b37b3",
+        ("npm", "pack", "@iconify-json/emojione-v1@1.2.3"),
+    ),
+    "streamline": Source(
+        "iconify-json-streamline-emojis-1.2.4.tgz",
+        "5dac87c876b322500989828c5823143e0100d78881627a2e4081a4b897cbfdbc",
+        ("npm", "pack", "@iconify-json/streamline-emojis@1.2.4"),
+    ),
 }
 
 
@@ -104,7 +122,7 @@ def build(sources: Path, out: Path, *, report: Callable[[str], None] = print) ->
         "twemoji": svg_drawer(archives["twemoji"], "package/"),
     }
     # Styles that lack some of the pictograms: they are trained on where they have them.
-    partial = {style: icon_set_drawer(archives[style]) for style in ("fluent", "emojitwo", "blob")}
+    partial = {style: icon_set_drawer(archives[style]) for style in MORE_STYLES}
     pictures: dict[str, dict[str, bytes]] = {style: {} for style in (*drawers, *partial)}
     concepts = []
     for row in _openmoji_rows(archives["openmoji"]):
@@ -119,7 +137,8 @@ def build(sources: Path, out: Path, *, report: Callable[[str], None] = print) ->
         concept = _concept(emoji, row) | {"more_styles": [style for style in partial if style in drawn]}
         concepts.append(concept)
         for style, picture in drawn.items():
-            pictures[style][concept["id"]] = _encode(picture)
+            colours = FEWER_COLOURS if style in partial else NUM_COLOURS
+            pictures[style][concept["id"]] = _encode(picture, colours)
     report(f"{len(concepts)} pictograms drawn in {len(drawers)} styles, some in up to {len(pictures)}")
 
     named = {
@@ -213,16 +232,17 @@ def _split(identifier: str) -> str:
     return "train"
 
 
-def _encode(picture: Image.Image) -> bytes:
+def _encode(picture: Image.Image, colours: int) -> bytes:
     """WebP of a third of the size, for few colours: nobody sees the difference in a pictogram."""
     buffer = io.BytesIO()
-    few = picture.quantize(NUM_COLOURS, method=Image.Quantize.FASTOCTREE).convert("RGBA")
+    few = picture.quantize(colours, method=Image.Quantize.FASTOCTREE).convert("RGBA")
     few.save(buffer, "WEBP", lossless=True, quality=100, method=6)
     return buffer.getvalue()
 
 
 def _write_json(path: Path, rows: list[dict]) -> None:
-    path.write_text("[\n" + ",\n".join(json.dumps(row, ensure_ascii=False) for row in rows) + "\n]\n")
+    lines = [json.dumps(row, ensure_ascii=False, separators=(",", ":")) for row in rows]
+    path.write_text("[\n" + ",\n".join(lines) + "\n]\n")
 
 
 def _write_zip(path: Path, files: dict[str, bytes]) -> None:

@@ -39,14 +39,20 @@ def svg_drawer(archive: Path, folder: str) -> Drawer:
 
 
 def icon_set_drawer(archive: Path) -> Callable[[str, str], Image.Image | None]:
-    """Draws by emoji, or else by English name, from an icon set in Iconify's JSON format."""
+    """Draws by emoji, or else by English or Unicode name, from an icon set in Iconify's JSON format."""
     with tarfile.open(archive) as tar:
         icons = json.load(_open(tar, "package/icons.json"))
         characters = json.load(_open(tar, "package/chars.json"))
     by_code = {code.replace("-fe0f", ""): name for code, name in characters.items()}
+    by_name = {_squeezed(name): name for name in (*icons.get("aliases", {}), *icons["icons"])}
 
     def draw(emoji: str, english: str) -> Image.Image | None:
-        name = by_code.get("-".join(f"{ord(char):x}" for char in emoji)) or _slug(english)
+        unicode_name = unicodedata.name(emoji, "") if len(emoji) == 1 else ""
+        name = (
+            by_code.get("-".join(f"{ord(char):x}" for char in emoji))
+            or by_name.get(_squeezed(english))
+            or by_name.get(_squeezed(unicode_name))
+        )
         alias = icons.get("aliases", {}).get(name, {})
         icon = icons["icons"].get(alias.get("parent", name))
         # Aliases that also turn or mirror their parent are left out.
@@ -90,10 +96,10 @@ def _open(tar: tarfile.TarFile, name: str) -> IO[bytes]:
     return file
 
 
-def _slug(name: str) -> str:
-    """'O button (blood type)' -> 'o-button-blood-type', as icon sets name their icons."""
-    plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode().lower().replace("'", "")
-    return re.sub(r"[^a-z0-9]+", "-", plain).strip("-")
+def _squeezed(name: str) -> str:
+    """'O button (blood type)' -> 'obuttonbloodtype': icon sets differ in where they put hyphens."""
+    plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode().lower()
+    return re.sub(r"[^a-z0-9]", "", plain)
 
 
 def _draw_svg(svg: str) -> Image.Image:

@@ -11,7 +11,7 @@ from polylens.data.images import ArchivePicture
 PACKAGED = Path(__file__).parent / "packaged"
 TRAINING_STYLES = ("noto", "openmoji")
 # Drawn by others still, for part of the concepts: the more styles are trained on, the less a new one surprises.
-MORE_STYLES = ("fluent", "emojitwo", "blob")
+MORE_STYLES = ("fluent", "emojitwo", "blob", "fxemoji", "emojione", "streamline")
 TEST_STYLE = "twemoji"
 LINE_STYLE = "openmoji-line"
 LANGUAGES = tuple(
