@@ -1,6 +1,7 @@
 """Languages shared out among processes: the same answers in the same order, errors and all."""
 
 import os
+import signal
 import sys
 from collections.abc import Iterator
 
@@ -41,6 +42,13 @@ def test_with_one_thread_nothing_is_forked() -> None:
     assert dict(each_language(lambda code: os.getpid(), ["de", "en"], CPU)) == dict.fromkeys(
         ["de", "en"], os.getpid()
     )
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="processes are forked on Linux alone")
+@pytest.mark.usefixtures("two_threads")
+def test_a_killed_process_is_an_error_that_says_what_to_do() -> None:
+    with pytest.raises(UserError, match="OMP_NUM_THREADS=1"):
+        list(each_language(lambda code: os.kill(os.getpid(), signal.SIGKILL), ["de", "en"], CPU))
 
 
 @pytest.mark.usefixtures("two_threads")

@@ -10,9 +10,12 @@ import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from typing import TypeVar
 
 import torch
+
+from polylens.errors import UserError
 
 T = TypeVar("T")
 
@@ -26,7 +29,7 @@ def each_language(
     """`work(code)` for every language, in their order.
 
     On a CPU of Linux as many processes share them as torch has threads. They are forks: what `work` refers to is not
-    copied, what it changes stays with them, and what it gives must be picklable.
+    copied, what it changes stays with them, and what it gives must be picklable. Raises `UserError` when one is killed.
     """
     workers = min(torch.get_num_threads(), len(languages))
     if workers < 2 or device.type != "cpu" or sys.platform != "linux":
@@ -35,6 +38,11 @@ def each_language(
     pool = ProcessPoolExecutor(workers, multiprocessing.get_context("fork"), _begin, (work,))
     try:
         yield from zip(languages, pool.map(_run, languages), strict=True)
+    except BrokenProcessPool as error:
+        raise UserError(
+            f"One of {workers} processes was killed, most likely because memory ran out: "
+            "set OMP_NUM_THREADS=1, which makes do with one."
+        ) from error
     finally:
         pool.shutdown(cancel_futures=True)
 
@@ -45,6 +53,8 @@ def _begin(work: Callable[[str], object]) -> None:
     torch.set_num_threads(1)
     # Else each tells that its threads did not survive the fork.
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
+    # A progress bar's thread may have held the streams at the fork, and nobody is left to let them go.
+    sys.stdout = sys.stderr = open(os.devnull, "w")  # noqa: SIM115 (until the process ends)
     # The parent ends them.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
