@@ -1,17 +1,27 @@
 """Languages shared out among processes: the same answers in the same order, errors and all."""
 
+import io
 import os
 import signal
+import subprocess
 import sys
+import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import torch
+from rich.console import Console
 
 from polylens.errors import UserError
+from polylens.models.checkpoint import load_model
+from polylens.picto import measure
+from polylens.picto.demo import progress
+from polylens.picto.tasks import pictures
 from polylens.picto.workers import each_language
 
 CPU = torch.device("cpu")
+forked = pytest.mark.skipif(sys.platform != "linux", reason="processes are forked on Linux alone")
 
 
 @pytest.fixture
@@ -22,7 +32,7 @@ def two_threads() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="processes are forked on Linux alone")
+@forked
 @pytest.mark.usefixtures("two_threads")
 def test_each_process_works_with_one_thread_and_answers_come_in_order() -> None:
     table = torch.arange(12.0).view(3, 4)
@@ -44,7 +54,22 @@ def test_with_one_thread_nothing_is_forked() -> None:
     )
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="processes are forked on Linux alone")
+def test_a_model_answers_in_processes_as_it_does_in_one() -> None:
+    model = load_model("picto", torch.bfloat16).eval()
+    drawn = pictures("test", num_concepts=5)
+    english = [concept.name("en") or "" for concept, _ in drawn]
+    alone = measure.without_pictures(model, drawn, ["de", "zh"])
+    translated = measure.from_text(model, drawn, english, ["de", "zh"])
+    torch.set_num_threads(2)
+    try:
+        with progress(Console(file=io.StringIO(), force_terminal=True), "answers", 10) as advance:
+            assert measure.without_pictures(model, drawn, ["de", "zh"], advance=advance) == alone
+            assert measure.from_text(model, drawn, english, ["de", "zh"]) == translated
+    finally:
+        torch.set_num_threads(1)
+
+
+@forked
 @pytest.mark.usefixtures("two_threads")
 def test_a_killed_process_is_an_error_that_says_what_to_do() -> None:
     with pytest.raises(UserError, match="OMP_NUM_THREADS=1"):
@@ -52,9 +77,48 @@ def test_a_killed_process_is_an_error_that_says_what_to_do() -> None:
 
 
 @pytest.mark.usefixtures("two_threads")
-def test_a_users_error_arrives_as_it_was_raised() -> None:
+def test_a_users_error_arrives_as_it_was_raised_and_the_rest_is_not_waited_for() -> None:
     def work(code: str) -> str:
-        raise UserError(f"no words in {code}")
+        if code == "de":
+            raise UserError(f"no words in {code}")
+        time.sleep(600)
+        return code
 
     with pytest.raises(UserError, match="no words in de"):
-        list(each_language(work, ["de", "en"], CPU))
+        list(each_language(work, ["de", "en", "fr"], CPU))
+
+
+@forked
+def test_processes_end_with_a_parent_that_was_killed(tmp_path: Path) -> None:
+    program = f"""
+import os, pathlib, time, torch
+from polylens.picto.workers import each_language
+
+def work(code):
+    pathlib.Path({str(tmp_path)!r}, code).write_text(str(os.getpid()))
+    time.sleep(600)
+
+torch.set_num_threads(2)
+list(each_language(work, ["de", "en"], torch.device("cpu")))
+"""
+    parent = subprocess.Popen([sys.executable, "-c", program])
+    numbers = [tmp_path / "de", tmp_path / "en"]
+    _wait(lambda: all(path.exists() and path.read_text() for path in numbers))
+    parent.kill()
+    parent.wait()
+    _wait(lambda: not any(_alive(int(path.read_text())) for path in numbers))
+
+
+def _alive(process: int) -> bool:
+    """A zombie that nobody has reaped has ended too."""
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def _wait(done, seconds: float = 120) -> None:
+    end = time.monotonic() + seconds
+    while not done():
+        assert time.monotonic() < end
+        time.sleep(0.05)

@@ -56,8 +56,10 @@ class VisionTower(nn.Module):
 
     def forward(self, pixel_values_NCHW: torch.Tensor) -> torch.Tensor:
         """(N, 3, H, W) normalised pixels to (N, P, V) patch states."""
-        # Convolutions and pooling on a CPU are twice as fast on this layout, and give the same bits.
-        pixels = pixel_values_NCHW.to(self.model.dtype, memory_format=torch.channels_last)
+        pixels = pixel_values_NCHW.to(self.model.dtype)
+        if pixels.device.type == "cpu":
+            # Convolutions and pooling are twice as fast there on this layout.
+            pixels = pixels.contiguous(memory_format=torch.channels_last)
         output = self.model(
             pixel_values=pixels,
             output_hidden_states=self.layer == "penultimate",

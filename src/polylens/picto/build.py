@@ -40,6 +40,15 @@ SCORED_GROUPS = (
     "activities",
     "objects",
 )
+# What icon sets call by the same name and draw as something else: a flag for the turkey, a bat for the cricket.
+OTHER_THINGS = {
+    "fluent": {"1f63a"},
+    "emojitwo": {"1f997", "1f199"},
+    "blob": {"1f997", "1f199"},
+    "fxemoji": {"1f576", "1f48f", "1f415", "1f408", "1f416", "1f405", "1f401", "1f68b", "1fa9f"},
+    "emojione": {"1fa9f", "1f199"},
+    "streamline": {"1f983"},
+}
 CLOCK_FACES = {f"{code:x}" for code in range(0x1F550, 0x1F568)}
 
 
@@ -133,8 +142,13 @@ def build(sources: Path, out: Path, *, report: Callable[[str], None] = print) ->
         if None in tried.values():
             continue
         tried |= {style: draw(emoji, annotations["en"][emoji][0]) for style, draw in partial.items()}
-        drawn = {style: picture for style, picture in tried.items() if picture is not None}
-        concept = _concept(emoji, row) | {"more_styles": [style for style in partial if style in drawn]}
+        concept = _concept(emoji, row)
+        drawn = {
+            style: picture
+            for style, picture in tried.items()
+            if picture is not None and concept["id"] not in OTHER_THINGS.get(style, ())
+        }
+        concept["more_styles"] = [style for style in partial if style in drawn]
         concepts.append(concept)
         for style, picture in drawn.items():
             colours = FEWER_COLOURS if style in partial else NUM_COLOURS

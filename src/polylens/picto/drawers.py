@@ -39,7 +39,9 @@ def svg_drawer(archive: Path, folder: str) -> Drawer:
 
 
 def icon_set_drawer(archive: Path) -> Callable[[str, str], Image.Image | None]:
-    """Draws by emoji, or else by English or Unicode name, from an icon set in Iconify's JSON format."""
+    """Draws from an icon set in Iconify's JSON format: by code point where it has them, else by English name, else by
+    Unicode's.
+    """
     with tarfile.open(archive) as tar:
         icons = json.load(_open(tar, "package/icons.json"))
         characters = json.load(_open(tar, "package/chars.json"))
