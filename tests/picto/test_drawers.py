@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from polylens.errors import UserError
 from polylens.picto.build import OTHER_THINGS
 from polylens.picto.drawers import icon_set_drawer
 from polylens.picto.world import concepts
@@ -63,5 +64,5 @@ def test_drawings_of_something_else_are_not_packaged() -> None:
     for style, ids in OTHER_THINGS.items():
         for name in ids:
             assert style not in by_id[name].more_styles
-            with pytest.raises(Exception, match=name):
+            with pytest.raises(UserError, match=name):
                 by_id[name].picture(style).load()

@@ -59,56 +59,46 @@ class Source:
     fetch: tuple[str, ...]
 
 
+def _from_npm(package: str, sha256: str) -> Source:
+    """'@scope/name@1.0', in the file that `npm pack` calls scope-name-1.0.tgz."""
+    file = package.removeprefix("@").replace("/", "-").replace("@", "-") + ".tgz"
+    return Source(file, sha256, ("npm", "pack", package))
+
+
 SOURCES = {
-    "cldr": Source(
-        "cldr-annotations-full-48.2.0.tgz",
-        "28576e51225deb51e3ddd734b0f824a0079682cb5d8c27faa9f68149317a14d1",
-        ("npm", "pack", "cldr-annotations-full@48.2.0"),
+    "cldr": _from_npm(
+        "cldr-annotations-full@48.2.0", "28576e51225deb51e3ddd734b0f824a0079682cb5d8c27faa9f68149317a14d1"
     ),
-    "openmoji": Source(
-        "openmoji-17.0.0.tgz",
-        "55ee7d13485dec86e9f38c1f3a645a13382d33ff97c0cd845ee824b0aef45e68",
-        ("npm", "pack", "openmoji@17.0.0"),
+    "openmoji": _from_npm(
+        "openmoji@17.0.0", "55ee7d13485dec86e9f38c1f3a645a13382d33ff97c0cd845ee824b0aef45e68"
     ),
-    "twemoji": Source(
-        "twemoji-svg-15.0.0.tgz",
-        "1d2907557a422c7c4e3feca50ef915c39da1db3d76b4a4d7e73fb59bce4403c3",
-        ("npm", "pack", "@twemoji/svg@15.0.0"),
+    "twemoji": _from_npm(
+        "@twemoji/svg@15.0.0", "1d2907557a422c7c4e3feca50ef915c39da1db3d76b4a4d7e73fb59bce4403c3"
     ),
     "noto": Source(
         "fonts-noto-color-emoji_2.042-0+deb12u1_all.deb",
         "a5ab0f69c7938423862320d9aca5dd187b3fd879d6a9a57dd52e17c3fa8d2751",
         ("apt-get", "download", "fonts-noto-color-emoji=2.042-0+deb12u1"),
     ),
-    "fluent": Source(
-        "iconify-json-fluent-emoji-flat-1.2.6.tgz",
+    "fluent": _from_npm(
+        "@iconify-json/fluent-emoji-flat@1.2.6",
         "7d064769dee690815f823bc5bcc511d957198caf9f5edd8dd9c1aa48a6aeb175",
-        ("npm", "pack", "@iconify-json/fluent-emoji-flat@1.2.6"),
     ),
-    "emojitwo": Source(
-        "iconify-json-emojione-1.2.3.tgz",
-        "26a14f44284407e8bcde91799388dca2bfd91dbcd55a97f425524a1c5b73610e",
-        ("npm", "pack", "@iconify-json/emojione@1.2.3"),
+    "emojitwo": _from_npm(
+        "@iconify-json/emojione@1.2.3", "26a14f44284407e8bcde91799388dca2bfd91dbcd55a97f425524a1c5b73610e"
     ),
-    "blob": Source(
-        "iconify-json-noto-v1-1.2.5.tgz",
-        "2bf62c26c2c2884aa99e90aec942cdaee17a5921f05690694f4978ad4b017c37",
-        ("npm", "pack", "@iconify-json/noto-v1@1.2.5"),
+    "blob": _from_npm(
+        "@iconify-json/noto-v1@1.2.5", "2bf62c26c2c2884aa99e90aec942cdaee17a5921f05690694f4978ad4b017c37"
     ),
-    "fxemoji": Source(
-        "iconify-json-fxemoji-1.2.2.tgz",
-        "f3e72b3c59d05e1db03b7e308d55c0d05bd7ba3f625a90da1b79313c12858eef",
-        ("npm", "pack", "@iconify-json/fxemoji@1.2.2"),
+    "fxemoji": _from_npm(
+        "@iconify-json/fxemoji@1.2.2", "f3e72b3c59d05e1db03b7e308d55c0d05bd7ba3f625a90da1b79313c12858eef"
     ),
-    "emojione": Source(
-        "iconify-json-emojione-v1-1.2.3.tgz",
-        "6641d59d48a42823fdc2b84e7427e9f302944eb98d2c7d94d6e67c139e7b37b3",
-        ("npm", "pack", "@iconify-json/emojione-v1@1.2.3"),
+    "emojione": _from_npm(
+        "@iconify-json/emojione-v1@1.2.3", "6641d59d48a42823fdc2b84e7427e9f302944eb98d2c7d94d6e67c139e7b37b3"
     ),
-    "streamline": Source(
-        "iconify-json-streamline-emojis-1.2.4.tgz",
+    "streamline": _from_npm(
+        "@iconify-json/streamline-emojis@1.2.4",
         "5dac87c876b322500989828c5823143e0100d78881627a2e4081a4b897cbfdbc",
-        ("npm", "pack", "@iconify-json/streamline-emojis@1.2.4"),
     ),
 }
 
