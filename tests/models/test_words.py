@@ -3,6 +3,7 @@
 import pytest
 import torch
 from tests.models.tiny_models import sample, tiny_vlm
+from torch.nn.functional import cross_entropy
 
 from polylens.errors import UserError
 from polylens.models.blip2 import save_blip2
@@ -42,6 +43,16 @@ def test_words_in_training_are_measured_every_time():
 
 def test_words_without_values_give_shapes():
     assert VisualWords().logits(WORDS[None].to("meta"), WORDS.to("meta")).shape == (1, 40, 40)
+
+
+def test_the_cross_entropy_is_that_of_the_logits_in_pieces_or_at_once():
+    tokens = torch.randn(60, 9, 64).requires_grad_()
+    ids = torch.randint(40, (60, 9))
+    whole = cross_entropy(VisualWords().logits(tokens, WORDS).transpose(1, 2), ids, reduction="none")
+    in_pieces = VisualWords().cross_entropy(tokens, WORDS, ids)
+    assert torch.allclose(in_pieces, whole, atol=1e-6)
+    gradients = [torch.autograd.grad(errors.sum(), tokens)[0] for errors in (in_pieces, whole)]
+    assert torch.allclose(*gradients, atol=1e-6)
 
 
 def test_mixtures_lie_between_the_words():

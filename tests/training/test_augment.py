@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from PIL import Image
 from PIL.Image import Resampling, Transpose
 
+from polylens.data.images import FilePicture
 from polylens.recipe import Augmentation
-from polylens.training.augment import _box, augment
+from polylens.training.augment import View, _box, augment, load_views
 
 PUBLISHED = Augmentation(crop=(0.5, 1.0), flip=True, views="off")
 
@@ -107,3 +108,25 @@ def test_another_style_is_decided_by_the_name_and_has_the_wanted_size():
     plain = image.resize((24, 24), Resampling.BICUBIC).tobytes()
     same = sum(augment(image, f"y#{n}", settings, (24, 24)).tobytes() == plain for n in range(200))
     assert 15 <= same <= 50  # about 15%
+
+
+@pytest.mark.parametrize("settings", [PUBLISHED, Augmentation(flip=True, style=True, views=3)])
+def test_views_made_together_are_those_made_one_by_one(settings, tmp_path):
+    pictures = []
+    for at in range(5):
+        noise(30 + at, 20, at).save(tmp_path / f"{at}.png")
+        pictures.append(FilePicture(tmp_path / f"{at}.png"))
+    views = [View(picture, number, number != 2) for picture in pictures for number in range(4)]
+    for view, image in zip(views, load_views(views, settings, (24, 24)), strict=True):
+        picture = view.picture.load()
+        alone = augment(picture, view.name, settings, (24, 24), view.mirror) if view.number else picture
+        assert image.tobytes() == alone.tobytes()
+
+
+def test_a_picture_is_read_once_for_its_views_in_a_row(tmp_path, monkeypatch):
+    noise(30, 20).save(tmp_path / "a.png")
+    read = []
+    load = FilePicture.load
+    monkeypatch.setattr(FilePicture, "load", lambda picture: read.append(picture) or load(picture))
+    load_views([View(FilePicture(tmp_path / "a.png"), number) for number in range(3)], PUBLISHED, (24, 24))
+    assert len(read) == 1

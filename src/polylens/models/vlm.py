@@ -218,8 +218,7 @@ class VisionLanguageModel(nn.Module):
             [row[keep][places % int(keep.sum())] for row, keep in zip(labels, wanted, strict=True)]
         )
         if self.config.visual_words:
-            logits = self._mixtures.logits(tokens, self._words()).flatten(0, 1).float()
-            errors = F.cross_entropy(logits, ids.flatten(), reduction="none").view(ids.shape).mean(1)
+            errors = self._mixtures.cross_entropy(tokens, self._words(), ids).mean(1)
         else:
             with torch.no_grad():
                 goal, scale = self._words()[ids], self._words().float().var()

@@ -8,6 +8,10 @@ Shapes: N pictures, Q visual tokens each, L language model width, W words of its
 """
 
 import torch
+from torch.nn import functional as F
+
+# Tokens whose logits over all words are held at once: of few, they stay in a processor's cache.
+ROWS = 256
 
 
 class VisualWords:
@@ -36,3 +40,14 @@ class VisualWords:
     def mixed(self, tokens_NQL: torch.Tensor, embeddings_WL: torch.Tensor) -> torch.Tensor:
         """(N, Q, L): each token replaced by the mean of the words' embeddings, weighted by how much it is each."""
         return self.logits(tokens_NQL, embeddings_WL).softmax(-1) @ embeddings_WL.detach()
+
+    def cross_entropy(
+        self, tokens_NQL: torch.Tensor, embeddings_WL: torch.Tensor, ids_NQ: torch.Tensor
+    ) -> torch.Tensor:
+        """(N, Q): how unlikely each token finds the word of that id."""
+        pieces = zip(tokens_NQL.flatten(0, 1).split(ROWS), ids_NQ.flatten().split(ROWS), strict=True)
+        errors = [
+            F.cross_entropy(self.logits(tokens, embeddings_WL).float(), ids, reduction="none")
+            for tokens, ids in pieces
+        ]
+        return torch.cat(errors).view(ids_NQ.shape)

@@ -30,11 +30,11 @@ from polylens.errors import UserError
 from polylens.files import cache_folder
 from polylens.models.painter import Painter
 from polylens.recipe import Augmentation, Painting
-from polylens.training.augment import VERSION, augment
+from polylens.training.augment import VERSION, View, augment
 from polylens.training.cache import FeatureCache, hash_weights
 from polylens.training.log import progress_bar
 from polylens.training.stages import Plan
-from polylens.training.tasks import Task, View
+from polylens.training.tasks import Task
 
 FILL_BATCH = 32
 MAX_ASPECT = 2.0

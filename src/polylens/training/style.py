@@ -4,27 +4,38 @@ A model that has seen a thing in few styles learns to look past them. All functi
 (B, C, H, W) in [0, 1], the first three channels colours, and draw what is random per picture.
 """
 
+from collections.abc import Callable, Sequence
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 
 class Draw:
-    """Random numbers per picture of a batch, shaped to broadcast over (B, C, H, W)."""
+    """Random numbers per picture of a batch, shaped to broadcast over (B, C, H, W): all of one generator, or each
+    picture's of its own, so that it is changed alike in any batch."""
 
-    def __init__(self, size: int, generator: torch.Generator):
-        self.size, self.generator = size, generator
+    def __init__(self, size: int, generators: torch.Generator | Sequence[torch.Generator]):
+        self.size, self.generators = size, generators
 
     def uniform(self, low: float, high: float, channels: int = 1) -> Tensor:
-        return low + (high - low) * torch.rand(self.size, channels, 1, 1, generator=self.generator)
+        return low + (high - low) * self._filled(torch.rand, channels, 1, 1)
+
+    def normal(self, *shape: int) -> Tensor:
+        return self._filled(torch.randn, *shape)
 
     def happens(self, probability: float) -> Tensor:
         return self.uniform(0, 1) < probability
 
+    def _filled(self, fill: Callable[..., Tensor], *shape: int) -> Tensor:
+        if isinstance(self.generators, torch.Generator):
+            return fill(self.size, *shape, generator=self.generators)
+        return torch.stack([fill(*shape, generator=generator) for generator in self.generators])
 
-def restyle(pictures_B3HW: Tensor, generator: torch.Generator) -> Tensor:
-    """Opaque pictures in another style, some as they are."""
-    draw = Draw(len(pictures_B3HW), generator)
+
+def restyle(pictures_B3HW: Tensor, generators: Sequence[torch.Generator]) -> Tensor:
+    """Opaque pictures in another style, some as they are; a generator for each."""
+    draw = Draw(len(pictures_B3HW), generators)
     views = warp(pictures_B3HW, draw, padding="border")
     views = recolour(refill(views, draw), draw)
     # Mostly on white as they are; multiplied, a white ground takes any colour.
@@ -47,7 +58,7 @@ def warp(pictures: Tensor, draw: Draw, flip: Tensor | None = None, padding: str 
         torch.stack([(sin + shear) * mirror, cos / aspect, shift[:, 1]], 1),
     ]
     grid = F.affine_grid(torch.stack(rows, 1), list(pictures.shape), align_corners=False)
-    knots = torch.randn(size, 2, 5, 5, generator=draw.generator) * draw.uniform(0.0, 0.09)
+    knots = draw.normal(2, 5, 5) * draw.uniform(0.0, 0.09)
     elastic = F.interpolate(knots, pictures.shape[2:], mode="bicubic", align_corners=True)
     grid = grid + elastic.permute(0, 2, 3, 1)
     return F.grid_sample(pictures, grid, padding_mode=padding, align_corners=False)
@@ -63,9 +74,8 @@ def refill(colour: Tensor, draw: Draw) -> Tensor:
 
 def recolour(colour: Tensor, draw: Draw) -> Tensor:
     """A random linear map of the colours, a change of light, for some an inversion or other channels."""
-    size = draw.size
     strength = draw.uniform(0, 0.45)[:, :, 0]
-    mixing = torch.eye(3) + strength * torch.randn(size, 3, 3, generator=draw.generator)
+    mixing = torch.eye(3) + strength * draw.normal(3, 3)
     mixing = mixing / mixing.sum(2, keepdim=True).clamp(min=0.5)
     mixed = torch.einsum("bij,bjhw->bihw", mixing, colour)
     colour = torch.where(draw.happens(0.7), mixed, colour)

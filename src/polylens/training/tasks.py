@@ -1,5 +1,6 @@
 """What a model is trained for: the batch contract and the loss, apart from the loop that all share."""
 
+import math
 import os
 import zlib
 from abc import ABC, abstractmethod
@@ -7,26 +8,27 @@ from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, Protocol, Self
 
 import torch
-from PIL.Image import Image
 from rich.console import Console
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
 from polylens.data.collate import IGNORED, Batch
 from polylens.data.conversations import unroll
-from polylens.data.sample import Picture, Sample
+from polylens.data.sample import Sample
 from polylens.data.sides import names_a_side
 from polylens.errors import UserError
 from polylens.files import cache_folder
 from polylens.models.vlm import VisionLanguageModel
 from polylens.recipe import Augmentation
-from polylens.training.augment import VERSION, augment
+from polylens.training.augment import VERSION, View, load_views
 from polylens.training.cache import FeatureCache, hash_weights
+from polylens.training.data import chunks
 from polylens.training.log import progress_bar
 from polylens.training.stages import Plan
 
@@ -99,7 +101,8 @@ class PictureTask(Task):
     def __init__(self, model: Any, augmentation: Augmentation | None = None):
         self.model = model
         self.augmentation = augmentation or Augmentation()
-        self._pool = ThreadPoolExecutor(os.cpu_count())
+        self._threads = os.cpu_count() or 1
+        self._pool = ThreadPoolExecutor(self._threads)
 
     def _view(self, sample: Sample, epoch: int) -> int:
         """Every epoch the next view; samples begin with different ones."""
@@ -109,23 +112,21 @@ class PictureTask(Task):
             return epoch + 1 if changes.crop or changes.flip or changes.style else 0
         return (epoch + zlib.crc32(sample.id.encode())) % views
 
-    def _views(self, sample: Sample, number: int) -> list["View"]:
+    def _views(self, sample: Sample, number: int) -> list[View]:
         """The sample's pictures in their view of that number."""
         mirror = not (number and self.augmentation.flip and names_a_side(sample))
         return [View(picture, number, mirror) for picture in sample.images]
 
-    def _pixels(self, wanted: Iterable["View"]) -> Tensor:
+    def _pixels(self, wanted: Iterable[View]) -> Tensor:
         """(N, 3, H, W) of pictures in their views."""
         processor = self.model.processor
         size = (processor.width, processor.height)
 
-        def load(view: View) -> Image:
-            image = view.picture.load()
-            if not view.number:
-                return image
-            return augment(image, view.name, self.augmentation, size, view.mirror)
-
-        return processor(list(self._pool.map(load, wanted)))
+        views = list(wanted)
+        # A piece for each thread: what is small is changed together.
+        pieces = chunks(views, max(1, math.ceil(len(views) / self._threads)))
+        load = partial(load_views, settings=self.augmentation, size=size)
+        return processor([image for images in self._pool.map(load, pieces) for image in images])
 
 
 class VisionLanguageTask(PictureTask):
@@ -178,7 +179,7 @@ class VisionLanguageTask(PictureTask):
         self._features = self._cached(plan.boundary, wanted)
 
     @torch.no_grad()
-    def _cached(self, level: Level, wanted: dict[str, "View"]) -> FeatureCache:
+    def _cached(self, level: Level, wanted: dict[str, View]) -> FeatureCache:
         """The features of all views, computed where they are missing."""
         model = self.model
         bfloat16 = torch.is_autocast_enabled(model.device.type)
@@ -262,21 +263,3 @@ class VisionLanguageTask(PictureTask):
             sample_ids=[name for row in rows for name in row.sample_ids],
             num_targets=sum(row.num_targets for row in rows),
         )
-
-
-@dataclass(frozen=True)
-class View:
-    """One picture as a step sees it: view 0 is the picture itself, any other one of its random changes."""
-
-    picture: Picture
-    number: int
-    mirror: bool = True
-
-    @property
-    def name(self) -> str:
-        return f"{self.picture.key}#{self.number}"
-
-    @property
-    def key(self) -> str:
-        """Names the pixels: a view that must not be mirrored is another than the one that may."""
-        return self.name if self.mirror else f"{self.name}|upright"

@@ -15,8 +15,9 @@ from polylens.data.sample import Sample
 from polylens.errors import UserError
 from polylens.models.viscpm.model import VisCpmBatch, VisCpmChat
 from polylens.recipe import Augmentation
+from polylens.training.augment import View
 from polylens.training.stages import Plan
-from polylens.training.tasks import PictureTask, View
+from polylens.training.tasks import PictureTask
 
 
 @dataclass
