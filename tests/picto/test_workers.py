@@ -1,4 +1,4 @@
-"""Languages shared out among processes: the same answers in the same order, errors and all."""
+"""Work shared out among processes: the same answers in the same order, errors and all."""
 
 import io
 import os
@@ -18,7 +18,7 @@ from polylens.models.checkpoint import load_model
 from polylens.picto import measure
 from polylens.picto.demo import progress
 from polylens.picto.tasks import pictures
-from polylens.picto.workers import each_language
+from polylens.picto.workers import beside, each_language
 
 CPU = torch.device("cpu")
 forked = pytest.mark.skipif(sys.platform != "linux", reason="processes are forked on Linux alone")
@@ -86,6 +86,47 @@ def test_a_users_error_arrives_as_it_was_raised_and_the_rest_is_not_waited_for()
 
     with pytest.raises(UserError, match="no words in de"):
         list(each_language(work, ["de", "en", "fr"], CPU))
+
+
+@forked
+@pytest.mark.usefixtures("two_threads")
+def test_work_beside_a_block_goes_on_meanwhile_and_takes_one_thread(tmp_path: Path) -> None:
+    def work() -> tuple[int, int]:
+        _wait(lambda: (tmp_path / "block").exists())
+        return os.getpid(), torch.get_num_threads()
+
+    with beside(work, CPU) as found:
+        assert torch.get_num_threads() == 1
+        (tmp_path / "block").touch()
+        process, threads = found()
+    assert process != os.getpid()
+    assert threads == 1
+    assert torch.get_num_threads() == 2
+
+
+def test_with_one_thread_the_work_is_done_when_it_is_asked_for() -> None:
+    done: list[int] = []
+    with beside(lambda: done.append(os.getpid()), CPU) as found:
+        assert not done
+        found()
+    assert done == [os.getpid()]
+
+
+@pytest.mark.usefixtures("two_threads")
+def test_work_beside_a_block_that_fails_is_not_waited_for() -> None:
+    with pytest.raises(UserError, match="no disk"), beside(lambda: time.sleep(600), CPU):
+        raise UserError("no disk")
+    assert torch.get_num_threads() == 2
+
+
+@forked
+@pytest.mark.usefixtures("two_threads")
+def test_work_that_was_killed_beside_a_block_is_an_error() -> None:
+    with (
+        pytest.raises(UserError, match="OMP_NUM_THREADS=1"),
+        beside(lambda: os.kill(os.getpid(), signal.SIGKILL), CPU) as found,
+    ):
+        found()
 
 
 @forked

@@ -1,6 +1,7 @@
 """The main job: align on English names only, then measure every language on a drawing style that no one trained on.
 
     picto.yaml -> train (English) -> describe Twemoji in every language -> controls, yardsticks -> results.json, report
+    what needs no alignment: beside it, in a process of its own
 
 `full` adds two runs of the same budget: each of three languages trained on its own names, and all languages mixed.
 """
@@ -25,6 +26,7 @@ from polylens.models.precision import fast_dtype
 from polylens.models.vlm import VisionLanguageModel
 from polylens.picto import measure
 from polylens.picto.tasks import pictures
+from polylens.picto.workers import beside
 from polylens.recipe import Recipe, load_recipe
 from polylens.training.log import progress_bar
 from polylens.training.run import new_model, train
@@ -129,11 +131,18 @@ class Demo:
 
     def _one_seed(self, seed: int, drawn: Sequence[measure.Drawn]) -> tuple[dict[str, Any], measure.Answers]:
         recipe = self._recipe(seed)
-        self.console.rule(f"1  Align on English names (seed {seed})")
-        model = self._align(recipe, f"english-{seed}")
-        languages = model.config.language_model.languages or [measure.PIVOT]
-        self.console.rule(f"2  Measure {len(languages)} languages on {len(drawn)} unseen drawings")
+        torch.manual_seed(seed)
+        start = new_model(recipe)
+        assert isinstance(start, VisionLanguageModel)
+        start.to(self.dtype)
+        languages = start.config.language_model.languages or [measure.PIVOT]
         shown = drawn[:: max(1, len(drawn) // NUM_CONTROLS)]
+        self.console.rule(f"1  Align on English names (seed {seed})")
+        with beside(lambda: unaligned(start, drawn, shown, languages), start.device) as known:
+            model = self._align(recipe, f"english-{seed}")
+            with self.clock.phase("controls"), self.console.status("text ceiling and controls"):
+                ceiling, blind, before = known()
+        self.console.rule(f"2  Measure {len(languages)} languages on {len(drawn)} unseen drawings")
         heldout = pictures("heldout")
         with (
             self.clock.phase("measurement"),
@@ -151,13 +160,11 @@ class Demo:
             **measure.summary(rows),
             "heldout_concepts": measure.language_rows(unseen),
         }
-        self.console.rule("3  Controls and yardsticks")
+        self.console.rule("3  Yardsticks and controls")
         with (
             self.clock.phase("yardsticks"),
-            progress(self.console, "yardsticks", 2 * len(drawn) * (len(languages) - 1)) as advance,
+            progress(self.console, "translate-test", len(drawn) * (len(languages) - 1)) as advance,
         ):
-            names = [concept.name(measure.PIVOT) or "" for concept, _ in drawn]
-            ceiling = measure.from_text(model, drawn, names, languages, advance=advance)
             translated = measure.from_text(
                 model, drawn, answers.said[measure.PIVOT], languages, advance=advance
             )
@@ -165,17 +172,12 @@ class Demo:
         results["translate_test"] = _exact_by_language(translated, drawn)
         with (
             self.clock.phase("controls"),
-            progress(self.console, "controls", 3 * len(shown) * len(languages)) as advance,
+            progress(self.console, "other pictures", len(shown) * len(languages)) as advance,
         ):
-            blind = measure.without_pictures(model, shown, languages, advance=advance)
             others = [each for each in pictures("test") if each not in set(drawn)][: len(shown)] or shown[
                 ::-1
             ]
             swapped = measure.describe(model, others, languages, choose=False, advance=advance)
-            torch.manual_seed(seed)
-            start = new_model(recipe)
-            assert isinstance(start, VisionLanguageModel)
-            before = measure.describe(start.to(self.dtype), shown, languages, advance=advance)
         results["controls"] = {
             "no_image": measure.mean_exact(blind.said, shown),
             "other_image": measure.mean_exact(swapped.said, others),
@@ -205,6 +207,23 @@ class Demo:
         model = self._align(self._recipe(seed, languages), "mix")
         with self.clock.phase("baselines"):
             return measure.language_rows(measure.describe(model, drawn, languages))
+
+
+def unaligned(
+    model: VisionLanguageModel,
+    drawn: Sequence[measure.Drawn],
+    shown: Sequence[measure.Drawn],
+    languages: Sequence[str],
+) -> tuple[dict[str, list[str]], measure.Answers, measure.Answers]:
+    """What needs no alignment, which leaves the language model as it is: the text ceiling of what is `drawn`, and for
+    what is `shown` the answers without pictures and those before re-alignment.
+    """
+    names = [concept.name(measure.PIVOT) or "" for concept, _ in drawn]
+    return (
+        measure.from_text(model, drawn, names, languages),
+        measure.without_pictures(model, shown, languages),
+        measure.describe(model, shown, languages),
+    )
 
 
 def examples(answers: measure.Answers) -> list[Example]:

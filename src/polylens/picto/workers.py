@@ -1,7 +1,10 @@
-"""One language at a time in each of several processes.
+"""Small models on CPUs: several processes of one thread each.
 
-Small models spend their time in many small operations, which two threads hardly divide: two processes of one thread
-each get through a third more in the same time than one of two threads.
+They spend their time in many small operations, which two threads hardly divide: two processes of one thread each get
+through a third more in the same time than one of two threads.
+
+    each_language   one language at a time in each of them
+    beside          what is not needed yet, in one of its own
 """
 
 import multiprocessing
@@ -12,6 +15,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from typing import TypeVar
 
 import torch
@@ -37,18 +41,49 @@ def each_language(
     when one is killed.
     """
     workers = min(torch.get_num_threads(), len(languages), MOST_WORKERS)
-    if workers < 2 or device.type != "cpu" or sys.platform != "linux":
+    if workers < 2 or not _forks(device):
         yield from ((code, work(code)) for code in languages)
         return
+    with _pool(workers, work) as pool:
+        yield from zip(languages, pool.map(_run, languages), strict=True)
+
+
+@contextmanager
+def beside(work: Callable[[], T], device: torch.device) -> Iterator[Callable[[], T]]:
+    """Gives what waits for the value of `work()`, which a fork works on from now on, while the block goes on.
+
+    The fork takes one of torch's threads, and the block has the others. Where there is but one, or no forks as in
+    `each_language`, the work is done when it is asked for. Raises as `each_language` does.
+    """
+    threads = torch.get_num_threads()
+    if threads < 2 or not _forks(device):
+        yield work
+        return
+    with _pool(1, lambda _: work()) as pool:
+        found = pool.submit(_run, "")
+        torch.set_num_threads(threads - 1)
+        try:
+            yield found.result  # type: ignore[misc]  # what a fork gives is what `work` gives
+        finally:
+            torch.set_num_threads(threads)
+
+
+def _forks(device: torch.device) -> bool:
+    return device.type == "cpu" and sys.platform == "linux"
+
+
+@contextmanager
+def _pool(workers: int, work: Callable[[str], object]) -> Iterator[ProcessPoolExecutor]:
+    """Forks that each do `work`; when the block fails, they end with it."""
     others = set(multiprocessing.active_children())
     pool = ProcessPoolExecutor(workers, multiprocessing.get_context("fork"), _begin, (work,))
     try:
-        yield from zip(languages, pool.map(_run, languages), strict=True)
+        yield pool
     except BrokenProcessPool as error:
         if error.__cause__ is not None:
             raise
         raise UserError(
-            f"One of {workers} processes was killed, most likely because memory ran out: "
+            f"One of {workers + 1} processes was killed, most likely because memory ran out: "
             "set OMP_NUM_THREADS=1, which makes do with one."
         ) from error
     except BaseException:
