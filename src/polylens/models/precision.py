@@ -40,12 +40,13 @@ def check_device(precision: Precision) -> None:
 
 
 def fast_dtype(device: Literal["cpu", "cuda"] | None = None) -> torch.dtype:
-    """bfloat16 where the device multiplies matrices in it natively (a GPU, AMX tiles on a CPU), else float32. Without
-    `device` it is the GPU if there is one.
+    """bfloat16 where the device multiplies matrices in it natively (a GPU; AMX or AVX-512 BF16 of a CPU), else float32.
+    Without `device` it is the GPU if there is one.
     """
-    # torch tells of AMX under no public name yet.
+    # torch tells of these under no public names yet.
     on_gpu = torch.cuda.is_available() if device is None else device == "cuda"
-    native = torch.cuda.is_bf16_supported() if on_gpu else torch.cpu._is_amx_tile_supported()
+    cpu = torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()
+    native = torch.cuda.is_bf16_supported() if on_gpu else cpu
     return torch.bfloat16 if native else torch.float32
 
 
