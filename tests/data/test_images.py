@@ -230,6 +230,17 @@ def archive(tmp_path):
     return path
 
 
+def test_a_picture_in_an_archive_is_known_by_its_content_wherever_the_archive_lies(archive, tmp_path):
+    elsewhere, changed = tmp_path / "elsewhere" / archive.name, tmp_path / "changed" / archive.name
+    for copy in (elsewhere, changed):
+        copy.parent.mkdir()
+    elsewhere.write_bytes(archive.read_bytes())
+    with zipfile.ZipFile(changed, "w") as file:
+        file.writestr("ü/3.png", encoded(Image.new("RGB", (11, 8), (4, 0, 0))))
+    key, same, other = (ArchivePicture(path, "ü/3.png").key for path in (archive, elsewhere, changed))
+    assert key == same != other
+
+
 def test_pictures_in_archives(archive, tmp_path):
     picture = ArchivePicture(archive, "ü/3.png")
     assert isinstance(picture, Picture)

@@ -103,9 +103,13 @@ class ArchivePicture:
 
     @property
     def key(self) -> str:
-        """Absolute path, member, size and checksum. Raises `UserError` when either is missing."""
+        """Names of archive and member, size and checksum. Raises `UserError` when either is missing.
+
+        The checksum tells one picture from another wherever the archive lies, and random views, which are drawn from
+        the key, are the same on every machine.
+        """
         info = self._info()
-        return f"{os.path.abspath(self.archive)}!{self.member}:{info.file_size}:{info.CRC:08x}"
+        return f"{self.archive.name}!{self.member}:{info.file_size}:{info.CRC:08x}"
 
     def read(self) -> bytes:
         """The member's bytes. Raises `UserError` when it is missing, damaged, encrypted, or too big."""
