@@ -1,13 +1,13 @@
 """What the demo spends its time on, as plainly as one would write it and as Polylens does it.
 
-  views      pictures in changed styles, one by one, or a batch at once
+  views      pictures in changed styles, one by one in a loop, or a batch at once, each picture read once
   encoder    Picto's image encoder, channels first, or channels last as on CPUs
   words      the cross-entropy of visual tokens over all words and its gradient, at once, or in pieces
   languages  English names put into six languages with all threads, or a process for each of them (on Linux)
 
 Results must agree before any time counts. Prints seconds, medians of five turns, and what part of the time is left.
 
-    python benchmarks/demo_steps.py            three minutes on two cores
+    python benchmarks/demo_steps.py            a minute on two cores
 """
 
 import argparse
@@ -45,8 +45,8 @@ def main() -> None:
     arguments = parser.parse_args()
     quiet_libraries()
     torch.manual_seed(0)
-    model = load_model("picto", fast_dtype()).eval()
-    print_machine(dtype=fast_dtype(), pictures=arguments.pictures, turns=arguments.turns)
+    model = load_model("picto", fast_dtype("cpu")).eval()
+    print_machine(dtype=fast_dtype("cpu"), pictures=arguments.pictures, turns=arguments.turns)
     print(f"{'':10} {'plain':>9} {'Polylens':>9}  of the time (least to most)")
     drawn = pictures("test", num_concepts=arguments.pictures)
     with torch.no_grad():
@@ -101,12 +101,12 @@ def encoder(model: VisionLanguageModel, count: int) -> tuple[Side, Side]:
 
 def words(model: VisionLanguageModel) -> tuple[Side, Side]:
     table = model.lm.get_input_embeddings().weight.detach()
-    mixtures = VisualWords()
+    mixtures, dtype = VisualWords(), fast_dtype("cpu")
     tokens = table[torch.randint(len(table), (128, 8))].float().requires_grad_()
     ids = torch.randint(len(table), (128, 8))
 
     def gradient(errors: Callable[[], Tensor]) -> Tensor:
-        with torch.autocast("cpu", fast_dtype(), enabled=fast_dtype() != torch.float32):
+        with torch.autocast("cpu", dtype, enabled=dtype != torch.float32):
             return torch.autograd.grad(errors().sum(), tokens)[0]
 
     def plain() -> Tensor:

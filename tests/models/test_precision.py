@@ -12,7 +12,13 @@ from polylens.models.build import build_model
 from polylens.models.checkpoint import load_model, save_model
 from polylens.models.export import text_side
 from polylens.models.lora import apply_lora, merge_lora
-from polylens.models.precision import check_device, is_quantized, loading_settings, split_precision
+from polylens.models.precision import (
+    check_device,
+    fast_dtype,
+    is_quantized,
+    loading_settings,
+    split_precision,
+)
 from polylens.models.vlm import ModelConfig
 
 pytest.importorskip(
@@ -107,3 +113,12 @@ def test_what_is_missing_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(precision, "find_spec", lambda name: None)
     with pytest.raises(UserError, match=r"polylens\[quantization\]"):
         loading_settings(torch.bfloat16, "int8")
+
+
+@pytest.mark.parametrize(
+    ("amx", "avx512", "fast"), [(0, 0, "float32"), (1, 0, "bfloat16"), (0, 1, "bfloat16")]
+)
+def test_the_fast_type_of_a_cpu_is_what_it_multiplies_natively(monkeypatch, amx, avx512, fast):
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: bool(amx))
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: bool(avx512))
+    assert fast_dtype("cpu") == getattr(torch, fast)

@@ -47,7 +47,7 @@ def test_the_normaliser_is_the_logarithm_of_the_summed_exponentials(scale):
 @pytest.fixture
 def fast_bfloat16(monkeypatch: pytest.MonkeyPatch) -> None:
     """As on a CPU that multiplies fast in bfloat16; others only take longer."""
-    monkeypatch.setattr(vocabulary, "fast_dtype", lambda device: torch.bfloat16)
+    monkeypatch.setattr(vocabulary, "has_amx", lambda: True)
 
 
 def prompts_of(head: nn.Linear, states_RL: torch.Tensor) -> Prompts:
@@ -126,9 +126,9 @@ def test_only_a_head_that_gains_by_it_is_screened(monkeypatch: pytest.MonkeyPatc
         return ScreenedHead.of(prompts, head) is not None
 
     head = nn.Linear(48, LARGE, bias=False)
-    monkeypatch.setattr(vocabulary, "fast_dtype", lambda device: torch.float32)
+    monkeypatch.setattr(vocabulary, "has_amx", lambda: False)
     assert not screened(head)
-    monkeypatch.setattr(vocabulary, "fast_dtype", lambda device: torch.bfloat16)
+    monkeypatch.setattr(vocabulary, "has_amx", lambda: True)
     assert screened(head)
     wide = nn.Linear(768, LARGE, bias=False)
     wide.weight.normal_()
@@ -161,13 +161,13 @@ def test_beams_are_the_same_with_a_screened_head(lm: str, monkeypatch: pytest.Mo
     monkeypatch.setattr(ScreenedHead, "best", lambda *args: calls.append(1) or find(*args))
 
     @torch.no_grad()
-    def answers(dtype: torch.dtype) -> list[list[int]]:
-        monkeypatch.setattr(vocabulary, "fast_dtype", lambda device: dtype)
+    def answers(amx: bool) -> list[list[int]]:
+        monkeypatch.setattr(vocabulary, "has_amx", lambda: amx)
         batch = model.visual_batch(SAMPLES, model.check_visual(SAMPLES, None, 5))
         search = Search(4, 8, 1.0, 1.0, frozenset([model.tokenizer.eos_token_id]))
         return beam_search(model, read_prompts(model, batch), search)
 
-    plain = answers(torch.float32)
+    plain = answers(False)
     assert not calls
-    assert answers(torch.bfloat16) == plain
+    assert answers(True) == plain
     assert len(calls) >= 7

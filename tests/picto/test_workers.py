@@ -16,7 +16,7 @@ from rich.console import Console
 from polylens.errors import UserError
 from polylens.models.checkpoint import load_model
 from polylens.picto import measure
-from polylens.picto.demo import progress
+from polylens.picto.demo import progress, unaligned
 from polylens.picto.tasks import pictures
 from polylens.picto.workers import beside, each_language
 
@@ -117,6 +117,26 @@ def test_work_beside_a_block_that_fails_is_not_waited_for() -> None:
     with pytest.raises(UserError, match="no disk"), beside(lambda: time.sleep(600), CPU):
         raise UserError("no disk")
     assert torch.get_num_threads() == 2
+
+
+@pytest.mark.usefixtures("two_threads")
+def test_a_users_error_beside_a_block_arrives_where_its_value_is_asked_for() -> None:
+    def work() -> None:
+        raise UserError("no words")
+
+    with beside(work, CPU) as found, pytest.raises(UserError, match="no words"):
+        found()
+
+
+@forked
+@pytest.mark.usefixtures("two_threads")
+def test_what_needs_no_alignment_is_the_same_in_a_process_of_its_own() -> None:
+    model = load_model("picto", torch.float32).eval()
+    drawn = pictures("test", num_concepts=4)
+    with beside(lambda: unaligned(model, drawn, drawn[:2], ["en", "de"]), CPU) as found:
+        in_its_own = found()
+    torch.set_num_threads(1)
+    assert in_its_own == unaligned(model, drawn, drawn[:2], ["en", "de"])
 
 
 @forked

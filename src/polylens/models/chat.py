@@ -152,7 +152,7 @@ class Chat:
 
 
 def _path(picture: Picture) -> str:
-    return str(getattr(picture, "path", picture.key))
+    return str(getattr(picture, "path", None) or getattr(picture, "name", None) or picture.key)
 
 
 def _exchanges(messages: Sequence[Mapping[str, Any]]) -> list[Exchange]:

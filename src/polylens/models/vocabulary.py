@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from polylens.models.precision import fast_dtype
+from polylens.models.precision import has_amx
 from polylens.models.scoring import Prompts
 
 # Tokens whose maximum is taken before the best are looked for.
@@ -43,13 +43,9 @@ class ScreenedHead:
     @classmethod
     def of(cls, prompts: Prompts, head: nn.Module) -> "ScreenedHead | None":
         """The head that made the logits of `prompts`, screened, or None where that would gain nothing: elsewhere than
-        on a CPU with fast bfloat16, in another precision than float32, or with few tokens."""
+        on a CPU with AMX, in another precision than float32, or with few tokens."""
         # Adapters and quantization make other classes of it.
-        if (
-            type(head) is not nn.Linear
-            or fast_dtype("cpu") != torch.bfloat16
-            or torch.is_autocast_enabled("cpu")
-        ):
+        if type(head) is not nn.Linear or not has_amx() or torch.is_autocast_enabled("cpu"):
             return None
         weight = head.weight.detach()
         if (

@@ -10,8 +10,8 @@ Shapes: N pictures, Q visual tokens each, L language model width, W words of its
 import torch
 from torch.nn import functional as F
 
-# Tokens whose logits over all words are held at once: of few, they stay in a processor's cache.
-ROWS = 256
+# Tokens whose logits over all words are worked on at once: those of few stay in a processor's cache.
+TOKENS_AT_ONCE = 256
 
 
 class VisualWords:
@@ -45,7 +45,11 @@ class VisualWords:
         self, tokens_NQL: torch.Tensor, embeddings_WL: torch.Tensor, ids_NQ: torch.Tensor
     ) -> torch.Tensor:
         """(N, Q): how unlikely each token finds the word of that id."""
-        pieces = zip(tokens_NQL.flatten(0, 1).split(ROWS), ids_NQ.flatten().split(ROWS), strict=True)
+        pieces = zip(
+            tokens_NQL.flatten(0, 1).split(TOKENS_AT_ONCE),
+            ids_NQ.flatten().split(TOKENS_AT_ONCE),
+            strict=True,
+        )
         errors = [
             F.cross_entropy(self.logits(tokens, embeddings_WL).float(), ids, reduction="none")
             for tokens, ids in pieces

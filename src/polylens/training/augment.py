@@ -53,7 +53,7 @@ def load_views(views: Iterable[View], settings: Augmentation, size: tuple[int, i
                 image, seeds[len(images)] = _framed(picture, view.name, settings, size, view.mirror)
             images.append(image)
     if settings.style and seeds:
-        styled = _in_other_styles([images[at] for at in seeds], list(seeds.values()), size)
+        styled = _in_other_styles([images[at] for at in seeds], list(seeds.values()))
         for at, image in zip(seeds, styled, strict=True):
             images[at] = image
     return images
@@ -68,7 +68,7 @@ def augment(
     With `mirror` false it is never mirrored, and all else is as it would be otherwise.
     """
     image, seed = _framed(image, name, settings, size, mirror)
-    return _in_other_styles([image], [seed], size)[0] if settings.style else image
+    return _in_other_styles([image], [seed])[0] if settings.style else image
 
 
 def _framed(
@@ -83,12 +83,14 @@ def _framed(
         )
     if settings.flip and rng.random() < 0.5 and mirror:
         image = image.transpose(Transpose.FLIP_LEFT_RIGHT)
+    if settings.style:
+        image = image.resize(size, Resampling.BICUBIC)
     return image, int(rng.integers(1 << 63))
 
 
-def _in_other_styles(images: Sequence[Image], seeds: Sequence[int], size: tuple[int, int]) -> list[Image]:
+def _in_other_styles(images: Sequence[Image], seeds: Sequence[int]) -> list[Image]:
     """All at once: so small, each alone would cost three times as much."""
-    arrays = [np.asarray(image.resize(size, Resampling.BICUBIC), np.float32) for image in images]
+    arrays = [np.asarray(image, np.float32) for image in images]
     pixels = torch.from_numpy(np.stack(arrays)).permute(0, 3, 1, 2) / 255
     views = restyle(pixels, [torch.Generator().manual_seed(seed) for seed in seeds])
     return [fromarray(view) for view in (views * 255).round().byte().permute(0, 2, 3, 1).numpy()]
