@@ -108,17 +108,22 @@ def fragile(budget):
     return [replace(s, images=tuple(Fragile(p.key, budget) for p in s.images)) for s in SAMPLES]
 
 
-def test_pictures_are_decoded_once_for_each_view_ever(tmp_path):
+def test_pictures_are_decoded_once_for_each_view_at_most_and_never_again(tmp_path):
     budget = []
     views = Augmentation(flip=True, views=3)
-    run(tmp_path / "a", tiny_vlm(), HEADS, views, samples=fragile(budget))
-    assert len(budget) == 4 * 3
-    run(tmp_path / "b", tiny_vlm(), HEADS, views, samples=fragile(budget), seed=5)
-    assert len(budget) == 4 * 3
-    run(tmp_path / "c", tiny_vlm(), HEADS, Augmentation(flip=True, views=4), samples=fragile(budget))
-    assert len(budget) == 4 * 4
-    run(tmp_path / "d", tiny_vlm(seed=1), HEADS, views, samples=fragile(budget))
-    assert len(budget) == 4 * 4 + 4 * 3
+
+    def decoded(name, augmentation, **settings):
+        """In a run; once for views in a row, so how often depends on how threads share them."""
+        before = len(budget)
+        model = tiny_vlm(seed=settings.pop("weights", 0))
+        run(tmp_path / name, model, HEADS, augmentation, samples=fragile(budget), **settings)
+        return len(budget) - before
+
+    assert 4 <= decoded("a", views) <= 4 * 3
+    assert decoded("b", views, seed=5) == 0
+    # One view more of each.
+    assert decoded("c", Augmentation(flip=True, views=4)) == 4
+    assert 4 <= decoded("d", views, weights=1) <= 4 * 3
 
 
 @pytest.mark.parametrize("keeps", [True, False])
