@@ -18,6 +18,11 @@ class Picture(Protocol):
         """Decode to an upright RGB image. Raises `UserError` with the file's name when it cannot be read."""
 
 
+def stored_at(picture: Picture) -> str:
+    """Where a picture is stored, if it is and says so, else its key."""
+    return str(getattr(picture, "name", None) or getattr(picture, "path", None) or picture.key)
+
+
 @dataclass(frozen=True)
 class Turn:
     """One question and its answer: the answer is trained on and scored, and not shown in generation."""

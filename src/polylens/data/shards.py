@@ -27,7 +27,7 @@ from PIL import Image
 from polylens.data.containers import CONTAINERS, Container, Format, Record
 from polylens.data.images import StoredPicture, decode_image
 from polylens.data.rows import read_json
-from polylens.data.sample import Picture, Sample, Turn
+from polylens.data.sample import Picture, Sample, Turn, stored_at
 from polylens.data.sources import Unreadable
 from polylens.data.spec import Part
 from polylens.errors import UserError
@@ -149,7 +149,7 @@ def _checked(records: Iterator[_Record], unreadable: Unreadable) -> Iterator[_Re
 
 def _stored(picture: Picture) -> tuple[bytes, str]:
     """(bytes, ending) of a picture that was decoded to see whether it can be."""
-    name = str(getattr(picture, "name", None) or getattr(picture, "path", None) or picture.key)
+    name = stored_at(picture)
     if not isinstance(picture, StoredPicture):
         data = io.BytesIO()
         picture.load().save(data, "PNG")

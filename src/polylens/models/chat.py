@@ -21,7 +21,7 @@ from transformers import DynamicCache
 
 from polylens.data.collate import Batch
 from polylens.data.images import FilePicture
-from polylens.data.sample import Picture, Sample, Turn
+from polylens.data.sample import Picture, Sample, Turn, stored_at
 from polylens.errors import UserError
 from polylens.languages import language as find_language
 from polylens.models.decoding import Search, beam_search, greedy_steps
@@ -88,7 +88,7 @@ class Chat:
             if one.prompt != one.question:
                 asked["prompt"] = one.prompt
             if one.images:
-                asked["images"] = [_path(picture) for picture in one.images]
+                asked["images"] = [stored_at(picture) for picture in one.images]
             rows += [asked, {"role": "assistant", "content": one.answer}]
         return rows
 
@@ -149,10 +149,6 @@ class Chat:
             "The question is longer than the model can read, even without the turns before it: shorten it"
             f"{', or ask about fewer than ' + str(len(pictures)) + ' images' if pictures else ''}."
         )
-
-
-def _path(picture: Picture) -> str:
-    return str(getattr(picture, "path", None) or getattr(picture, "name", None) or picture.key)
 
 
 def _exchanges(messages: Sequence[Mapping[str, Any]]) -> list[Exchange]:

@@ -12,7 +12,7 @@ from transformers import PreTrainedTokenizerBase
 from polylens.data.collate import IGNORED
 from polylens.data.conversations import unroll
 from polylens.data.mix import Mix
-from polylens.data.sample import Picture, Sample
+from polylens.data.sample import Picture, Sample, stored_at
 from polylens.models.viscpm.model import VisCpmChat
 from polylens.models.vlm import VisionLanguageModel
 from polylens.recipe import Recipe
@@ -156,8 +156,7 @@ def heading(sample: Sample) -> Text:
 
 def _name(picture: Picture) -> str:
     """The last part of a stored picture's path, or of the key of any other."""
-    path = getattr(picture, "name", None) or getattr(picture, "path", None) or picture.key
-    return str(path).rpartition("/")[2]
+    return stored_at(picture).rpartition("/")[2]
 
 
 def _text(tokenizer: PreTrainedTokenizerBase, token: int) -> str:
