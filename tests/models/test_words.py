@@ -7,7 +7,9 @@ from torch.nn.functional import cross_entropy
 
 from polylens.errors import UserError
 from polylens.models.blip2 import save_blip2
-from polylens.models.words import VisualWords
+from polylens.models.checkpoint import load_model, save_model
+from polylens.models.vlm import ModelConfig
+from polylens.models.words import VisualWords, repeated
 
 torch.manual_seed(0)
 WORDS = torch.randn(40, 64)
@@ -61,6 +63,57 @@ def test_mixtures_lie_between_the_words():
     assert (mixed >= WORDS.min(0).values - 1e-5).all()
 
 
+# Three captions of two tokens; 5 and 9 begin one each, 6 ends two.
+CAPTIONS = torch.tensor([[5, 6], [9, 6], [30, 31]])
+
+
+def remembering(ids=CAPTIONS):
+    mixtures = VisualWords()
+    mixtures.remember(ids)
+    return mixtures
+
+
+def test_a_caption_is_said_again_and_again():
+    assert repeated([4, 7, 2], 8) == [4, 7, 2, 4, 7, 2, 4, 7]
+    assert repeated([4, 7, 2], 2) == [4, 7]
+
+
+def test_tokens_are_what_the_captions_in_memory_have_at_their_place():
+    tokens = torch.randn(3, 2, 64)
+    likely = VisualWords().logits(tokens, WORDS).log_softmax(-1)
+    # Which words there are beside those of the captions changes all captions alike.
+    scores = torch.stack([(likely[:, 0, a] + likely[:, 1, b]) / 2 for a, b in CAPTIONS.tolist()], 1)
+    expected = torch.einsum("nm,mql->nql", scores.softmax(-1), WORDS[CAPTIONS])
+    assert torch.allclose(remembering().mixed(tokens, WORDS), expected, atol=1e-5)
+
+
+def test_tokens_that_disagree_come_to_say_one_caption():
+    # The first is the beginning of one caption and a little of another's; the second ends the other, and nothing else.
+    tokens = torch.stack([2 * WORDS[30] + WORDS[9], 8 * WORDS[6]])[None]
+    apart = VisualWords().mixed(tokens, WORDS)[0]
+    agreed = remembering().mixed(tokens, WORDS)[0]
+    assert (apart @ WORDS.T).argmax(-1).tolist() == [30, 6]
+    assert (agreed @ WORDS.T).argmax(-1).tolist() == [9, 6]
+
+
+def test_with_a_memory_only_its_words_count():
+    mixtures, tokens = remembering(), torch.randn(4, 2, 64)
+    words = torch.tensor([5, 6, 9, 30, 31])
+    assert mixtures.logits(tokens, WORDS).shape == (4, 2, 5)
+    expected = VisualWords().logits(tokens, WORDS)[..., words]
+    assert torch.allclose(mixtures.logits(tokens, WORDS), expected, atol=1e-5)
+    wanted = CAPTIONS[[0, 1, 2, 2]]
+    few = VisualWords().logits(tokens, WORDS)[..., words].log_softmax(-1)
+    expected = -few.gather(2, torch.searchsorted(words, wanted)[..., None])[..., 0]
+    assert torch.allclose(mixtures.cross_entropy(tokens, WORDS, wanted), expected, atol=1e-5)
+
+
+def test_captions_agreed_on_teach_the_tokens():
+    tokens = torch.randn(2, 2, 64, requires_grad=True)
+    remembering().mixed(tokens, WORDS).square().sum().backward()
+    assert (tokens.grad.abs().sum(-1) > 0).all()
+
+
 def words_vlm(lm="llama"):
     model = tiny_vlm(lm)
     model.config.visual_words = True
@@ -91,6 +144,47 @@ def test_gradients_reach_the_projector_and_not_the_words():
     model = words_vlm()
     model.loss(model.collator()([sample("German:", "Katze", (0,), "a")])).backward()
     assert model.projector.weight.grad.abs().sum() > 0
+
+
+def test_a_memory_lives_on_in_the_checkpoint(tmp_path):
+    model = words_vlm()
+    model.remember(["Katze", "Hund", "Katze"])
+    assert model.config.memory == ["Katze", "Hund"]
+    pictures = sample("German:", "Katze", (0,), "a").images
+    tokens = model.encode_pictures(pictures)[pictures[0].key]
+    model.config.memory = None
+    assert not torch.allclose(words_vlm().encode_pictures(pictures)[pictures[0].key], tokens)
+    model.config.memory = ["Katze", "Hund"]
+    save_model(model, tmp_path / "out")
+    loaded = load_model(tmp_path / "out")
+    assert loaded.config.memory == ["Katze", "Hund"]
+    assert torch.equal(loaded.encode_pictures(pictures)[pictures[0].key], tokens)
+
+
+def test_an_answer_that_no_caption_in_memory_can_say_is_named():
+    model = words_vlm()
+    model.remember(["Katze", "Hund"])
+    known, unknown = (sample("German:", text, (0,), text) for text in ("Hund", "Maus"))
+    assert model.embedding_loss(model.collator()([known])).isfinite()
+    with pytest.raises(UserError, match="'Maus' has words that no caption"):
+        model.embedding_loss(model.collator()([known, unknown]))
+
+
+@pytest.mark.parametrize(("captions", "message"), [([], "has 0 captions"), (["Katze", ""], "'' .* no token")])
+def test_memories_that_cannot_be(captions, message):
+    with pytest.raises(UserError, match=message):
+        words_vlm().remember(captions)
+
+
+def test_a_memory_has_a_size(monkeypatch):
+    monkeypatch.setattr("polylens.models.words.MAX_CAPTIONS", 2)
+    with pytest.raises(UserError, match="has 3 captions and must have 1 to 2"):
+        words_vlm().remember(["a", "b", "c"])
+
+
+def test_a_memory_needs_words():
+    with pytest.raises(ValueError, match="set 'visual_words' to true"):
+        ModelConfig(memory=["Katze"])
 
 
 def test_formats_that_do_not_know_them_are_refused(tmp_path):

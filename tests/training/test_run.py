@@ -128,6 +128,23 @@ def test_going_on_from_a_trained_model(place):
     assert log(place / "b")[0]["validation"]["loss"] == pytest.approx(best, rel=0.2)
 
 
+IMITATION = (
+    "stages=[{name: words, objective: embeddings, table: {projector.*: 3e-3}, batch_size: 8, steps: 2}]"
+)
+
+
+def test_the_answers_that_are_imitated_are_remembered(place):
+    changes = ["model.visual_words=true", "model.memory=answers", "validation=null", IMITATION]
+    model = load_model(train(recipe(place, *changes), out=place / "run"))
+    samples, _ = read_samples(recipe(place))
+    assert model.config.memory == list(dict.fromkeys(sample.turns[0].answer for sample in samples))
+
+
+def test_without_imitation_there_are_no_answers_to_remember(place):
+    with pytest.raises(UserError, match="no stage has the objective 'embeddings'"):
+        train(recipe(place, "model.visual_words=true", "model.memory=answers"), out=place / "run")
+
+
 def test_frozen_parts_in_bfloat16_are_not_saved(place):
     folder = train(recipe(place, "precision=bfloat16"), out=place / "half")
     exact = train(recipe(place), out=place / "exact")

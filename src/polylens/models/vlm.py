@@ -8,10 +8,11 @@ import contextlib
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic_core import PydanticCustomError
 from torch import nn
 from torch.nn import functional as F
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -28,7 +29,7 @@ from polylens.models.resamplers import Resampler, ResamplerConfig
 from polylens.models.scoring import head_only_at, score_candidates
 from polylens.models.vision import VisionConfig, VisionTower
 from polylens.models.visual import Visual, check_candidates, check_given, encode_distinct, tokens_of
-from polylens.models.words import VisualWords
+from polylens.models.words import VisualWords, memory_ids
 
 if TYPE_CHECKING:
     from polylens.models.chat import Chat
@@ -59,7 +60,9 @@ class ProjectorConfig(BaseModel):
 class ModelConfig(BaseModel):
     """What a `VisionLanguageModel` is made of.
 
-    With `visual_words`, visual tokens are mixtures of the language model's own words (models/words.py).
+    With `visual_words`, visual tokens are mixtures of the language model's own words, and with a `memory` of
+    captions they agree on what these say (models/words.py). In a recipe, the memory may be the `answers` that
+    its stages with the objective `embeddings` train on.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -70,6 +73,15 @@ class ModelConfig(BaseModel):
     language_model: LanguageModelConfig = Field(default_factory=LanguageModelConfig)
     layout: Layout = Field(default_factory=Layout)
     visual_words: bool = False
+    memory: Literal["answers"] | list[str] | None = None
+
+    @model_validator(mode="after")
+    def _memory_of_words(self) -> Self:
+        if self.memory is not None and not self.visual_words:
+            raise PydanticCustomError(
+                "memory", "a 'memory' is of words: set 'visual_words' to true, or leave it out"
+            )
+        return self
 
 
 class VisionLanguageModel(nn.Module):
@@ -96,6 +108,8 @@ class VisionLanguageModel(nn.Module):
         self.processor = processor
         self.config = config
         self._mixtures = VisualWords()
+        if isinstance(config.memory, list) and tokenizer is not None:
+            self.remember(config.memory)
         self.fingerprints: dict[str, dict[torch.dtype, tuple[int, int]]] = {}
 
     @property
@@ -127,6 +141,15 @@ class VisionLanguageModel(nn.Module):
             max_length=max_length,
             processor=self.processor if with_pictures else None,
         )
+
+    def remember(self, captions: Sequence[str]) -> None:
+        """Let the visual words agree on these captions, and keep them in the config.
+
+        Raises `UserError` for captions that cannot be remembered (models/words.py).
+        """
+        self.config.memory = list(dict.fromkeys(captions))
+        ids = memory_ids(self.config.memory, self.collator(with_pictures=False))
+        self._mixtures.remember(torch.tensor(ids, device=self.device))
 
     def encode(self, pixel_values: torch.Tensor) -> torch.Tensor:
         """(N, 3, H, W) normalised pixels to (N, P, V) patch states."""
@@ -218,6 +241,7 @@ class VisionLanguageModel(nn.Module):
             [row[keep][places % int(keep.sum())] for row, keep in zip(labels, wanted, strict=True)]
         )
         if self.config.visual_words:
+            self._mixtures.check_known(ids, batch.sample_ids)
             errors = self._mixtures.cross_entropy(tokens, self._words(), ids).mean(1)
         else:
             with torch.no_grad():

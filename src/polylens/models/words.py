@@ -1,57 +1,143 @@
-"""Visual tokens as mixtures of the language model's own words.
+"""Visual tokens as mixtures of the language model's own words, and of captions that it can read.
 
 A language model that was never shown a picture reads a mixture of "cat", "gato" and "kitten" much as it reads a word,
 in every language it knows; of a free vector that some loss has pulled out of its words in one language, it may
 understand little in the others. (Ovis, arXiv 2405.20797, mixes rows of a table of its own in the same way.)
 
-Shapes: N pictures, Q visual tokens each, L language model width, W words of its vocabulary.
+Each token for itself, they need not say one thing: the first may be the "hot" of "hot dog" and the second the "ring"
+of "ear ring". With a memory of captions they agree: every caption gets what all tokens hold of it together, and each
+token becomes the mixture of the words that these captions have at its place. (DeCap, arXiv 2303.03032, projects
+pictures onto a memory of texts for a language model that has read texts alone.)
+
+Shapes: N pictures, Q visual tokens each, L language model width, W words: of its vocabulary, or of the M captions in
+memory.
 """
 
+from collections.abc import Sequence
+
 import torch
+from torch import nn
 from torch.nn import functional as F
+
+from polylens.data.collate import Collator
+from polylens.errors import UserError
+
+# A memory of more would be slower than the language model's whole vocabulary.
+MAX_CAPTIONS = 2**16
 
 # Tokens whose logits over all words are worked on at once: those of few stay in a processor's cache.
 TOKENS_AT_ONCE = 256
 
 
-class VisualWords:
-    """Turns tokens into mixtures of words. The variance of frozen words, their scale, is computed once."""
+def repeated(ids: Sequence[int], count: int) -> list[int]:
+    """The first `count` of the tokens, said again and again: how visual tokens say a caption."""
+    return [ids[at % len(ids)] for at in range(count)]
+
+
+def memory_ids(captions: Sequence[str], collator: Collator) -> list[list[int]]:
+    """The words (M, Q) that visual tokens say each distinct caption with.
+
+    Raises `UserError` when there are no captions, more than `MAX_CAPTIONS`, or one without a token.
+    """
+    if not 1 <= len(captions) <= MAX_CAPTIONS:
+        raise UserError(
+            f"model.memory has {len(captions):,} captions and must have 1 to {MAX_CAPTIONS:,}: list the commonest, or "
+            "leave it out."
+        )
+    said = set()
+    for caption, ids in collator.all_answer_ids(captions).items():
+        words = [each for each in ids if each != collator.tokenizer.eos_token_id]
+        if not words:
+            raise UserError(f"The caption '{caption}' in model.memory has no token: take it out.")
+        said.add(tuple(repeated(words, collator.num_image_tokens)))
+    return [list(words) for words in sorted(said)]
+
+
+class VisualWords(nn.Module):
+    """Turns tokens into mixtures of words. Without a memory these are all words of the vocabulary."""
+
+    words_W: torch.Tensor | None
+    memory_MQ: torch.Tensor | None
 
     def __init__(self) -> None:
-        self._frozen: tuple[tuple[int, int], torch.Tensor] | None = None
+        super().__init__()
+        self.register_buffer("words_W", None, persistent=False)
+        self.register_buffer("memory_MQ", None, persistent=False)
+        self._frozen: tuple[tuple[int, int], tuple[torch.Tensor, torch.Tensor]] | None = None
 
-    def _variance(self, embeddings_WL: torch.Tensor) -> torch.Tensor:
-        if embeddings_WL.requires_grad or embeddings_WL.is_meta or embeddings_WL.is_inference():
-            return embeddings_WL.detach().float().var()
-        state = embeddings_WL.data_ptr(), embeddings_WL._version
+    def remember(self, ids_MQ: torch.Tensor) -> None:
+        """Agree on these captions from now on, given as the words that their tokens say."""
+        self.words_W, self.memory_MQ = ids_MQ.unique(return_inverse=True)
+        self._frozen = None
+
+    def check_known(self, ids_NQ: torch.Tensor, names: Sequence[str]) -> None:
+        """Raises `UserError` with the name of the first of N answers that has words which no caption in memory has."""
+        if self.words_W is None:
+            return
+        known = torch.isin(ids_NQ, self.words_W).all(1)
+        if not known.all():
+            raise UserError(
+                f"The answer of sample '{names[int(known.int().argmin())]}' has words that no caption in model.memory "
+                "has, so the objective 'embeddings' cannot measure it: add it to the memory, or leave the sample out."
+            )
+
+    def _known(self, embeddings_VL: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """The embeddings (W, L) of the words that tokens may be, and the variance of all words, their scale; of frozen
+        words they are found once.
+        """
+        if embeddings_VL.requires_grad or embeddings_VL.is_meta or embeddings_VL.is_inference():
+            return self._select(embeddings_VL)
+        state = embeddings_VL.data_ptr(), embeddings_VL._version
         if self._frozen is None or self._frozen[0] != state:
-            self._frozen = state, embeddings_WL.float().var()
+            self._frozen = state, self._select(embeddings_VL)
         return self._frozen[1]
 
-    def logits(self, tokens_NQL: torch.Tensor, embeddings_WL: torch.Tensor) -> torch.Tensor:
+    def _select(self, embeddings_VL: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        embeddings = embeddings_VL.detach()
+        return (embeddings if self.words_W is None else embeddings[self.words_W]), embeddings.float().var()
+
+    def logits(self, tokens_NQL: torch.Tensor, embeddings_VL: torch.Tensor) -> torch.Tensor:
         """(N, Q, W): how much each token is each word.
 
         A token that equals a word's embedding scores about sqrt(L) for it, and about 0 +- 1 for the others.
         """
-        words, variance = embeddings_WL.detach(), self._variance(embeddings_WL)
+        words, variance = self._known(embeddings_VL)
         # The tokens are scaled and not the logits, which are many more.
         return (tokens_NQL / (words.shape[1] ** 0.5 * variance)) @ words.T
 
-    def mixed(self, tokens_NQL: torch.Tensor, embeddings_WL: torch.Tensor) -> torch.Tensor:
+    def mixed(self, tokens_NQL: torch.Tensor, embeddings_VL: torch.Tensor) -> torch.Tensor:
         """(N, Q, L): each token replaced by the mean of the words' embeddings, weighted by how much it is each."""
-        return self.logits(tokens_NQL, embeddings_WL).softmax(-1) @ embeddings_WL.detach()
+        logits, (words, _) = self.logits(tokens_NQL, embeddings_VL), self._known(embeddings_VL)
+        shares = logits.softmax(-1) if self.memory_MQ is None else self._agreed(logits)
+        return shares.to(words.dtype) @ words
+
+    def _agreed(self, logits_NQW: torch.Tensor) -> torch.Tensor:
+        """(N, Q, W): the shares of the words that captions in memory have at each place. A caption's own share is its
+        words' geometric mean: tokens err together, so that Q of them are no more evidence than one.
+        """
+        assert self.memory_MQ is not None
+        likely = logits_NQW.float().log_softmax(-1).unbind(1)
+        places = self.memory_MQ.unbind(1)
+        sums = [each.index_select(1, words) for each, words in zip(likely, places, strict=True)]
+        captions_NM = torch.stack(sums).mean(0).softmax(-1)
+        shares = [
+            torch.zeros_like(each).index_add(1, words, captions_NM)
+            for each, words in zip(likely, places, strict=True)
+        ]
+        return torch.stack(shares, 1)
 
     def cross_entropy(
-        self, tokens_NQL: torch.Tensor, embeddings_WL: torch.Tensor, ids_NQ: torch.Tensor
+        self, tokens_NQL: torch.Tensor, embeddings_VL: torch.Tensor, ids_NQ: torch.Tensor
     ) -> torch.Tensor:
-        """(N, Q): how unlikely each token finds the word of that id."""
+        """(N, Q): how unlikely each token finds the word of that id, which must be known (`check_known`)."""
+        places = ids_NQ if self.words_W is None else torch.searchsorted(self.words_W, ids_NQ)
         pieces = zip(
             tokens_NQL.flatten(0, 1).split(TOKENS_AT_ONCE),
-            ids_NQ.flatten().split(TOKENS_AT_ONCE),
+            places.flatten().split(TOKENS_AT_ONCE),
             strict=True,
         )
         errors = [
-            F.cross_entropy(self.logits(tokens, embeddings_WL).float(), ids, reduction="none")
+            F.cross_entropy(self.logits(tokens, embeddings_VL).float(), ids, reduction="none")
             for tokens, ids in pieces
         ]
         return torch.cat(errors).view(ids_NQ.shape)

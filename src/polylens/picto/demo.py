@@ -29,7 +29,7 @@ from polylens.picto.tasks import pictures
 from polylens.picto.workers import beside
 from polylens.recipe import Recipe, load_recipe
 from polylens.training.log import progress_bar
-from polylens.training.run import new_model, train
+from polylens.training.run import beginning, new_model, train
 
 NUM_PICTURES = 500
 NUM_CONTROLS = 50
@@ -132,7 +132,7 @@ class Demo:
     def _one_seed(self, seed: int, drawn: Sequence[measure.Drawn]) -> tuple[dict[str, Any], measure.Answers]:
         recipe = self._recipe(seed)
         torch.manual_seed(seed)
-        start = new_model(recipe)
+        start, _, _ = beginning(recipe)
         assert isinstance(start, VisionLanguageModel)
         start.to(self.dtype)
         languages = start.config.language_model.languages or [measure.PIVOT]

@@ -16,7 +16,7 @@ from polylens.data.sample import Picture, Sample, stored_at
 from polylens.models.viscpm.model import VisCpmChat
 from polylens.models.vlm import VisionLanguageModel
 from polylens.recipe import Recipe
-from polylens.training.run import new_model, read_samples
+from polylens.training.run import beginning
 from polylens.training.stages import apply_stage
 
 WORD_STARTS = "▁Ġ"
@@ -41,8 +41,7 @@ def show(recipe: Recipe, console: Console, num: int) -> None:
         from polylens.training.painting_run import show_painter
 
         return show_painter(recipe, console, num)
-    model = new_model(recipe)
-    samples, held_out = read_samples(recipe, model.config.layout.ask_caption, write_shards=False)
+    model, samples, held_out = beginning(recipe, write_shards=False)
     for title, part in (("to train on", samples), ("to validate on", held_out)):
         if part:
             console.print(counts_table(part, f"{len(part):,} samples {title}"))

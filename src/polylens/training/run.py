@@ -58,8 +58,7 @@ def train(
         from polylens.training.painting_run import train_painter
 
         return train_painter(recipe, folder, resume=resume, console=console)
-    model = new_model(recipe)
-    samples, held_out = read_samples(recipe, model.config.layout.ask_caption, console)
+    model, samples, held_out = beginning(recipe, console)
     origin = ", ".join(part.name for part in recipe.data.parts)
     console.print(f"{len(samples)} samples to train on, {len(held_out)} to validate on, from {origin}")
     task: Task
@@ -133,6 +132,28 @@ def new_model(recipe: Recipe) -> VisionLanguageModel | VisCpmChat:
     if recipe.precision == "bfloat16":
         _halve_frozen(model, recipe.stages)
     return model
+
+
+def beginning(
+    recipe: Recipe, console: Console | None = None, write_shards: bool = True
+) -> tuple[VisionLanguageModel | VisCpmChat, Sequence[Sample], list[Sample]]:
+    """(the model a run starts from, what it trains on, what it validates on); see `new_model` and `read_samples`."""
+    model = new_model(recipe)
+    samples, held_out = read_samples(recipe, model.config.layout.ask_caption, console, write_shards)
+    if isinstance(model, VisionLanguageModel) and model.config.memory == "answers":
+        model.remember(_imitated(recipe.stages, Mix.of(samples)))
+    return model, samples, held_out
+
+
+def _imitated(stages: Sequence[Stage], samples: Mix) -> list[str]:
+    """The distinct answers that the stages with the objective `embeddings` train on."""
+    learnt = [samples.only(stage.parts) for stage in stages if stage.objective == "embeddings"]
+    if not learnt:
+        raise UserError(
+            "model.memory is 'answers', and no stage has the objective 'embeddings', which learns them: list captions "
+            "instead, or leave it out."
+        )
+    return list(dict.fromkeys(turn.answer for part in learnt for sample in part for turn in sample.turns))
 
 
 def _halve_frozen(model: VisionLanguageModel | VisCpmChat, stages: Sequence[Stage]) -> None:
