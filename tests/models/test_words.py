@@ -78,13 +78,22 @@ def test_a_caption_is_said_again_and_again():
     assert repeated([4, 7, 2], 2) == [4, 7]
 
 
-def test_tokens_are_what_the_captions_in_memory_have_at_their_place():
-    tokens = torch.randn(3, 2, 64)
-    likely = VisualWords().logits(tokens, WORDS).log_softmax(-1)
-    # Which words there are beside those of the captions changes all captions alike.
-    scores = torch.stack([(likely[:, 0, a] + likely[:, 1, b]) / 2 for a, b in CAPTIONS.tolist()], 1)
-    expected = torch.einsum("nm,mql->nql", scores.softmax(-1), WORDS[CAPTIONS])
+def test_tokens_are_what_the_captions_in_memory_have_at_their_place_or_stay_their_own():
+    tokens, words = torch.randn(3, 2, 64), torch.tensor([5, 6, 9, 30, 31])
+    likely = VisualWords().logits(tokens, WORDS)[..., words].log_softmax(-1)
+    at = torch.searchsorted(words, CAPTIONS)
+    scores = [(likely[:, 0, a] + likely[:, 1, b]) / 2 for a, b in at.tolist()]
+    expected_of_themselves = (likely.exp() * likely).sum(-1).mean(1)
+    shares = torch.stack([*scores, expected_of_themselves - 1], 1).softmax(-1)
+    expected = torch.einsum("nm,mql->nql", shares[:, :3], WORDS[CAPTIONS])
+    expected += shares[:, 3, None, None] * (likely.exp() @ WORDS[words])
     assert torch.allclose(remembering().mixed(tokens, WORDS), expected, atol=1e-5)
+
+
+def test_what_no_caption_says_stays_as_it_is():
+    new = 5 * WORDS[[31, 30]][None]
+    mixed = remembering().mixed(new, WORDS)[0]
+    assert (mixed @ WORDS.T).argmax(-1).tolist() == [31, 30]
 
 
 def test_tokens_that_disagree_come_to_say_one_caption():

@@ -6,8 +6,8 @@ understand little in the others. (Ovis, arXiv 2405.20797, mixes rows of a table 
 
 Each token for itself, they need not say one thing: the first may be the "hot" of "hot dog" and the second the "ring"
 of "ear ring". With a memory of captions they agree: every caption gets what all tokens hold of it together, and each
-token becomes the mixture of the words that these captions have at its place. (DeCap, arXiv 2303.03032, projects
-pictures onto a memory of texts for a language model that has read texts alone.)
+token becomes the mixture of the words that these captions have at its place. What fits none of them stays as it is.
+(DeCap, arXiv 2303.03032, projects pictures onto a memory of texts for a language model that has read texts alone.)
 
 Shapes: N pictures, Q visual tokens each, L language model width, W words: of its vocabulary, or of the M captions in
 memory.
@@ -24,6 +24,9 @@ from polylens.errors import UserError
 
 # A memory of more would be slower than the language model's whole vocabulary.
 MAX_CAPTIONS = 2**16
+# How much less likely than the tokens find themselves it is, in nats, that they say no caption in memory. At 0 those in
+# memory lose by it; at 2 what is not in it is lost (Picto's validation split).
+NONE_OF_THEM = 1.0
 
 # Tokens whose logits over all words are worked on at once: those of few stay in a processor's cache.
 TOKENS_AT_ONCE = 256
@@ -112,19 +115,23 @@ class VisualWords(nn.Module):
         return shares.to(words.dtype) @ words
 
     def _agreed(self, logits_NQW: torch.Tensor) -> torch.Tensor:
-        """(N, Q, W): the shares of the words that captions in memory have at each place. A caption's own share is its
-        words' geometric mean: tokens err together, so that Q of them are no more evidence than one.
+        """(N, Q, W): the shares of the words that captions in memory have at each place, and of the tokens' own.
+
+        A caption's share comes from the mean log-probability of its words: a mean and no sum, since tokens err
+        together, and Q of them are no more evidence than one. That they say none of these captions counts as one
+        more, with what the tokens expect of themselves.
         """
         assert self.memory_MQ is not None
-        likely = logits_NQW.float().log_softmax(-1).unbind(1)
-        places = self.memory_MQ.unbind(1)
-        sums = [each.index_select(1, words) for each, words in zip(likely, places, strict=True)]
-        captions_NM = torch.stack(sums).mean(0).softmax(-1)
-        shares = [
-            torch.zeros_like(each).index_add(1, words, captions_NM)
-            for each, words in zip(likely, places, strict=True)
-        ]
-        return torch.stack(shares, 1)
+        likely_NQW = logits_NQW.float().log_softmax(-1)
+        own_NQW = likely_NQW.exp()
+        places = list(zip(likely_NQW.unbind(1), self.memory_MQ.unbind(1), strict=True))
+        captions_NM = torch.stack([likely.index_select(1, words) for likely, words in places]).mean(0)
+        none_N1 = (own_NQW * likely_NQW).sum(-1).mean(1, keepdim=True) - NONE_OF_THEM
+        captions_NM, none_N1 = (
+            torch.cat([captions_NM, none_N1], 1).softmax(-1).split([len(self.memory_MQ), 1], 1)
+        )
+        said = [torch.zeros_like(likely).index_add(1, words, captions_NM) for likely, words in places]
+        return torch.stack(said, 1) + none_N1[..., None] * own_NQW
 
     def cross_entropy(
         self, tokens_NQL: torch.Tensor, embeddings_VL: torch.Tensor, ids_NQ: torch.Tensor
