@@ -3,6 +3,7 @@
   views      pictures in changed styles, one by one in a loop, or a batch at once, each picture read once
   encoder    Picto's image encoder, channels first, or channels last as on CPUs
   words      the cross-entropy of visual tokens over all words and its gradient, at once, or in pieces
+  memory     the same in pieces, over all words, or over those of the captions that the model remembers
   languages  English names put into six languages with all threads, or a process for each of them (on Linux)
 
 Results must agree before any time counts. Prints seconds, medians of five turns, and what part of the time is left.
@@ -24,7 +25,7 @@ from polylens.commands.common import quiet_libraries
 from polylens.models.checkpoint import load_model
 from polylens.models.precision import fast_dtype
 from polylens.models.vlm import VisionLanguageModel
-from polylens.models.words import VisualWords
+from polylens.models.words import VisualWords, memory_ids
 from polylens.picto import measure
 from polylens.picto.tasks import pictures
 from polylens.recipe import Augmentation
@@ -53,6 +54,7 @@ def main() -> None:
         compare("views", *views(drawn), arguments.turns)
         compare("encoder", *encoder(model, arguments.pictures), arguments.turns)
     compare("words", *words(model), arguments.turns)
+    compare("memory", *memory(model), arguments.turns)
     compare("languages", *languages(model, drawn), arguments.turns)
 
 
@@ -99,27 +101,52 @@ def encoder(model: VisionLanguageModel, count: int) -> tuple[Side, Side]:
     return plain, ours
 
 
+def gradient(errors: Callable[[], Tensor], tokens: Tensor) -> Tensor:
+    dtype = fast_dtype("cpu")
+    with torch.autocast("cpu", dtype, enabled=dtype != torch.float32):
+        return torch.autograd.grad(errors().sum(), tokens)[0]
+
+
 def words(model: VisionLanguageModel) -> tuple[Side, Side]:
     table = model.lm.get_input_embeddings().weight.detach()
-    mixtures, dtype = VisualWords(), fast_dtype("cpu")
+    mixtures = VisualWords()
     tokens = table[torch.randint(len(table), (128, 8))].float().requires_grad_()
     ids = torch.randint(len(table), (128, 8))
-
-    def gradient(errors: Callable[[], Tensor]) -> Tensor:
-        with torch.autocast("cpu", dtype, enabled=dtype != torch.float32):
-            return torch.autograd.grad(errors().sum(), tokens)[0]
 
     def plain() -> Tensor:
         return gradient(
             lambda: F.cross_entropy(
                 mixtures.logits(tokens, table).float().flatten(0, 1), ids.flatten(), reduction="none"
-            )
+            ),
+            tokens,
         )
 
     def ours() -> Tensor:
-        return gradient(lambda: mixtures.cross_entropy(tokens, table, ids))
+        return gradient(lambda: mixtures.cross_entropy(tokens, table, ids), tokens)
 
     assert torch.allclose(plain(), ours(), atol=1e-3)
+    return plain, ours
+
+
+def memory(model: VisionLanguageModel) -> tuple[Side, Side]:
+    table = model.lm.get_input_embeddings().weight.detach()
+    captions = model.config.memory
+    assert isinstance(captions, list)
+    remembered = torch.tensor(memory_ids(captions, model.collator()))
+    mixtures, few = VisualWords(), VisualWords()
+    few.remember(remembered)
+    ids = remembered[torch.randint(len(remembered), (128,))]
+    tokens = table[ids].float().requires_grad_()
+
+    def plain() -> Tensor:
+        return gradient(lambda: mixtures.cross_entropy(tokens, table, ids), tokens)
+
+    def ours() -> Tensor:
+        return gradient(lambda: few.cross_entropy(tokens, table, ids), tokens)
+
+    with torch.no_grad():
+        among_all = mixtures.logits(tokens, table)[..., remembered.unique()]
+        assert torch.allclose(among_all, few.logits(tokens, table), atol=1e-2)
     return plain, ours
 
 
