@@ -29,7 +29,7 @@ from polylens.models.resamplers import Resampler, ResamplerConfig
 from polylens.models.scoring import head_only_at, score_candidates
 from polylens.models.vision import VisionConfig, VisionTower
 from polylens.models.visual import Visual, check_candidates, check_given, encode_distinct, tokens_of
-from polylens.models.words import VisualWords, memory_ids
+from polylens.models.words import VisualWords, memory_ids, repeated
 
 if TYPE_CHECKING:
     from polylens.models.chat import Chat
@@ -147,9 +147,10 @@ class VisionLanguageModel(nn.Module):
 
         Raises `UserError` for captions that cannot be remembered (models/words.py).
         """
-        self.config.memory = list(dict.fromkeys(captions))
-        ids = memory_ids(self.config.memory, self.collator(with_pictures=False))
+        distinct = list(dict.fromkeys(captions))
+        ids = memory_ids(distinct, self.collator(with_pictures=False))
         self._mixtures.remember(torch.tensor(ids, device=self.device))
+        self.config.memory = distinct
 
     def encode(self, pixel_values: torch.Tensor) -> torch.Tensor:
         """(N, 3, H, W) normalised pixels to (N, P, V) patch states."""
@@ -236,10 +237,8 @@ class VisionLanguageModel(nn.Module):
                 "choose such tasks for this stage, or the objective 'answers'."
             )
         wanted = (labels != IGNORED) & (labels != self.tokenizer.eos_token_id)
-        places = torch.arange(tokens.shape[1], device=tokens.device)
-        ids = torch.stack(
-            [row[keep][places % int(keep.sum())] for row, keep in zip(labels, wanted, strict=True)]
-        )
+        answers = [row[keep].tolist() for row, keep in zip(labels, wanted, strict=True)]
+        ids = torch.tensor([repeated(answer, tokens.shape[1]) for answer in answers], device=tokens.device)
         if self.config.visual_words:
             self._mixtures.check_known(ids, batch.sample_ids)
             errors = self._mixtures.cross_entropy(tokens, self._words(), ids).mean(1)

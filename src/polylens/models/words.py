@@ -104,15 +104,13 @@ class VisualWords(nn.Module):
 
         A token that equals a word's embedding scores about sqrt(L) for it, and about 0 +- 1 for the others.
         """
-        words, variance = self._known(embeddings_VL)
-        # The tokens are scaled and not the logits, which are many more.
-        return (tokens_NQL / (words.shape[1] ** 0.5 * variance)) @ words.T
+        return _logits(tokens_NQL, *self._known(embeddings_VL))
 
     def mixed(self, tokens_NQL: torch.Tensor, embeddings_VL: torch.Tensor) -> torch.Tensor:
         """(N, Q, L): each token replaced by the mean of the words' embeddings, weighted by how much it is each."""
-        logits, (words, _) = self.logits(tokens_NQL, embeddings_VL), self._known(embeddings_VL)
-        shares = logits.softmax(-1) if self.memory_MQ is None else self._agreed(logits)
-        return shares.to(words.dtype) @ words
+        words, variance = self._known(embeddings_VL)
+        logits = _logits(tokens_NQL, words, variance)
+        return (logits.softmax(-1) if self.memory_MQ is None else self._agreed(logits)) @ words
 
     def _agreed(self, logits_NQW: torch.Tensor) -> torch.Tensor:
         """(N, Q, W): the shares of the words that captions in memory have at each place, and of the tokens' own.
@@ -131,7 +129,7 @@ class VisualWords(nn.Module):
             torch.cat([captions_NM, none_N1], 1).softmax(-1).split([len(self.memory_MQ), 1], 1)
         )
         said = [torch.zeros_like(likely).index_add(1, words, captions_NM) for likely, words in places]
-        return torch.stack(said, 1) + none_N1[..., None] * own_NQW
+        return (torch.stack(said, 1) + none_N1[..., None] * own_NQW).to(logits_NQW.dtype)
 
     def cross_entropy(
         self, tokens_NQL: torch.Tensor, embeddings_VL: torch.Tensor, ids_NQ: torch.Tensor
@@ -143,8 +141,14 @@ class VisualWords(nn.Module):
             places.flatten().split(TOKENS_AT_ONCE),
             strict=True,
         )
+        known = self._known(embeddings_VL)
         errors = [
-            F.cross_entropy(self.logits(tokens, embeddings_VL).float(), ids, reduction="none")
-            for tokens, ids in pieces
+            F.cross_entropy(_logits(tokens, *known).float(), ids, reduction="none") for tokens, ids in pieces
         ]
         return torch.cat(errors).view(ids_NQ.shape)
+
+
+def _logits(tokens: torch.Tensor, words_WL: torch.Tensor, variance: torch.Tensor) -> torch.Tensor:
+    """(..., W) of tokens (..., L)."""
+    # The tokens are scaled and not the logits, which are many more.
+    return (tokens / (words_WL.shape[1] ** 0.5 * variance)) @ words_WL.T

@@ -25,6 +25,7 @@ import numpy as np
 from transformers import PreTrainedTokenizerFast
 
 from polylens.languages import language
+from polylens.models.words import repeated
 from polylens.picto.world import concepts
 
 MAX_KEYWORDS = 5
@@ -118,11 +119,11 @@ class Corpus:
             ids = self._list(rng, keywords[source], rng.randint(2, MAX_KEYWORDS))
         else:
             ids = list(names[source])
-        repeated = not from_keywords and rng.random() < REPEATED_SHARE
-        if repeated:
-            ids = [ids[at % len(ids)] for at in range(max(REPEATED_LENGTH, len(ids)))]
+        is_repeated = not from_keywords and rng.random() < REPEATED_SHARE
+        if is_repeated:
+            ids = repeated(ids, max(REPEATED_LENGTH, len(ids)))
         mixed, shares = list(ids), [0.0] * len(ids)
-        if repeated and mixed_share and rng.random() < mixed_share:
+        if is_repeated and mixed_share and rng.random() < mixed_share:
             others = [self._other(rng, index, source) for _ in range(rng.randint(1, MAX_OTHERS))]
             beside = rng.choices(others, k=len(ids))
             mixed = [(name := self.names[other][source])[at % len(name)] for at, other in enumerate(beside)]
@@ -131,7 +132,7 @@ class Corpus:
             (index,) = rng.choices([index, *beside], [len(ids) - sum(shares), *shares])
             names, keywords = self.names[index], self.keywords[index]
         targets = [False] * len(ids)
-        asked = [code for code in names if code != source or from_keywords or repeated]
+        asked = [code for code in names if code != source or from_keywords or is_repeated]
         count = min(len(asked), 1 + int(rng.expovariate(1 / max(lines - 1, 1e-6))))
         wanted = rng.sample(asked, count)
         if to_english_share and source != "en" and "en" in names and rng.random() < to_english_share:
