@@ -63,10 +63,11 @@ class Batch:
     """What a `VisionLanguageModel` reads.
 
     The pictures of the batch come as `pixel_values` (N, 3, H, W), or as `visual`, computed before at
-    `visual_level`: "patches" (N, P, V), "queries" (N, Q, D) out of the resampler, or "tokens" (N, Q, L) as
-    wide as the language model. `image_mask` (B, T) is True where a visual token goes, row by row in picture
-    order. `labels` hold -100 where there is no target; a decoder's (B, T) are aligned with `input_ids` (not
-    shifted), an encoder-decoder's are (B, A).
+    `visual_level`: "patches" (N, P, V), "queries" (N, Q, D) out of the resampler, "projected" (N, Q, L) as
+    wide as the language model, or "tokens" (N, Q, L) as it reads them. `image_mask` (B, T) is True where a
+    visual token goes, row by row in picture order. `labels` hold -100 where there is no target; a decoder's
+    (B, T) are aligned with `input_ids` (not shifted), an encoder-decoder's are (B, A). Where samples are read
+    in J ways, each has J rows, and `log_shares` (B / J, J) say how likely each way is.
     """
 
     input_ids: torch.Tensor
@@ -77,7 +78,8 @@ class Batch:
     num_targets: int
     pixel_values: torch.Tensor | None = None
     visual: torch.Tensor | None = None
-    visual_level: Literal["patches", "queries", "tokens"] = "patches"
+    visual_level: Literal["patches", "queries", "projected", "tokens"] = "patches"
+    log_shares: torch.Tensor | None = None
 
     def to(self, device: torch.device | str) -> "Batch":
         """The same batch with its tensors on `device`."""

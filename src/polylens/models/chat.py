@@ -224,10 +224,15 @@ class CausalReader:
     def __init__(self, model: "VisionLanguageModel") -> None:
         self.model = model
         self.cache: Any = None
+        self.read_together: int | None = None  # pictures read in several ways: with one more, the ways are others
         self.tokens: list[Any] = []  # what the cache holds: token ids, and (picture, place) for visual tokens
 
     def read(self, batch: Batch, pictures: Sequence[Picture]) -> Prompts:
-        """The prompt of one row (1, T), read."""
+        """The prompt of one sample (1, T), read."""
+        batch = self.model.readings(batch)
+        together = None if batch.log_shares is None else len(pictures)
+        if together != self.read_together:
+            self.cache, self.tokens, self.read_together = None, [], together
         tokens = self._names(batch, pictures)
         shared = 0
         # The last token is always read: what follows it is what is asked for.
@@ -251,7 +256,7 @@ class CausalReader:
                 **self.model.positions(mask, last=embeds.shape[1]),
             )
         self.cache, self.tokens = output.past_key_values, tokens
-        return Prompts(output.logits.float(), mask, self.cache, None, states[-1])
+        return Prompts(output.logits.float(), mask, self.cache, None, states[-1], batch.log_shares)
 
     def heard(self, answer: Sequence[int]) -> None:
         """The cache has since read on in this answer, how far it knows itself."""

@@ -7,7 +7,7 @@ once for every beam, keys and values of the encoder's states are copied when a s
 step, the best tokens are found without sorting the vocabulary, where it pays in bfloat16 first, and rows that have
 ended are not computed on.
 
-Shapes: S samples still running, M beams, K vocabulary, A answer tokens so far, R = S x M rows.
+Shapes: S samples still running, M beams, K vocabulary, A answer tokens so far, R = S x M rows, J ways to read each.
 """
 
 from collections.abc import Iterator, Sequence
@@ -44,10 +44,10 @@ def greedy_search(model: "VisionLanguageModel", prompts: Prompts, search: Search
 
 def greedy_steps(model: "VisionLanguageModel", prompts: Prompts, search: Search) -> Iterator[list[list[int]]]:
     """`greedy_search` as it goes: after every step the answers so far (the same lists, grown)."""
-    answers: list[list[int]] = [[] for _ in prompts.mask]
+    reader = reader_of(model, prompts, search.max_new_tokens)
+    logits_RK = reader.first
+    answers: list[list[int]] = [[] for _ in logits_RK]
     running = list(range(len(answers)))
-    logits_RK = prompts.logits
-    reader = Reader(model, prompts, search.max_new_tokens)
     while True:
         if search.repetition_penalty != 1:
             seen = reader.seen([answers[s] for s in running])
@@ -101,13 +101,14 @@ class _Beams:
 
 def beam_search(model: "VisionLanguageModel", prompts: Prompts, search: Search) -> list[list[int]]:
     """The answers' tokens by beam search; a score is the summed log-probability over length ** penalty."""
-    samples = [_Beams() for _ in prompts.mask]
+    reader = reader_of(model, prompts, search.max_new_tokens, beams=True)
+    samples = [_Beams() for _ in reader.first]
     running = list(samples)
     # An end among the candidates of every beam must still leave a full set of beams to go on with.
     num_candidates = (1 + max(1, len(search.ends))) * search.num_beams
-    reader = Reader(model, prompts, search.max_new_tokens, beams=True)
-    screened = None if search.repetition_penalty != 1 else ScreenedHead.of(prompts, reader.head)
-    found = _likeliest(prompts.logits, num_candidates, reader, samples, search)
+    plainly = search.repetition_penalty != 1 or prompts.num_readings > 1
+    screened = None if plainly else ScreenedHead.of(prompts, reader.head)
+    found = _likeliest(reader.first, num_candidates, reader, samples, search)
     width = 1
     while True:
         best_RC, token_RC, normaliser_R1 = found
@@ -156,14 +157,17 @@ class Reader:
         self.model, self.cache, self.mask, self.encoded = model, prompts.cache, prompts.mask, prompts.encoded
         self.own = getattr(self.cache, "self_attention_cache", self.cache)
         give_room(self.own, max_tokens)
+        self.first = prompts.logits  # (S, K) of the first tokens
         self.num_samples = len(self.mask)
         self.shares = beams and self.encoded is not None and share_cross_attention(model.lm)
         self.head = model.lm.get_output_embeddings()
 
-    def __call__(self, tokens: Sequence[int], at: Sequence[bool] | None = None) -> torch.Tensor:
-        """(R,) tokens to (R, K) logits of the next; only those of the rows `at`, if given."""
-        if at is None or all(at):
-            return self._read(tokens).logits[:, -1].float()
+    def __call__(self, tokens: Sequence[int]) -> torch.Tensor:
+        """(R,) tokens to (R, K) logits of the next."""
+        return self._read(tokens).logits[:, -1].float()
+
+    def logits_at(self, tokens: Sequence[int], at: Sequence[bool]) -> torch.Tensor:
+        """As `__call__`, but only for the rows `at`."""
         with self.model.logits_at(torch.tensor(at, device=self.mask.device)[:, None]):
             return self._read(tokens).logits.float()
 
@@ -214,6 +218,49 @@ class Reader:
         """(R, A) tokens that repetition is measured against; an encoder-decoder's start is one of them."""
         start = [] if self.encoded is None else [self.model.decoder_start]
         return torch.tensor([[*start, *answer] for answer in answers], device=self.mask.device).long()
+
+
+class JointReader(Reader):
+    """Reads every row in J ways, J rows of the language model each; what follows is as likely as all ways together say.
+
+    P(next | so far) = sum over j of P(j | so far) P(next | j, so far), so that the probability of an answer is that of
+    `VisionLanguageModel.score`.
+    """
+
+    def __init__(self, model: "VisionLanguageModel", prompts: Prompts, max_tokens: int) -> None:
+        super().__init__(model, prompts, max_tokens)
+        assert prompts.log_shares is not None
+        self.log_shares_RJ = prompts.log_shares
+        self.first = self._together(prompts.logits)
+
+    def _together(self, logits: torch.Tensor) -> torch.Tensor:
+        """(R x J, K) logits to (R, K) log-probabilities."""
+        self.next_RJK = logits.log_softmax(1).unflatten(0, (-1, self.log_shares_RJ.shape[1]))
+        self.next_RJK += self.log_shares_RJ[..., None]
+        return self.next_RJK.logsumexp(1)
+
+    def __call__(self, tokens: Sequence[int]) -> torch.Tensor:
+        """(R,) tokens to (R, K) log-probabilities of the next."""
+        chosen = torch.tensor(tokens, device=self.mask.device)
+        self.log_shares_RJ = self.next_RJK[torch.arange(len(chosen)), :, chosen].log_softmax(1)
+        return self._together(
+            super().__call__(chosen.repeat_interleave(self.log_shares_RJ.shape[1]).tolist())
+        )
+
+    def select(self, rows: Sequence[int], samples: Sequence[int] | None = None) -> None:
+        ways = range(self.log_shares_RJ.shape[1])
+        super().select([row * len(ways) + way for row in rows for way in ways])
+        chosen = torch.tensor(rows, device=self.mask.device)
+        self.log_shares_RJ, self.next_RJK = self.log_shares_RJ[chosen], self.next_RJK[chosen]
+
+
+def reader_of(
+    model: "VisionLanguageModel", prompts: Prompts, max_tokens: int, *, beams: bool = False
+) -> Reader:
+    """The reader for prompts as they are read, in one way or in several."""
+    if prompts.num_readings > 1:
+        return JointReader(model, prompts, max_tokens)
+    return Reader(model, prompts, max_tokens, beams=beams)
 
 
 def _discourage(

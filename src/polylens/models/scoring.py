@@ -1,6 +1,7 @@
 """Likelihood of many candidate answers: the prompt is read once, its cache is shared among the candidates.
 
-Shapes: S samples read together, T tokens of the longest prompt, R candidate rows, A tokens fed, K vocabulary.
+Shapes: S prompts read together, T tokens of the longest one, R candidate rows, A tokens fed, K vocabulary. A sample
+that is read in J ways has J prompts.
 """
 
 import copy
@@ -33,6 +34,12 @@ class Prompts:
     cache: Any
     encoded: torch.Tensor | None  # (S, T, L) for encoder-decoders
     states: torch.Tensor  # (S, L) that the output head made the logits of
+    log_shares: torch.Tensor | None = None  # (S / J, J) of the ways to read each sample; None for one way
+
+    @property
+    def num_readings(self) -> int:
+        """J, the prompts that stand for one sample."""
+        return 1 if self.log_shares is None else self.log_shares.shape[1]
 
     def copy(self) -> "Prompts":
         """The same prompts, to be read on from beside these: a cache grows where it is read on from."""
@@ -62,12 +69,25 @@ def score_candidates(
         batch = model.visual_batch(chunk, visual, first, padding_side)
         first += sum(len(sample.images) for sample in chunk)
         answers = [[ids[text] for text in texts] for texts in candidates[start : start + batch_size]]
-        scores += _score_chunk(model, read_prompts(model, batch), answers)
+        prompts = read_prompts(model, batch)
+        found = _score_chunk(model, prompts, [each for each in answers for _ in range(prompts.num_readings)])
+        scores += found if prompts.log_shares is None else _together(found, prompts.log_shares)
     return scores
 
 
+def _together(scores: Sequence[Sequence[float]], log_shares: torch.Tensor) -> list[list[float]]:
+    """Every sample's scores, of those in each of its ways to be read."""
+    shares = log_shares.double()[..., None]
+    rows = zip(*[iter(scores)] * log_shares.shape[1], strict=True)
+    return [
+        (torch.tensor(row, dtype=torch.float64, device=shares.device) + share).logsumexp(0).tolist()
+        for row, share in zip(rows, shares, strict=True)
+    ]
+
+
 def read_prompts(model: "VisionLanguageModel", batch: Batch) -> Prompts:
-    """Run the prompts once."""
+    """Run the prompts once, in every way that their pictures are read."""
+    batch = model.readings(batch)
     embeds = model.embed(batch)
     mask = batch.attention_mask
     head = model.lm.get_output_embeddings()
@@ -80,14 +100,16 @@ def read_prompts(model: "VisionLanguageModel", batch: Batch) -> Prompts:
             output = model.lm(
                 inputs_embeds=embeds, attention_mask=mask, use_cache=True, **model.positions(mask)
             )
-        return Prompts(output.logits.float(), mask, output.past_key_values, None, states[-1])
+        logits = output.logits.float()
+        return Prompts(logits, mask, output.past_key_values, None, states[-1], batch.log_shares)
     encoded = model.lm.get_encoder()(inputs_embeds=embeds, attention_mask=mask).last_hidden_state
     start = torch.full((len(mask), 1), model.decoder_start, device=mask.device)
     with head_input(head) as states:
         output = model.lm(
             encoder_outputs=(encoded,), attention_mask=mask, decoder_input_ids=start, use_cache=True
         )
-    return Prompts(output.logits[:, -1].float(), mask, output.past_key_values, encoded, states[-1][:, -1])
+    logits = output.logits[:, -1].float()
+    return Prompts(logits, mask, output.past_key_values, encoded, states[-1][:, -1], batch.log_shares)
 
 
 @contextmanager

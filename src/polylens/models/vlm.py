@@ -6,7 +6,7 @@ model width, B samples, T tokens.
 
 import contextlib
 import inspect
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any, Literal, Self
 
@@ -25,6 +25,7 @@ from polylens.errors import UserError
 from polylens.models.choosing import choose_candidates
 from polylens.models.generation import generate_answers
 from polylens.models.precision import Quantization
+from polylens.models.readings import in_every_way
 from polylens.models.resamplers import Resampler, ResamplerConfig
 from polylens.models.scoring import head_only_at, score_candidates
 from polylens.models.vision import VisionConfig, VisionTower
@@ -162,23 +163,30 @@ class VisionLanguageModel(nn.Module):
 
     def project(self, queries: torch.Tensor) -> torch.Tensor:
         """(N, Q, D) out of the resampler to (N, Q, L)."""
-        tokens = self._project_freely(queries)
-        return self._mixtures.mixed(tokens, self._words()) if self.config.visual_words else tokens
+        return self._worded(self._project_freely(queries))
 
     def _project_freely(self, queries: torch.Tensor) -> torch.Tensor:
         weight = next(self.projector.parameters(), None)
         return self.projector(queries if weight is None else queries.to(weight.dtype))
+
+    def _worded(self, tokens: torch.Tensor) -> torch.Tensor:
+        """(N, Q, L) out of the projector, as the language model reads them."""
+        return self._mixtures.mixed(tokens, self._words()) if self.config.visual_words else tokens
 
     def _words(self) -> torch.Tensor:
         return self.lm.get_input_embeddings().weight
 
     @torch.no_grad()
     def encode_pictures(self, pictures: Sequence[Picture], batch_size: int = 32) -> dict[str, torch.Tensor]:
-        """Visual tokens (Q, L) of every distinct picture, by its key; each is loaded and encoded once."""
+        """Visual tokens (Q, L) of every distinct picture, by its key; each is loaded and encoded once.
+
+        With a memory they are as the projector gives them: how they are read is found with the samples.
+        """
 
         def encode(chunk: Sequence[Picture]) -> torch.Tensor:
             pixels = self.processor([picture.load() for picture in chunk])
-            return self.visual_tokens(self.encode(pixels.to(self.device)))
+            tokens = self._project_freely(self.resampler(self.encode(pixels.to(self.device))))
+            return tokens if self._mixtures.remembers else self._worded(tokens)
 
         with evaluating(self):
             return encode_distinct(pictures, batch_size, encode)
@@ -186,20 +194,32 @@ class VisionLanguageModel(nn.Module):
     def embed(self, batch: Batch) -> torch.Tensor:
         """(B, T, L) text embeddings with the visual tokens in the places of `batch.image_mask`."""
         embeds = self.lm.get_input_embeddings()(batch.input_ids)
-        tokens = self._tokens_of(batch, self.project)
+        tokens = batch.visual if batch.visual_level == "tokens" else self._projected(batch)
         if tokens is None:
             return embeds
+        if batch.visual_level != "tokens":
+            tokens = self._worded(tokens)
         return embeds.masked_scatter(batch.image_mask[..., None], tokens.to(embeds.dtype))
 
-    def _tokens_of(
-        self, batch: Batch, project: Callable[[torch.Tensor], torch.Tensor]
-    ) -> torch.Tensor | None:
-        """The batch's visual tokens, by `project` from what the resampler gives."""
+    def _projected(self, batch: Batch) -> torch.Tensor | None:
+        """The batch's visual tokens as the projector gives them; None where it has no picture."""
+        states, level = batch.visual, batch.visual_level
         if batch.pixel_values is not None:
-            return project(self.resampler(self.encode(batch.pixel_values)))
-        if batch.visual is None or batch.visual_level == "tokens":
-            return batch.visual
-        return project(self.resampler(batch.visual) if batch.visual_level == "patches" else batch.visual)
+            states, level = self.encode(batch.pixel_values), "patches"
+        if states is None or level == "projected":
+            return states
+        return self._project_freely(self.resampler(states) if level == "patches" else states)
+
+    def readings(self, batch: Batch) -> Batch:
+        """The batch to be answered, in every way that it is read: with a memory each sample gets J rows, which show
+        the likeliest captions in the place of its pictures (models/readings.py).
+        """
+        if not self._mixtures.remembers or batch.visual_level == "tokens":
+            return batch
+        tokens = self._projected(batch)
+        return (
+            batch if tokens is None else in_every_way(batch, *self._mixtures.readings(tokens, self._words()))
+        )
 
     def forward(self, batch: Batch) -> torch.Tensor:
         """(num_targets, vocabulary) logits, only for the targets of `batch.labels`, row by row."""
@@ -230,7 +250,7 @@ class VisionLanguageModel(nn.Module):
         embeddings' variance; averaged over tokens and weighted by the number of targets, so that it adds up
         over micro-batches as `loss` does. Every sample must have one picture.
         """
-        tokens, labels = self._tokens_of(batch, self._project_freely), batch.labels
+        tokens, labels = self._projected(batch), batch.labels
         if tokens is None or labels is None or len(tokens) != len(batch.sample_ids):
             raise UserError(
                 "The objective 'embeddings' needs samples of one picture and one answer each: "
@@ -290,7 +310,7 @@ class VisionLanguageModel(nn.Module):
         """
         batch = self.collator(with_pictures=False)(samples, answers=False, padding_side=padding_side)
         batch.visual = tokens_of(samples, visual, first)
-        batch.visual_level = "tokens"
+        batch.visual_level = "projected" if self._mixtures.remembers else "tokens"
         return batch.to(self.device)
 
     def check_visual(self, samples: Sequence[Sample], visual: Visual | None, batch_size: int) -> Visual:
@@ -324,8 +344,8 @@ class VisionLanguageModel(nn.Module):
 
         `visual` stands in for the pictures: visual tokens by picture key (see `encode_pictures`), or one
         (N, Q, L) for the pictures of all samples in their order. A sample without pictures is answered from
-        text alone. Further `settings` are those of transformers' `GenerationConfig`. Raises `UserError` for
-        settings out of range.
+        text alone. Further `settings` are those of transformers' `GenerationConfig`; with them, and a memory, the
+        mixture of all captions is read. Raises `UserError` for settings out of range.
         """
         settings |= {
             "num_beams": num_beams,

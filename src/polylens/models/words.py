@@ -28,6 +28,9 @@ MAX_CAPTIONS = 2**16
 # memory lose by it; at 2 what is not in it is lost (Picto's validation split).
 NONE_OF_THEM = 1.0
 
+# The likeliest captions that answers are read from. More add nothing (Picto's validation split).
+READINGS = 2
+
 # Tokens whose logits over all words are worked on at once: those of few stay in a processor's cache.
 TOKENS_AT_ONCE = 256
 
@@ -67,6 +70,11 @@ class VisualWords(nn.Module):
         self.register_buffer("words_W", None, persistent=False)
         self.register_buffer("memory_MQ", None, persistent=False)
         self._frozen: tuple[tuple[int, int], tuple[torch.Tensor, torch.Tensor]] | None = None
+
+    @property
+    def remembers(self) -> bool:
+        """Whether there are captions in memory."""
+        return self.memory_MQ is not None
 
     def remember(self, ids_MQ: torch.Tensor) -> None:
         """Agree on these captions from now on, given as the words that their tokens say."""
@@ -112,22 +120,38 @@ class VisualWords(nn.Module):
         logits = _logits(tokens_NQL, words, variance)
         return (logits.softmax(-1) if self.memory_MQ is None else self._agreed(logits)) @ words
 
+    def readings(
+        self, tokens_NQL: torch.Tensor, embeddings_VL: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """(N, J, Q, L) the words of the J likeliest captions in memory, and (N, J) the logs of their shares."""
+        assert self.memory_MQ is not None
+        words, variance = self._known(embeddings_VL)
+        captions_NM = self._captions(_logits(tokens_NQL, words, variance).float().log_softmax(-1))
+        shares_NJ, likeliest_NJ = captions_NM.topk(min(READINGS, len(self.memory_MQ)))
+        return words[self.memory_MQ[likeliest_NJ]], shares_NJ.log_softmax(-1)
+
+    def _captions(self, likely_NQW: torch.Tensor) -> torch.Tensor:
+        """(N, M): the mean log-probability of every caption's words: a mean and no sum, since tokens err together, and
+        Q of them are no more evidence than one.
+        """
+        assert self.memory_MQ is not None
+        places = zip(likely_NQW.unbind(1), self.memory_MQ.unbind(1), strict=True)
+        return torch.stack([likely.index_select(1, words) for likely, words in places]).mean(0)
+
     def _agreed(self, logits_NQW: torch.Tensor) -> torch.Tensor:
         """(N, Q, W): the shares of the words that captions in memory have at each place, and of the tokens' own.
 
-        A caption's share comes from the mean log-probability of its words: a mean and no sum, since tokens err
-        together, and Q of them are no more evidence than one. That they say none of these captions counts as one
-        more, with what the tokens expect of themselves.
+        That they say none of these captions counts as one more, with what the tokens expect of themselves.
         """
         assert self.memory_MQ is not None
         likely_NQW = logits_NQW.float().log_softmax(-1)
         own_NQW = likely_NQW.exp()
-        places = list(zip(likely_NQW.unbind(1), self.memory_MQ.unbind(1), strict=True))
-        captions_NM = torch.stack([likely.index_select(1, words) for likely, words in places]).mean(0)
+        captions_NM = self._captions(likely_NQW)
         none_N1 = (own_NQW * likely_NQW).sum(-1).mean(1, keepdim=True) - NONE_OF_THEM
         captions_NM, none_N1 = (
             torch.cat([captions_NM, none_N1], 1).softmax(-1).split([len(self.memory_MQ), 1], 1)
         )
+        places = zip(likely_NQW.unbind(1), self.memory_MQ.unbind(1), strict=True)
         said = [torch.zeros_like(likely).index_add(1, words, captions_NM) for likely, words in places]
         return (torch.stack(said, 1) + none_N1[..., None] * own_NQW).to(logits_NQW.dtype)
 
