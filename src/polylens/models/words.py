@@ -5,8 +5,9 @@ in every language it knows; of a free vector that some loss has pulled out of it
 understand little in the others. (Ovis, arXiv 2405.20797, mixes rows of a table of its own in the same way.)
 
 Each token for itself, they need not say one thing: the first may be the "hot" of "hot dog" and the second the "ring"
-of "ear ring". With a memory of captions they agree: every caption gets what all tokens hold of it together, and each
-token becomes the mixture of the words that these captions have at its place. What fits none of them stays as it is.
+of "ear ring". With a memory of captions they agree: every caption gets what all tokens hold of it together. In training
+each token becomes the mixture of the words that these captions have at its place, and what fits none of them stays as
+it is; answers are read from the likeliest captions, one by one (models/readings.py).
 (DeCap, arXiv 2303.03032, projects pictures onto a memory of texts for a language model that has read texts alone.)
 
 Shapes: N pictures, Q visual tokens each, L language model width, W words: of its vocabulary, or of the M captions in
