@@ -49,7 +49,7 @@ def test_the_goal_is_the_answer_repeated():
     count = model.num_image_tokens
     batch.pixel_values = None
     batch.visual = goal.repeat(-(-count // len(ids)), 1)[None, :count]
-    batch.visual_level = "tokens"
+    batch.visual_level = "projected"
     assert model.embedding_loss(batch).item() == pytest.approx(0, abs=1e-10)
 
 

@@ -224,7 +224,8 @@ class CausalReader:
     def __init__(self, model: "VisionLanguageModel") -> None:
         self.model = model
         self.cache: Any = None
-        self.read_together: int | None = None  # pictures read in several ways: with one more, the ways are others
+        # Pictures that are read in several ways: with one more, the ways are others.
+        self.read_together: int | None = None
         self.tokens: list[Any] = []  # what the cache holds: token ids, and (picture, place) for visual tokens
 
     def read(self, batch: Batch, pictures: Sequence[Picture]) -> Prompts:
