@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from tests.models.tiny_models import LANGUAGE_MODELS, sample, tiny_vlm
 
 from polylens.data.sample import Picture, Sample, Turn
+from polylens.models import words
 from polylens.models.decoding import Search, beam_search, greedy_search
-from polylens.models.readings import likeliest_ways
+from polylens.models.readings import NEXT_TO_NOTHING, likeliest_ways, that_count
 from polylens.models.scoring import read_prompts, score_rows
 from polylens.models.vlm import VisionLanguageModel
 from polylens.models.words import VisualWords
@@ -36,6 +37,12 @@ CANDIDATES = [
     "Katze und Hund",
 ]
 STEPS = 5
+READINGS = 3
+
+
+@pytest.fixture(autouse=True)
+def three_ways(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(words, "READINGS", READINGS)
 
 
 def remembering(lm: str) -> VisionLanguageModel:
@@ -48,8 +55,8 @@ def remembering(lm: str) -> VisionLanguageModel:
 def said(model: VisionLanguageModel, caption: int) -> torch.Tensor:
     """(Q, L) the caption's words, said again and again."""
     ids = model.collator(with_pictures=False).answer_ids(CAPTIONS[caption])[:-1]
-    words = model.lm.get_input_embeddings().weight
-    return words[[ids[at % len(ids)] for at in range(model.num_image_tokens)]].detach()
+    vocabulary = model.lm.get_input_embeddings().weight
+    return vocabulary[[ids[at % len(ids)] for at in range(model.num_image_tokens)]].detach()
 
 
 @torch.no_grad()
@@ -81,9 +88,9 @@ def by_hand(model: VisionLanguageModel, candidates: list[list[str]]) -> list[lis
     for one, texts in zip(SAMPLES, candidates, strict=True):
         mine = logs[at : at + len(one.images)]
         at += len(mine)
-        products = itertools.product(*[list(zip(*row.topk(2), strict=True)) for row in mine])
+        products = itertools.product(*[list(zip(*row.topk(READINGS), strict=True)) for row in mine])
         ways = [(float(sum(log for log, _ in way)), [int(caption) for _, caption in way]) for way in products]
-        ways = sorted(ways, key=lambda way: -way[0])[:2]
+        ways = sorted(ways, key=lambda way: -way[0])[:READINGS]
         weights = torch.tensor([log for log, _ in ways]).log_softmax(0)
         scores = []
         for _, way in ways:
@@ -96,7 +103,7 @@ def by_hand(model: VisionLanguageModel, candidates: list[list[str]]) -> list[lis
 
 
 @pytest.mark.parametrize("lm", LANGUAGE_MODELS)
-def test_scores_are_sums_over_the_two_likeliest_ways_to_read_the_pictures(lm: str) -> None:
+def test_scores_are_sums_over_the_likeliest_ways_to_read_the_pictures(lm: str) -> None:
     model = remembering(lm)
     candidates = [CANDIDATES, CANDIDATES[::-1], CANDIDATES[3:], CANDIDATES[:1]]
     expected = by_hand(model, candidates)
@@ -119,8 +126,10 @@ def test_searches_go_by_what_all_ways_say_together(lm: str) -> None:
 
     def score(sample: int, answer: list[int]) -> float:
         prompts = read_prompts(model, batch)
-        each = score_rows(model, prompts, [2 * sample, 2 * sample + 1], [answer, answer])
-        return (each + prompts.log_shares[sample]).logsumexp(0).item()
+        rows, logs = zip(*prompts.readings[sample], strict=True)
+        return (
+            (score_rows(model, prompts, rows, [answer] * len(rows)) + torch.tensor(logs)).logsumexp(0).item()
+        )
 
     greedy = greedy_search(model, read_prompts(model, batch), Search(1, STEPS, 1.0, 1.0, ends))
     best = beam_search(model, read_prompts(model, batch), Search(4, STEPS, 0.0, 1.0, ends))
@@ -135,7 +144,7 @@ def test_searches_go_by_what_all_ways_say_together(lm: str) -> None:
 def test_text_alone_is_read_in_one_way() -> None:
     model = remembering("llama")
     batch = model.collator()(SAMPLES[2:3], answers=False)
-    assert read_prompts(model, batch).num_readings == 1
+    assert read_prompts(model, batch).ways is None
 
 
 def test_a_picture_that_comes_later_changes_how_the_first_is_read() -> None:
@@ -151,14 +160,33 @@ def test_a_picture_that_comes_later_changes_how_the_first_is_read() -> None:
         turns.append(Turn(chat.exchanges[-1].prompt, said))
 
 
+@torch.no_grad()
+def test_samples_with_the_same_prompt_and_caption_share_a_row() -> None:
+    model = remembering("llama")
+    asked = [SAMPLES[0], SAMPLES[0], SAMPLES[2]]
+    prompts = read_prompts(model, model.visual_batch(asked, model.check_visual(asked, None, 4)))
+    assert prompts.readings[0] == prompts.readings[1]
+    assert len(prompts.readings[0]) == READINGS
+    assert prompts.readings[2] == [(READINGS, 0.0)]
+    assert len(prompts.logits) == READINGS + 1
+
+
+def test_ways_that_are_next_to_nothing_do_not_count() -> None:
+    kept = that_count(
+        [("a", math.log(0.6)), ("b", math.log(0.6) - NEXT_TO_NOTHING - 0.1), ("c", math.log(0.2))]
+    )
+    assert kept == [("a", pytest.approx(math.log(0.75))), ("c", pytest.approx(math.log(0.25)))]
+
+
+LOGS = st.floats(-9, 0)
+
+
 @given(
     st.lists(st.integers(0, 3), min_size=1, max_size=4).flatmap(
         lambda counts: st.tuples(
             st.just(counts),
             st.lists(
-                st.lists(st.floats(-9, 0), min_size=2, max_size=2).map(
-                    lambda logs: sorted(logs, reverse=True)
-                ),
+                st.lists(LOGS, min_size=2, max_size=2).map(lambda logs: sorted(logs, reverse=True)),
                 min_size=sum(counts) or 1,
                 max_size=sum(counts) or 1,
             ),
@@ -167,18 +195,16 @@ def test_a_picture_that_comes_later_changes_how_the_first_is_read() -> None:
 )
 def test_the_likeliest_ways_are_those_of_all_products(drawn: tuple[list[int], list[list[float]]]) -> None:
     counts, logs = drawn
-    places, found = likeliest_ways(logs, counts)
-    at, used = 0, iter(places)
-    for count, row in zip(counts, found, strict=True):
+    captions = [[2 * picture, 2 * picture + 1] for picture in range(len(logs))]
+    at = 0
+    for count, ways in zip(counts, likeliest_ways(captions, logs, counts), strict=True):
         mine = range(at, at + count)
         products = [sum(way) for way in itertools.product(*[logs[picture] for picture in mine])]
         best = sorted(products, reverse=True)[:2]
-        assert row[: len(best)] == pytest.approx(best)
-        assert all(log == -math.inf for log in row[len(best) :])
-        for log in row:
-            chosen = [next(used) for _ in mine]
-            assert [place // 2 for place in chosen] == list(mine)
-            if log > -math.inf:
-                assert sum(logs[place // 2][place % 2] for place in chosen) == pytest.approx(log)
+        best = [log for log in best if log > best[0] - NEXT_TO_NOTHING]
+        total = math.log(sum(map(math.exp, best)))
+        assert [log for _, log in ways] == pytest.approx([log - total for log in best])
+        for shown, log in ways:
+            assert [caption // 2 for caption in shown] == list(mine)
+            assert sum(logs[caption // 2][caption % 2] for caption in shown) - total == pytest.approx(log)
         at += count
-    assert next(used, None) is None

@@ -67,7 +67,7 @@ class Batch:
     wide as the language model, or "tokens" (N, Q, L) as it reads them. `image_mask` (B, T) is True where a
     visual token goes, row by row in picture order. `labels` hold -100 where there is no target; a decoder's
     (B, T) are aligned with `input_ids` (not shifted), an encoder-decoder's are (B, A). Where samples are read
-    in J ways, each has J rows, and `log_shares` (B / J, J) say how likely each way is.
+    in several ways, the rows are these, and `ways` tells for every sample its rows, with the logs of their shares.
     """
 
     input_ids: torch.Tensor
@@ -79,7 +79,7 @@ class Batch:
     pixel_values: torch.Tensor | None = None
     visual: torch.Tensor | None = None
     visual_level: Literal["patches", "queries", "projected", "tokens"] = "patches"
-    log_shares: torch.Tensor | None = None
+    ways: Sequence[Sequence[tuple[int, float]]] | None = None
 
     def to(self, device: torch.device | str) -> "Batch":
         """The same batch with its tensors on `device`."""

@@ -9,7 +9,6 @@ A picture is looked at once in a conversation. A causal language model goes on f
 read (`CausalReader`); CPM-Bee and encoder-decoders read every prompt anew, for a new question changes all of it.
 """
 
-import copy
 import logging
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -189,10 +188,10 @@ class VisionLanguageSpeaker:
         reader = self.reader
         prompts = read_prompts(self.model, batch) if reader is None else reader.read(batch, sample.images)
         ids: list[int] = []
-        if self.search.num_beams > 1:
-            if reader is not None:
-                prompts = copy.copy(prompts)
-                prompts.cache = copy.deepcopy(prompts.cache)  # beams leave their own rows in it
+        searching = self.search.num_beams > 1
+        if reader is not None and (searching or prompts.ways is not None):
+            prompts = prompts.copy()  # these leave their own rows in its cache
+        if searching:
             yield self._text(beam_search(self.model, prompts, self.search)[0])
             return
         try:
@@ -231,7 +230,7 @@ class CausalReader:
     def read(self, batch: Batch, pictures: Sequence[Picture]) -> Prompts:
         """The prompt of one sample (1, T), read."""
         batch = self.model.readings(batch)
-        together = None if batch.log_shares is None else len(pictures)
+        together = None if batch.ways is None else len(pictures)
         if together != self.read_together:
             self.cache, self.tokens, self.read_together = None, [], together
         tokens = self._names(batch, pictures)
@@ -257,7 +256,7 @@ class CausalReader:
                 **self.model.positions(mask, last=embeds.shape[1]),
             )
         self.cache, self.tokens = output.past_key_values, tokens
-        return Prompts(output.logits.float(), mask, self.cache, None, states[-1], batch.log_shares)
+        return Prompts(output.logits.float(), mask, self.cache, None, states[-1], batch.ways)
 
     def heard(self, answer: Sequence[int]) -> None:
         """The cache has since read on in this answer, how far it knows itself."""

@@ -7,7 +7,8 @@ once for every beam, keys and values of the encoder's states are copied when a s
 step, the best tokens are found without sorting the vocabulary, where it pays in bfloat16 first, and rows that have
 ended are not computed on.
 
-Shapes: S samples still running, M beams, K vocabulary, A answer tokens so far, R = S x M rows, J ways to read each.
+Shapes: S samples still running, M beams, K vocabulary, A answer tokens so far, R = S x M rows, D of the language model
+where samples are read in several ways.
 """
 
 from collections.abc import Iterator, Sequence
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from polylens.models.readings import that_count
 from polylens.models.room import give_room
 from polylens.models.scoring import Prompts, head_input
 from polylens.models.shared_attention import share_cross_attention
@@ -106,7 +108,7 @@ def beam_search(model: "VisionLanguageModel", prompts: Prompts, search: Search) 
     running = list(samples)
     # An end among the candidates of every beam must still leave a full set of beams to go on with.
     num_candidates = (1 + max(1, len(search.ends))) * search.num_beams
-    plainly = search.repetition_penalty != 1 or prompts.num_readings > 1
+    plainly = search.repetition_penalty != 1 or prompts.ways is not None
     screened = None if plainly else ScreenedHead.of(prompts, reader.head)
     found = _likeliest(reader.first, num_candidates, reader, samples, search)
     width = 1
@@ -221,44 +223,50 @@ class Reader:
 
 
 class JointReader(Reader):
-    """Reads every row in J ways, J rows of the language model each; what follows is as likely as all ways together say.
+    """Reads samples in several ways; what follows is as likely as all ways together say.
 
-    P(next | so far) = sum over j of P(j | so far) P(next | j, so far), so that the probability of an answer is that of
-    `VisionLanguageModel.score`.
+    P(next | so far) = sum over ways of P(way | so far) P(next | way, so far), so that the probability of an answer is
+    that of `VisionLanguageModel.score`. The ways that are next to nothing after a token are not read further.
     """
 
     def __init__(self, model: "VisionLanguageModel", prompts: Prompts, max_tokens: int) -> None:
         super().__init__(model, prompts, max_tokens)
-        assert prompts.log_shares is not None
-        self.log_shares_RJ = prompts.log_shares
+        self.ways = prompts.readings  # the rows of the language model that read each row of answers
         self.first = self._together(prompts.logits)
 
-    def _together(self, logits: torch.Tensor) -> torch.Tensor:
-        """(R x J, K) logits to (R, K) log-probabilities."""
-        self.next_RJK = logits.log_softmax(1).unflatten(0, (-1, self.log_shares_RJ.shape[1]))
-        self.next_RJK += self.log_shares_RJ[..., None]
-        return self.next_RJK.logsumexp(1)
+    def _together(self, logits_DK: torch.Tensor) -> torch.Tensor:
+        """(D, K) logits of the language model's rows to (R, K) log-probabilities of answers."""
+        self.next_DK = logits_DK.log_softmax(1)
+        triples = [(answer, row, log) for answer, ways in enumerate(self.ways) for row, log in ways]
+        answers, rows, logs = zip(*triples, strict=True)
+        shares = torch.tensor(logs, device=logits_DK.device).exp()
+        likely = self.next_DK[list(rows)].exp_() * shares[:, None]
+        sums = likely.new_zeros(len(self.ways), likely.shape[1])
+        return sums.index_add_(0, torch.tensor(answers, device=sums.device), likely).log_()
 
     def __call__(self, tokens: Sequence[int]) -> torch.Tensor:
         """(R,) tokens to (R, K) log-probabilities of the next."""
-        chosen = torch.tensor(tokens, device=self.mask.device)
-        self.log_shares_RJ = self.next_RJK[torch.arange(len(chosen)), :, chosen].log_softmax(1)
-        return self._together(
-            super().__call__(chosen.repeat_interleave(self.log_shares_RJ.shape[1]).tolist())
-        )
+        read = [(row, token) for ways, token in zip(self.ways, tokens, strict=True) for row, _ in ways]
+        likely = iter(self.next_DK[[row for row, _ in read], [token for _, token in read]].tolist())
+        places: dict[tuple[int, int], int] = {}
+        going = []
+        for ways, token in zip(self.ways, tokens, strict=True):
+            kept = that_count([(row, log + next(likely)) for row, log in ways])
+            going.append([(places.setdefault((row, token), len(places)), log) for row, log in kept])
+        super().select([row for row, _ in places])
+        self.ways = going
+        return self._together(super().__call__([token for _, token in places]))
 
     def select(self, rows: Sequence[int], samples: Sequence[int] | None = None) -> None:
-        ways = range(self.log_shares_RJ.shape[1])
-        super().select([row * len(ways) + way for row in rows for way in ways])
-        chosen = torch.tensor(rows, device=self.mask.device)
-        self.log_shares_RJ, self.next_RJK = self.log_shares_RJ[chosen], self.next_RJK[chosen]
+        # The language model's rows are selected when they are next read.
+        self.ways = [self.ways[row] for row in rows]
 
 
 def reader_of(
     model: "VisionLanguageModel", prompts: Prompts, max_tokens: int, *, beams: bool = False
 ) -> Reader:
     """The reader for prompts as they are read, in one way or in several."""
-    if prompts.num_readings > 1:
+    if prompts.ways is not None:
         return JointReader(model, prompts, max_tokens)
     return Reader(model, prompts, max_tokens, beams=beams)
 

@@ -14,7 +14,7 @@ from polylens.data.collate import Batch
 from polylens.data.sample import Sample
 from polylens.errors import UserError
 from polylens.models.decoding import Search, beam_search, greedy_search
-from polylens.models.scoring import read_prompts
+from polylens.models.scoring import Prompts, read_prompts
 
 if TYPE_CHECKING:
     from polylens.models.visual import Visual
@@ -25,7 +25,7 @@ SEARCH_SETTINGS = {"num_beams", "max_new_tokens", "length_penalty"}
 
 def generate_answers(
     model: "VisionLanguageModel",
-    samples: Sequence[Sample] | Batch,
+    samples: Sequence[Sample] | Batch | Prompts,
     visual: "Visual | None",
     batch_size: int,
     repetition_penalty: float,
@@ -33,11 +33,19 @@ def generate_answers(
 ) -> list[list[int]]:
     """The answers' tokens, the end token included; see `VisionLanguageModel.generate`."""
     search = _search(model, settings, repetition_penalty)
-    generation = _config(model, settings) if settings.keys() - SEARCH_SETTINGS else None
+    more = settings.keys() - SEARCH_SETTINGS
+    generation = _config(model, settings) if more else None
     if repetition_penalty <= 0:
         raise UserError(f"repetition_penalty is {repetition_penalty}, but must be above 0 (1 = none).")
     if isinstance(samples, Batch):
         return _answer(model, samples, search, generation)
+    if isinstance(samples, Prompts):
+        if generation is not None:
+            raise UserError(
+                f"What was read before is answered by greedy search or beams, without '{next(iter(more))}': give the "
+                "samples instead."
+            )
+        return _find(model, samples.copy(), search)
     given = model.check_visual(samples, visual, batch_size)
     answers: list[list[int]] = []
     first = 0
@@ -82,12 +90,15 @@ def end_ids(model: "VisionLanguageModel") -> list[int]:
     return sorted({i for i in (model.tokenizer.eos_token_id, *more) if i is not None and i < rows})
 
 
+def _find(model: "VisionLanguageModel", prompts: Prompts, search: Search) -> list[list[int]]:
+    return (greedy_search if search.num_beams == 1 else beam_search)(model, prompts, search)
+
+
 def _answer(
     model: "VisionLanguageModel", batch: Batch, search: Search, generation: GenerationConfig | None
 ) -> list[list[int]]:
     if generation is None:
-        find = greedy_search if search.num_beams == 1 else beam_search
-        return find(model, read_prompts(model, batch), search)
+        return _find(model, read_prompts(model, batch), search)
     # transformers' own setting takes the padding in front of embeddings off the answer (5.23).
     penalty = (
         [RepetitionPenaltyLogitsProcessor(float(search.repetition_penalty))]

@@ -1,7 +1,7 @@
 """Likelihood of many candidate answers: the prompt is read once, its cache is shared among the candidates.
 
 Shapes: S prompts read together, T tokens of the longest one, R candidate rows, A tokens fed, K vocabulary. A sample
-that is read in J ways has J prompts.
+that is read in several ways has several prompts.
 """
 
 import copy
@@ -17,6 +17,7 @@ from torch.nn import functional as F
 
 from polylens.data.collate import Batch, Side, pad_rows
 from polylens.data.sample import Sample
+from polylens.models.readings import log_sum_exp
 
 if TYPE_CHECKING:
     from polylens.models.visual import Visual
@@ -34,12 +35,18 @@ class Prompts:
     cache: Any
     encoded: torch.Tensor | None  # (S, T, L) for encoder-decoders
     states: torch.Tensor  # (S, L) that the output head made the logits of
-    log_shares: torch.Tensor | None = None  # (S / J, J) of the ways to read each sample; None for one way
+    ways: Sequence[Sequence[tuple[int, float]]] | None = (
+        None  # as `Batch.ways`; None: a prompt for each sample
+    )
 
-    @property
-    def num_readings(self) -> int:
-        """J, the prompts that stand for one sample."""
-        return 1 if self.log_shares is None else self.log_shares.shape[1]
+    def __len__(self) -> int:
+        """The samples, each of which may have several prompts."""
+        return len(self.readings)
+
+    @cached_property
+    def readings(self) -> Sequence[Sequence[tuple[int, float]]]:
+        """For every sample its prompts, with the logs of their shares."""
+        return [[(row, 0.0)] for row in range(len(self.mask))] if self.ways is None else self.ways
 
     def copy(self) -> "Prompts":
         """The same prompts, to be read on from beside these: a cache grows where it is read on from."""
@@ -69,20 +76,8 @@ def score_candidates(
         batch = model.visual_batch(chunk, visual, first, padding_side)
         first += sum(len(sample.images) for sample in chunk)
         answers = [[ids[text] for text in texts] for texts in candidates[start : start + batch_size]]
-        prompts = read_prompts(model, batch)
-        found = _score_chunk(model, prompts, [each for each in answers for _ in range(prompts.num_readings)])
-        scores += found if prompts.log_shares is None else _together(found, prompts.log_shares)
+        scores += _score_chunk(model, read_prompts(model, batch), answers)
     return scores
-
-
-def _together(scores: Sequence[Sequence[float]], log_shares: torch.Tensor) -> list[list[float]]:
-    """Every sample's scores, of those in each of its ways to be read."""
-    shares = log_shares.double()[..., None]
-    rows = zip(*[iter(scores)] * log_shares.shape[1], strict=True)
-    return [
-        (torch.tensor(row, dtype=torch.float64, device=shares.device) + share).logsumexp(0).tolist()
-        for row, share in zip(rows, shares, strict=True)
-    ]
 
 
 def read_prompts(model: "VisionLanguageModel", batch: Batch) -> Prompts:
@@ -101,7 +96,7 @@ def read_prompts(model: "VisionLanguageModel", batch: Batch) -> Prompts:
                 inputs_embeds=embeds, attention_mask=mask, use_cache=True, **model.positions(mask)
             )
         logits = output.logits.float()
-        return Prompts(logits, mask, output.past_key_values, None, states[-1], batch.log_shares)
+        return Prompts(logits, mask, output.past_key_values, None, states[-1], batch.ways)
     encoded = model.lm.get_encoder()(inputs_embeds=embeds, attention_mask=mask).last_hidden_state
     start = torch.full((len(mask), 1), model.decoder_start, device=mask.device)
     with head_input(head) as states:
@@ -109,7 +104,7 @@ def read_prompts(model: "VisionLanguageModel", batch: Batch) -> Prompts:
             encoder_outputs=(encoded,), attention_mask=mask, decoder_input_ids=start, use_cache=True
         )
     logits = output.logits[:, -1].float()
-    return Prompts(logits, mask, output.past_key_values, encoded, states[-1][:, -1], batch.log_shares)
+    return Prompts(logits, mask, output.past_key_values, encoded, states[-1][:, -1], batch.ways)
 
 
 @contextmanager
@@ -138,15 +133,21 @@ def _score_chunk(
     model: "VisionLanguageModel", prompt: Prompts, answers: Sequence[Sequence[list[int]]]
 ) -> list[list[float]]:
     """Candidates of like length go through the language model together: little is spent on padding."""
-    places = [(s, c) for s, ids in enumerate(answers) for c in range(len(ids))]
-    places.sort(key=lambda place: len(answers[place[0]][place[1]]))
-    scores = [[0.0] * len(ids) for ids in answers]
+    found = {
+        (row, (*ids,)): 0.0
+        for ways, texts in zip(prompt.readings, answers, strict=True)
+        for row, _ in ways
+        for ids in texts
+    }
+    places = sorted(found, key=lambda place: len(place[1]))
     for start in range(0, len(places), ROWS):
-        rows = places[start : start + ROWS]
-        found = score_rows(model, prompt, [s for s, _ in rows], [answers[s][c] for s, c in rows])
-        for (s, c), score in zip(rows, found.tolist(), strict=True):
-            scores[s][c] = score
-    return scores
+        chunk = places[start : start + ROWS]
+        scores = score_rows(model, prompt, [row for row, _ in chunk], [[*ids] for _, ids in chunk])
+        found.update(zip(chunk, scores.tolist(), strict=True))
+    return [
+        [log_sum_exp([log + found[row, (*ids,)] for row, log in ways]) for ids in texts]
+        for ways, texts in zip(prompt.readings, answers, strict=True)
+    ]
 
 
 def score_rows(

@@ -3,7 +3,7 @@
 Shapes: N pictures, Q visual tokens each, L language model width.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Sized
 
 import torch
 
@@ -57,7 +57,7 @@ def tokens_of(samples: Sequence[Sample], visual: Visual, first: int = 0) -> torc
     return torch.stack([visual[picture.key] for picture in pictures])
 
 
-def check_candidates(samples: Sequence[Sample], candidates: Sequence[Sequence[str]]) -> None:
+def check_candidates(samples: Sized, candidates: Sequence[Sequence[str]]) -> None:
     """Raises `UserError` unless there is a list of candidates for each sample."""
     if len(samples) != len(candidates):
         raise UserError(

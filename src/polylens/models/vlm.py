@@ -7,6 +7,7 @@ model width, B samples, T tokens.
 import contextlib
 import inspect
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import cache
 from typing import TYPE_CHECKING, Any, Literal, Self
 
@@ -22,12 +23,12 @@ from polylens.data.images import ImageProcessor
 from polylens.data.sample import Picture, Sample
 from polylens.data.spec import Codes
 from polylens.errors import UserError
-from polylens.models.choosing import choose_candidates
+from polylens.models.choosing import choose_candidates, choose_texts
 from polylens.models.generation import generate_answers
 from polylens.models.precision import Quantization
 from polylens.models.readings import in_every_way
 from polylens.models.resamplers import Resampler, ResamplerConfig
-from polylens.models.scoring import head_only_at, score_candidates
+from polylens.models.scoring import Prompts, head_only_at, read_prompts, score_candidates
 from polylens.models.vision import VisionConfig, VisionTower
 from polylens.models.visual import Visual, check_candidates, check_given, encode_distinct, tokens_of
 from polylens.models.words import VisualWords, memory_ids, repeated
@@ -211,15 +212,16 @@ class VisionLanguageModel(nn.Module):
         return self._project_freely(self.resampler(states) if level == "patches" else states)
 
     def readings(self, batch: Batch) -> Batch:
-        """The batch to be answered, in every way that it is read: with a memory each sample gets J rows, which show
-        the likeliest captions in the place of its pictures (models/readings.py).
+        """The batch to be answered, in every way that it is read: with a memory each sample has rows that show the
+        likeliest captions in the place of its pictures (models/readings.py).
         """
         if not self._mixtures.remembers or batch.visual_level == "tokens":
             return batch
-        tokens = self._projected(batch)
-        return (
-            batch if tokens is None else in_every_way(batch, *self._mixtures.readings(tokens, self._words()))
-        )
+        tokens, words = self._projected(batch), self._words()
+        if tokens is None:
+            return batch
+        every, captions = in_every_way(batch, *self._mixtures.likeliest(tokens, words))
+        return replace(every, visual=self._mixtures.said(captions, words), visual_level="tokens")
 
     def forward(self, batch: Batch) -> torch.Tensor:
         """(num_targets, vocabulary) logits, only for the targets of `batch.labels`, row by row."""
@@ -328,9 +330,18 @@ class VisionLanguageModel(nn.Module):
         return check_given(pictures, visual, shape)
 
     @torch.no_grad()
+    def read(self, samples: Sequence[Sample], *, visual: Visual | None = None) -> Prompts:
+        """The samples, read at once and up to their answers: what `generate` and `choose` take as well, so that both
+        need them read only once. `visual` as in `generate`.
+        """
+        given = self.check_visual(samples, visual, 32)
+        with evaluating(self):
+            return read_prompts(self, self.visual_batch(samples, given))
+
+    @torch.no_grad()
     def generate(
         self,
-        samples: Sequence[Sample] | Batch,
+        samples: Sequence[Sample] | Batch | Prompts,
         *,
         visual: Visual | None = None,
         batch_size: int = 16,
@@ -344,8 +355,9 @@ class VisionLanguageModel(nn.Module):
 
         `visual` stands in for the pictures: visual tokens by picture key (see `encode_pictures`), or one
         (N, Q, L) for the pictures of all samples in their order. A sample without pictures is answered from
-        text alone. Further `settings` are those of transformers' `GenerationConfig`; with them, and a memory, the
-        mixture of all captions is read. Raises `UserError` for settings out of range.
+        text alone. Further `settings` are those of transformers' `GenerationConfig`; they need samples, not what
+        `read` gave, and with them, and a memory, the mixture of all captions is read. Raises `UserError` for settings
+        out of range.
         """
         settings |= {
             "num_beams": num_beams,
@@ -397,16 +409,20 @@ class VisionLanguageModel(nn.Module):
     @torch.no_grad()
     def choose(
         self,
-        samples: Sequence[Sample],
+        samples: Sequence[Sample] | Prompts,
         candidates: Sequence[Sequence[str]],
         *,
         visual: Visual | None = None,
         batch_size: int = 16,
     ) -> list[int]:
         """The index of every sample's likeliest candidate: the argmax of `score` (the first of equals),
-        much faster.
+        much faster. Readings that are next to nothing may be left out of it. Raises `UserError` for a sample without
+        candidates.
         """
         check_candidates(samples, candidates)
+        if isinstance(samples, Prompts):
+            with evaluating(self):
+                return choose_texts(self, samples, candidates)
         given = self.check_visual(samples, visual, batch_size)
         with evaluating(self):
             return choose_candidates(self, samples, candidates, given, batch_size)

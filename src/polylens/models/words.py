@@ -29,8 +29,9 @@ MAX_CAPTIONS = 2**16
 # memory lose by it; at 2 what is not in it is lost (Picto's validation split).
 NONE_OF_THEM = 1.0
 
-# The likeliest captions that answers are read from. More add nothing (Picto's validation split).
-READINGS = 2
+# The likeliest captions that answers are read from: each of them adds to what is chosen right, twelve no more than
+# eight (Picto's validation split).
+READINGS = 8
 
 # Tokens whose logits over all words are worked on at once: those of few stay in a processor's cache.
 TOKENS_AT_ONCE = 256
@@ -121,15 +122,21 @@ class VisualWords(nn.Module):
         logits = _logits(tokens_NQL, words, variance)
         return (logits.softmax(-1) if self.memory_MQ is None else self._agreed(logits)) @ words
 
-    def readings(
+    def likeliest(
         self, tokens_NQL: torch.Tensor, embeddings_VL: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """(N, J, Q, L) the words of the J likeliest captions in memory, and (N, J) the logs of their shares."""
+        """(N, J) the likeliest captions in memory, and the logs of their shares."""
         assert self.memory_MQ is not None
         words, variance = self._known(embeddings_VL)
         captions_NM = self._captions(_logits(tokens_NQL, words, variance).float().log_softmax(-1))
-        shares_NJ, likeliest_NJ = captions_NM.topk(min(READINGS, len(self.memory_MQ)))
-        return words[self.memory_MQ[likeliest_NJ]], shares_NJ.log_softmax(-1)
+        shares_NJ, captions_NJ = captions_NM.topk(min(READINGS, len(self.memory_MQ)))
+        return captions_NJ, shares_NJ.log_softmax(-1)
+
+    def said(self, captions_N: torch.Tensor, embeddings_VL: torch.Tensor) -> torch.Tensor:
+        """(N, Q, L): the words of captions in memory."""
+        assert self.memory_MQ is not None
+        words, _ = self._known(embeddings_VL)
+        return words[self.memory_MQ[captions_N]]
 
     def _captions(self, likely_NQW: torch.Tensor) -> torch.Tensor:
         """(N, M): the mean log-probability of every caption's words: a mean and no sum, since tokens err together, and

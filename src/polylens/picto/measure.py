@@ -84,11 +84,15 @@ def _answers(
         asked = [naming(concept, style, code) for concept, style in drawn]
         if visual is None:
             asked = [replace(sample, images=()) for sample in asked]
-        said = generate(model, asked, visual)
         if not choose:
-            return said, []
+            return generate(model, asked, visual), []
         names = [candidates(concept, code) for concept, _ in drawn]
-        picks = model.choose(asked, names, visual=visual, batch_size=BATCH_SIZE)
+        said: list[str] = []
+        picks: list[int] = []
+        for start in range(0, len(asked), BATCH_SIZE):
+            prompts = model.read(asked[start : start + BATCH_SIZE], visual=visual)
+            said += model.generate(prompts, max_new_tokens=MAX_NEW_TOKENS)
+            picks += model.choose(prompts, names[start : start + BATCH_SIZE])
         return said, [row[pick] for row, pick in zip(names, picks, strict=True)]
 
     said, chosen = {}, {}
