@@ -18,7 +18,7 @@ from polylens.models.checkpoint import load_model
 from polylens.picto import measure
 from polylens.picto.demo import progress, unaligned
 from polylens.picto.tasks import pictures
-from polylens.picto.workers import beside, each_language
+from polylens.picto.workers import beside, each_part
 
 CPU = torch.device("cpu")
 forked = pytest.mark.skipif(sys.platform != "linux", reason="processes are forked on Linux alone")
@@ -40,7 +40,7 @@ def test_each_process_works_with_one_thread_and_answers_come_in_order() -> None:
     def work(code: str) -> tuple[int, int, float]:
         return os.getpid(), torch.get_num_threads(), float((table * len(code)).sum())
 
-    found = dict(each_language(work, ["de", "en", "yue"], CPU))
+    found = dict(each_part(work, ["de", "en", "yue"], CPU))
     assert list(found) == ["de", "en", "yue"]
     assert [value for _, _, value in found.values()] == [132.0, 132.0, 198.0]
     assert {threads for _, threads, _ in found.values()} == {1}
@@ -49,7 +49,7 @@ def test_each_process_works_with_one_thread_and_answers_come_in_order() -> None:
 
 def test_with_one_thread_nothing_is_forked() -> None:
     assert torch.get_num_threads() == 1
-    assert dict(each_language(lambda code: os.getpid(), ["de", "en"], CPU)) == dict.fromkeys(
+    assert dict(each_part(lambda code: os.getpid(), ["de", "en"], CPU)) == dict.fromkeys(
         ["de", "en"], os.getpid()
     )
 
@@ -73,7 +73,7 @@ def test_a_model_answers_in_processes_as_it_does_in_one() -> None:
 @pytest.mark.usefixtures("two_threads")
 def test_a_killed_process_is_an_error_that_says_what_to_do() -> None:
     with pytest.raises(UserError, match="OMP_NUM_THREADS=1"):
-        list(each_language(lambda code: os.kill(os.getpid(), signal.SIGKILL), ["de", "en"], CPU))
+        list(each_part(lambda code: os.kill(os.getpid(), signal.SIGKILL), ["de", "en"], CPU))
 
 
 @pytest.mark.usefixtures("two_threads")
@@ -85,7 +85,7 @@ def test_a_users_error_arrives_as_it_was_raised_and_the_rest_is_not_waited_for()
         return code
 
     with pytest.raises(UserError, match="no words in de"):
-        list(each_language(work, ["de", "en", "fr"], CPU))
+        list(each_part(work, ["de", "en", "fr"], CPU))
 
 
 @forked
@@ -153,14 +153,14 @@ def test_work_that_was_killed_beside_a_block_is_an_error() -> None:
 def test_processes_end_with_a_parent_that_was_killed(tmp_path: Path) -> None:
     program = f"""
 import os, pathlib, time, torch
-from polylens.picto.workers import each_language
+from polylens.picto.workers import each_part
 
 def work(code):
     pathlib.Path({str(tmp_path)!r}, code).write_text(str(os.getpid()))
     time.sleep(600)
 
 torch.set_num_threads(2)
-list(each_language(work, ["de", "en"], torch.device("cpu")))
+list(each_part(work, ["de", "en"], torch.device("cpu")))
 """
     parent = subprocess.Popen([sys.executable, "-c", program])
     numbers = [tmp_path / "de", tmp_path / "en"]

@@ -87,7 +87,7 @@ def choose_answers(
         if not len(samples):
             return chosen.tolist()
         reader = Reader(model, prompts.copy(), field.tokens_SCA.shape[2])
-        _walk(reader, field, min(width, max(1, ROWS // len(samples))))
+        _walk(reader, field, min(width, max(WIDENED, ROWS // len(samples))))
         width *= WIDENED
 
 
@@ -105,12 +105,12 @@ class _Field:
     @classmethod
     def of(cls, prompts: Prompts, answers: Sequence[Sequence[list[int]]]) -> "_Field":
         """All candidates, of whose tokens the first is known."""
-        device, num_candidates = prompts.logits.device, max(len(texts) for texts in answers)
-        longest = max(len(ids) for texts in answers for ids in texts)
-        filled = [[*texts, *[[]] * (num_candidates - len(texts))] for texts in answers]
-        padded = [[[*ids, *[0] * (longest - len(ids))] for ids in texts] for texts in filled]
-        tokens_SCA = torch.tensor(padded, device=device)
-        length_SC = torch.tensor([[len(ids) for ids in texts] for texts in filled], device=device)
+        device = prompts.logits.device
+        distinct: dict[tuple[int, ...], int] = {(): 0}
+        numbers = [[distinct.setdefault((*ids,), len(distinct)) for ids in texts] for texts in answers]
+        number_SC = pad_rows(numbers, 0, left=False).to(device)
+        tokens_SCA = pad_rows([*map(list, distinct)], 0, left=False).to(device)[number_SC]
+        length_SC = torch.tensor([*map(len, distinct)], device=device)[number_SC]
         alike_SCA = _alike(tokens_SCA, prompts.logits.shape[1])
         prompt_SJ = pad_rows([[row for row, _ in ways] for ways in prompts.readings], 0, left=False).to(
             device

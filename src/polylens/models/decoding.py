@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch.nn import functional as F
 
 from polylens.models.readings import that_count
 from polylens.models.room import give_room
@@ -236,18 +237,23 @@ class JointReader(Reader):
 
     def _together(self, logits_DK: torch.Tensor) -> torch.Tensor:
         """(D, K) logits of the language model's rows to (R, K) log-probabilities of answers."""
-        self.next_DK = logits_DK.log_softmax(1)
-        triples = [(answer, row, log) for answer, ways in enumerate(self.ways) for row, log in ways]
-        answers, rows, logs = zip(*triples, strict=True)
-        shares = torch.tensor(logs, device=logits_DK.device).exp()
-        likely = self.next_DK[list(rows)].exp_() * shares[:, None]
-        sums = likely.new_zeros(len(self.ways), likely.shape[1])
-        return sums.index_add_(0, torch.tensor(answers, device=sums.device), likely).log_()
+        self.next_DK = logits_DK.softmax(1)
+        counts = torch.tensor([0, *(len(ways) for ways in self.ways)])[:-1].cumsum(0)
+        rows, logs = zip(*(way for ways in self.ways for way in ways), strict=True)
+        device = self.next_DK.device
+        likely_RK = F.embedding_bag(
+            torch.tensor(rows, device=device),
+            self.next_DK,
+            counts.to(device),
+            mode="sum",
+            per_sample_weights=torch.tensor(logs, device=device).exp(),
+        )
+        return likely_RK.log_()
 
     def __call__(self, tokens: Sequence[int]) -> torch.Tensor:
         """(R,) tokens to (R, K) log-probabilities of the next."""
         read = [(row, token) for ways, token in zip(self.ways, tokens, strict=True) for row, _ in ways]
-        likely = iter(self.next_DK[[row for row, _ in read], [token for _, token in read]].tolist())
+        likely = iter(self.next_DK[*zip(*read, strict=True)].log().tolist())
         places: dict[tuple[int, int], int] = {}
         going = []
         for ways, token in zip(self.ways, tokens, strict=True):

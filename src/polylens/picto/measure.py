@@ -20,11 +20,11 @@ from polylens.evaluation.runner import as_row, name_scores
 from polylens.evaluation.text import normalise
 from polylens.models.vlm import VisionLanguageModel
 from polylens.picto.tasks import naming
-from polylens.picto.workers import each_language
+from polylens.picto.workers import each_part
 from polylens.picto.world import Concept, concepts
 
 NUM_CANDIDATES = 100
-BATCH_SIZE = 256
+BATCH_SIZE = 512
 MAX_NEW_TOKENS = 24
 PIVOT = "en"
 
@@ -80,27 +80,32 @@ def _answers(
 ) -> Answers:
     """What is said and chosen in every language; without `visual`, no picture is shown."""
 
-    def answer(code: str) -> tuple[list[str], list[str]]:
-        asked = [naming(concept, style, code) for concept, style in drawn]
+    def answer(codes: Sequence[str]) -> tuple[list[str], list[str]]:
+        asked = [naming(concept, style, code) for code in codes for concept, style in drawn]
         if visual is None:
             asked = [replace(sample, images=()) for sample in asked]
         if not choose:
             return generate(model, asked, visual), []
-        names = [candidates(concept, code) for concept, _ in drawn]
-        said: list[str] = []
+        names = [candidates(concept, code) for code in codes for concept, _ in drawn]
+        texts: list[str] = []
         picks: list[int] = []
         for start in range(0, len(asked), BATCH_SIZE):
             prompts = model.read(asked[start : start + BATCH_SIZE], visual=visual)
-            said += model.generate(prompts, max_new_tokens=MAX_NEW_TOKENS)
+            texts += model.generate(prompts, max_new_tokens=MAX_NEW_TOKENS)
             picks += model.choose(prompts, names[start : start + BATCH_SIZE])
-        return said, [row[pick] for row, pick in zip(names, picks, strict=True)]
+        return texts, [row[pick] for row, pick in zip(names, picks, strict=True)]
 
     said, chosen = {}, {}
-    for code, (texts, names) in each_language(answer, languages, model.device):
-        said[code] = texts
-        if choose:
-            chosen[code] = names
-        advance(len(drawn))
+    # Of few pictures several languages fill a batch, which small models need to be fast.
+    together = max(1, BATCH_SIZE // max(1, len(drawn)))
+    parts = [languages[start : start + together] for start in range(0, len(languages), together)]
+    for codes, (texts, names) in each_part(answer, parts, model.device):
+        for number, code in enumerate(codes):
+            mine = slice(number * len(drawn), (number + 1) * len(drawn))
+            said[code] = texts[mine]
+            if choose:
+                chosen[code] = names[mine]
+            advance(len(drawn))
     return Answers(drawn, said, chosen)
 
 
@@ -139,7 +144,7 @@ def from_text(
 
     said = {}
     others = [code for code in languages if code != PIVOT]
-    for code, texts in each_language(translate, others, model.device):
+    for code, texts in each_part(translate, others, model.device):
         said[code] = texts
         advance(len(drawn))
     return said

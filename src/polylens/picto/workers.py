@@ -3,8 +3,8 @@
 They spend their time in many small operations, which two threads hardly divide: two processes of one thread each get
 through a third more in the same time than one of two threads.
 
-    each_language   one language at a time in each of them
-    beside          what is not needed yet, in one of its own
+    each_part   one part of the work at a time in each of them
+    beside      what is not needed yet, in one of its own
 """
 
 import multiprocessing
@@ -16,36 +16,35 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 
 from polylens.errors import UserError
 
+P = TypeVar("P")
 T = TypeVar("T")
 
 # Each holds the activations of a batch of its own.
 MOST_WORKERS = 8
 
 # What a worker does; set in its own process, which takes it over from the parent with all it refers to.
-_work: Callable[[str], object] | None = None
+_work: Callable[[Any], object] | None = None
 
 
-def each_language(
-    work: Callable[[str], T], languages: Sequence[str], device: torch.device
-) -> Iterator[tuple[str, T]]:
-    """`work(code)` for every language, in their order.
+def each_part(work: Callable[[P], T], parts: Sequence[P], device: torch.device) -> Iterator[tuple[P, T]]:
+    """`work(part)` for every part, in their order.
 
     On a CPU of Linux as many processes share them as torch has threads, eight at most. They are forks: what `work`
-    refers to is not copied, what it changes stays with them, and what it gives must be picklable. Raises `UserError`
-    when one is killed.
+    refers to is not copied, what it changes stays with them, and what it takes and gives must be picklable. Raises
+    `UserError` when one is killed.
     """
-    workers = min(torch.get_num_threads(), len(languages), MOST_WORKERS)
+    workers = min(torch.get_num_threads(), len(parts), MOST_WORKERS)
     if workers < 2 or not _forks(device):
-        yield from ((code, work(code)) for code in languages)
+        yield from ((part, work(part)) for part in parts)
         return
     with _pool(workers, work) as pool:
-        yield from zip(languages, pool.map(_run, languages), strict=True)
+        yield from zip(parts, pool.map(_run, parts), strict=True)
 
 
 @contextmanager
@@ -53,7 +52,7 @@ def beside(work: Callable[[], T], device: torch.device) -> Iterator[Callable[[],
     """Gives what waits for the value of `work()`, which a fork works on from now on, while the block goes on.
 
     The fork takes one of torch's threads, and the block has the others. Where there is but one, or no forks as in
-    `each_language`, the work is done when it is asked for. Raises as `each_language` does, then as well.
+    `each_part`, the work is done when it is asked for. Raises as `each_language` does, then as well.
     """
     threads = torch.get_num_threads()
     if threads < 2 or not _forks(device):
@@ -73,7 +72,7 @@ def _forks(device: torch.device) -> bool:
 
 
 @contextmanager
-def _pool(workers: int, work: Callable[[str], object]) -> Iterator[ProcessPoolExecutor]:
+def _pool(workers: int, work: Callable[[Any], object]) -> Iterator[ProcessPoolExecutor]:
     """Forks that each do `work`; when the block fails, they end with it."""
     others = set(multiprocessing.active_children())
     pool = ProcessPoolExecutor(workers, multiprocessing.get_context("fork"), _begin, (work,))
@@ -95,7 +94,7 @@ def _pool(workers: int, work: Callable[[str], object]) -> Iterator[ProcessPoolEx
         pool.shutdown(cancel_futures=True)
 
 
-def _begin(work: Callable[[str], object]) -> None:
+def _begin(work: Callable[[Any], object]) -> None:
     global _work
     _work = work
     torch.set_num_threads(1)
@@ -115,6 +114,6 @@ def _end_with_parent() -> None:
     os._exit(1)
 
 
-def _run(code: str) -> object:
+def _run(part: object) -> object:
     assert _work is not None
-    return _work(code)
+    return _work(part)
