@@ -22,6 +22,8 @@ LOGIT_ERROR = 2.0**-7 * 1.01
 # Where more rows than this share must be computed plainly after all, screening is given up.
 PLAIN_SHARE = 0.25
 GATHERED_ROWS = 64
+# Numbers that are worked on at once: half a megabyte of them.
+CACHED = 2**17
 # The precision of products is a setting of the whole process.
 PRECISION = threading.Lock()
 
@@ -139,14 +141,15 @@ def normaliser(logits_RK: torch.Tensor, most_R1: torch.Tensor | None = None) -> 
     """(R, 1) logarithms of the summed exponentials, float32; `most_R1` are the highest logits, if they are known."""
     if logits_RK.device.type != "cpu":
         return logits_RK.float().logsumexp(-1, keepdim=True)
-    most = [None] * len(logits_RK) if most_R1 is None else most_R1.split(1)
-    # Row by row, what is written in between stays in the processor's cache.
-    rows = zip(logits_RK.split(1), most, strict=True)
-    return torch.cat([_row_normaliser(row_1K.float(), most_11) for row_1K, most_11 in rows])
+    # Of a few rows at a time, what is written in between stays in the processor's cache.
+    pieces = logits_RK.split(max(1, CACHED // logits_RK.shape[1]))
+    most = [None] * len(pieces) if most_R1 is None else most_R1.split(len(pieces[0]))
+    return torch.cat([_piece_normaliser(*each) for each in zip(pieces, most, strict=True)])
 
 
-def _row_normaliser(logits_1K: torch.Tensor, most_11: torch.Tensor | None) -> torch.Tensor:
-    if most_11 is None:
-        most_11 = logits_1K.amax(-1, keepdim=True)
+def _piece_normaliser(logits_RK: torch.Tensor, most_R1: torch.Tensor | None) -> torch.Tensor:
+    logits_RK = logits_RK.float()
+    if most_R1 is None:
+        most_R1 = logits_RK.amax(-1, keepdim=True)
     # Below e^-80 of the largest nothing counts in float32, and subnormal numbers take twenty times as long.
-    return (logits_1K - most_11).clamp_(min=-80).exp_().sum(-1, keepdim=True).log_() + most_11
+    return (logits_RK - most_R1).clamp_(min=-80).exp_().sum(-1, keepdim=True).log_() + most_R1
