@@ -35,6 +35,7 @@ from polylens.data.sample import Sample, Turn
 from polylens.models.beit3 import Beit3Config
 from polylens.models.build import compose
 from polylens.models.chat import Chat
+from polylens.models.config import ModelConfig
 from polylens.models.cpm_bee.config import CpmBeeConfig
 from polylens.models.cpm_bee.generation import BeamSettings, search
 from polylens.models.cpm_bee.layout import Encoded, collate_data
@@ -45,7 +46,7 @@ from polylens.models.viscpm.files import viscpm_processor
 from polylens.models.viscpm.model import VisCpmChat
 from polylens.models.viscpm.modeling import VisCpm, VisCpmConfig
 from polylens.models.vision import VisionTower
-from polylens.models.vlm import ModelConfig, VisionLanguageModel
+from polylens.models.vlm import VisionLanguageModel
 
 # (width, layers, vocabulary) of the language models, and (width, layers) of the vision towers.
 SIZES = {

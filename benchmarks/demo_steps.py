@@ -4,6 +4,7 @@
   encoder    Picto's image encoder, channels first, or channels last as on CPUs
   words      the cross-entropy of visual tokens over all words and its gradient, at once, or in pieces
   memory     the same in pieces, over all words, or over those of the captions that the model remembers
+  choice     the likeliest of 100 German names, by the scores of all, or by bounds
   languages  English names put into six languages with all threads, or a process for each of them (on Linux)
 
 Results must agree before any time counts. Prints seconds, medians of five turns, and what part of the time is left.
@@ -55,6 +56,7 @@ def main() -> None:
         compare("encoder", *encoder(model, arguments.pictures), arguments.turns)
     compare("words", *words(model), arguments.turns)
     compare("memory", *memory(model), arguments.turns)
+    compare("choice", *choice(model, drawn[:: max(1, len(drawn) // 16)]), arguments.turns)
     compare("languages", *languages(model, drawn), arguments.turns)
 
 
@@ -148,6 +150,23 @@ def memory(model: VisionLanguageModel) -> tuple[Side, Side]:
         said = tokens.to(table.dtype)
         among_all = mixtures.logits(said, table)[..., remembered.unique()]
         assert torch.allclose(among_all.float(), few.logits(said, table).float(), atol=0.1)
+    return plain, ours
+
+
+def choice(model: VisionLanguageModel, drawn: list[measure.Drawn]) -> tuple[Side, Side]:
+    asked = [measure.naming(concept, style, "de") for concept, style in drawn]
+    names = [measure.candidates(concept, "de") for concept, _ in drawn]
+    visual = model.encode_pictures([picture for sample in asked for picture in sample.images])
+
+    def plain() -> list[int]:
+        scores = model.score(asked, names, visual=visual)
+        return [max(range(len(row)), key=row.__getitem__) for row in scores]
+
+    def ours() -> list[int]:
+        return model.choose(asked, names, visual=visual)
+
+    same = [a == b for a, b in zip(plain(), ours(), strict=True)]
+    assert sum(same) >= len(same) - 1, "other rows round otherwise, and hardly a choice may change"
     return plain, ours
 
 

@@ -22,7 +22,7 @@ from polylens import __version__
 from polylens.cli import app
 from polylens.commands.recipes import summary
 from polylens.models.checkpoint import load_model, save_model
-from polylens.models.vlm import LanguageModelConfig
+from polylens.models.config import LanguageModelConfig
 from polylens.recipe import load_recipe, packaged_recipes
 
 torch.set_num_threads(1)

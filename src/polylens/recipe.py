@@ -20,8 +20,8 @@ from pydantic_core import PydanticCustomError
 from polylens.data.containers import Format
 from polylens.data.spec import Codes, Part, Section, check_mix
 from polylens.errors import UserError
+from polylens.models.config import ModelConfig
 from polylens.models.painting.config import PainterConfig
-from polylens.models.vlm import ModelConfig
 from polylens.recipe_text import nearest, override, parse_yaml, validated
 
 OWN_SPLIT = 0.9

@@ -20,7 +20,8 @@ from tests.models.tiny_models import PROCESSOR, RESAMPLERS, sample, tiny_tokeniz
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from polylens.models.build import compose
-from polylens.models.vlm import ModelConfig, VisionLanguageModel
+from polylens.models.config import ModelConfig
+from polylens.models.vlm import VisionLanguageModel
 
 END, START, A, B = 1, -1, 4, 5  # START: "." is the last token of the prompt; a and b are the letters
 CHAIN = {

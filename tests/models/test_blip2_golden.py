@@ -19,9 +19,10 @@ from polylens.models.blip2 import load_blip2, save_blip2
 from polylens.models.blip2_parts import read_tensors
 from polylens.models.build import build_model
 from polylens.models.checkpoint import load_model, save_model
+from polylens.models.config import ModelConfig
 from polylens.models.generation import generate_answers
 from polylens.models.lora import apply_lora, merge_lora
-from polylens.models.vlm import ModelConfig, VisionLanguageModel
+from polylens.models.vlm import VisionLanguageModel
 
 pytestmark = pytest.mark.golden
 NAMES = ("mt5", "t5", "bloom", "opt")

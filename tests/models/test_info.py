@@ -13,12 +13,12 @@ from torch import nn
 from polylens.errors import UserError
 from polylens.models.build import build_model
 from polylens.models.checkpoint import load_model, save_model
+from polylens.models.config import ModelConfig
 from polylens.models.info import describe
 from polylens.models.inventory import read_headers
 from polylens.models.lora import apply_lora
 from polylens.models.precision import split_precision
 from polylens.models.skeleton import KNOWN, language_model_skeleton
-from polylens.models.vlm import ModelConfig
 
 BILLIONS = {
     "Salesforce/blip2-flan-t5-xl": 2.85,

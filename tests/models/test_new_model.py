@@ -13,7 +13,7 @@ from polylens.errors import UserError
 from polylens.models.blip2 import load_blip2
 from polylens.models.build import build_model
 from polylens.models.checkpoint import load_model, save_model
-from polylens.models.vlm import ModelConfig
+from polylens.models.config import ModelConfig
 
 SAMPLES = [sample("German:", "Katze", (0,))]
 OPENED: list[str] = []

@@ -10,6 +10,7 @@ from polylens.errors import UserError
 from polylens.models import precision
 from polylens.models.build import build_model
 from polylens.models.checkpoint import load_model, save_model
+from polylens.models.config import ModelConfig
 from polylens.models.export import text_side
 from polylens.models.lora import apply_lora, merge_lora
 from polylens.models.precision import (
@@ -19,7 +20,6 @@ from polylens.models.precision import (
     loading_settings,
     split_precision,
 )
-from polylens.models.vlm import ModelConfig
 
 pytest.importorskip(
     "bitsandbytes", reason="bitsandbytes is not installed: pip install 'polylens[quantization]'"

@@ -8,7 +8,7 @@ from torch.nn.functional import cross_entropy
 from polylens.errors import UserError
 from polylens.models.blip2 import save_blip2
 from polylens.models.checkpoint import load_model, save_model
-from polylens.models.vlm import ModelConfig
+from polylens.models.config import ModelConfig
 from polylens.models.words import VisualWords, repeated
 
 torch.manual_seed(0)

@@ -38,9 +38,10 @@ from polylens.data.images import ImageProcessor
 from polylens.data.sample import Sample, Turn
 from polylens.models.blip2 import save_blip2
 from polylens.models.build import compose, keep_untied
+from polylens.models.config import ModelConfig
 from polylens.models.resamplers import ResamplerConfig
 from polylens.models.vision import VisionTower
-from polylens.models.vlm import ModelConfig, VisionLanguageModel
+from polylens.models.vlm import VisionLanguageModel
 
 SIZE = 32
 PROCESSOR = ImageProcessor(height=SIZE, width=SIZE, mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))

@@ -10,8 +10,8 @@ from tests.models.viscpm.tiny import ask, tiny_chat
 
 from polylens.errors import UserError
 from polylens.models.build import build_model
+from polylens.models.config import ModelConfig
 from polylens.models.viscpm.files import save_folder
-from polylens.models.vlm import ModelConfig
 from polylens.recipe import Recipe
 from polylens.training.plan import plan_recipe
 from polylens.training.stages import apply_stage

@@ -17,11 +17,12 @@ from polylens.models.blip2_parts import (
     read_vision,
 )
 from polylens.models.build import keep_untied, remember_parts
+from polylens.models.config import LanguageModelConfig, ModelConfig
 from polylens.models.export import special_ids, text_side
 from polylens.models.precision import Quantization
 from polylens.models.resamplers import QFormer, ResamplerConfig
 from polylens.models.vision import VisionConfig, VisionTower
-from polylens.models.vlm import LanguageModelConfig, ModelConfig, VisionLanguageModel
+from polylens.models.vlm import VisionLanguageModel
 
 
 def load_blip2(

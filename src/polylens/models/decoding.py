@@ -253,7 +253,9 @@ class JointReader(Reader):
     def __call__(self, tokens: Sequence[int]) -> torch.Tensor:
         """(R,) tokens to (R, K) log-probabilities of the next."""
         read = [(row, token) for ways, token in zip(self.ways, tokens, strict=True) for row, _ in ways]
-        likely = iter(self.next_DK[*zip(*read, strict=True)].log().tolist())
+        # What float32 cannot tell from nothing must stay a number.
+        likely_P = self.next_DK[*zip(*read, strict=True)].clamp(min=torch.finfo(torch.float32).tiny)
+        likely = iter(likely_P.log().tolist())
         places: dict[tuple[int, int], int] = {}
         going = []
         for ways, token in zip(self.ways, tokens, strict=True):

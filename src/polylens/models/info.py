@@ -17,6 +17,7 @@ from transformers.models.auto.modeling_auto import (
 from polylens.errors import UserError
 from polylens.models.blip2_files import PREFIXES, is_blip2
 from polylens.models.card import MANIFEST, card_languages
+from polylens.models.config import LanguageModelConfig, ModelConfig
 from polylens.models.inventory import TensorInfo, read_headers
 from polylens.models.manifest import WEIGHTS, read_manifest
 from polylens.models.memory import PRECISIONS, language_model_bytes, weight_bytes
@@ -24,7 +25,7 @@ from polylens.models.registry import resolve_model
 from polylens.models.resamplers import ResamplerConfig
 from polylens.models.skeleton import language_model_skeleton, skeleton
 from polylens.models.vision import VisionConfig
-from polylens.models.vlm import LanguageModelConfig, ModelConfig, VisionLanguageModel
+from polylens.models.vlm import VisionLanguageModel
 
 # Beginnings of tensor names by which the released VisCPM files are known.
 VISCPM_CHAT = {

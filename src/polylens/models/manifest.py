@@ -11,8 +11,8 @@ from transformers import Blip2QFormerConfig
 
 from polylens.errors import UserError
 from polylens.models.card import MANIFEST
+from polylens.models.config import ModelConfig
 from polylens.models.resamplers import QFormer
-from polylens.models.vlm import ModelConfig
 
 WEIGHTS = "model.safetensors"
 FORMAT = 1

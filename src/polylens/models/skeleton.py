@@ -29,11 +29,12 @@ from polylens.errors import UserError
 from polylens.models.blip2_files import MODEL_TYPE
 from polylens.models.build import compose, keep_untied
 from polylens.models.card import MANIFEST
+from polylens.models.config import ModelConfig, ProjectorConfig
 from polylens.models.manifest import read_manifest
 from polylens.models.registry import resolve_model
 from polylens.models.resamplers import QFormer
 from polylens.models.vision import VisionTower
-from polylens.models.vlm import ModelConfig, ProjectorConfig, VisionLanguageModel
+from polylens.models.vlm import VisionLanguageModel
 
 KNOWN: dict[str, dict[str, Any]] = json.loads(
     (resources.files("polylens.models") / "known_configs.json").read_text(encoding="utf-8")

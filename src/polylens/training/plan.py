@@ -16,6 +16,7 @@ import torch
 
 from polylens.errors import UserError
 from polylens.models.card import MANIFEST
+from polylens.models.config import LanguageModelConfig, ModelConfig
 from polylens.models.manifest import read_manifest
 from polylens.models.memory import quantizable, quantized_bytes
 from polylens.models.registry import resolve_model
@@ -25,7 +26,7 @@ from polylens.models.viscpm.files import is_viscpm, viscpm_processor
 from polylens.models.viscpm.model import VisCpmChat
 from polylens.models.viscpm.modeling import VisCpm, VisCpmConfig
 from polylens.models.vision import VisionConfig
-from polylens.models.vlm import LanguageModelConfig, ModelConfig, VisionLanguageModel
+from polylens.models.vlm import VisionLanguageModel
 from polylens.recipe import Recipe
 from polylens.training.stages import Plan, apply_stage, never_trained
 from polylens.training.walk import Length, walk

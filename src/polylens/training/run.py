@@ -20,10 +20,11 @@ from polylens.errors import UserError
 from polylens.files import make_writable_folder, write_atomic
 from polylens.models.build import build_model, fingerprint, part_state
 from polylens.models.checkpoint import PARTS, save_model
+from polylens.models.config import ModelConfig
 from polylens.models.load import load_any
 from polylens.models.viscpm.files import save_folder
 from polylens.models.viscpm.model import VisCpmChat
-from polylens.models.vlm import ModelConfig, VisionLanguageModel
+from polylens.models.vlm import VisionLanguageModel
 from polylens.recipe import Recipe, Stage, load_recipe
 from polylens.training.log import progress_bar
 from polylens.training.loop import Trainer, Validate

@@ -21,6 +21,7 @@ from polylens.data.images import ImageProcessor
 from polylens.data.sample import Picture, Sample
 from polylens.errors import UserError
 from polylens.models.chat import Chat
+from polylens.models.config import LanguageModelConfig, ModelConfig
 from polylens.models.cpm_bee.generation import BeamSettings, own_words, search
 from polylens.models.cpm_bee.layout import (
     ANSWER,
@@ -37,7 +38,6 @@ from polylens.models.precision import Quantization
 from polylens.models.viscpm.files import Stream, is_cpm_bee, read_cpm_bee, read_viscpm
 from polylens.models.viscpm.modeling import VisCpm
 from polylens.models.visual import Visual, check_candidates, check_given, encode_distinct, tokens_of
-from polylens.models.vlm import LanguageModelConfig, ModelConfig
 
 LANGUAGES = ["en", "zh"]
 CAPTION_PROMPT = "Describe the image in {language}."
