@@ -19,7 +19,7 @@ from polylens.errors import UserError
 from polylens.models.checkpoint import load_model, read_provenance
 from polylens.recipe import load_recipe
 from polylens.training import train
-from polylens.training.run import beginning, cache_features, new_model, read_samples
+from polylens.training.run import new_model, read_samples
 
 COLOURS = {"red": (250, 20, 20), "green": (20, 200, 40), "blue": (30, 40, 240), "grey": (128, 128, 128)}
 GERMAN = {"red": "rot", "green": "gruen", "blue": "blau", "grey": "grau"}
@@ -118,15 +118,6 @@ def test_a_second_run_repeats_the_first_and_reads_its_features(place):
     assert losses(place / "a") == losses(place / "b")
     assert {path: path.stat().st_mtime_ns for path in (place / "cache").rglob("*.bin")} == folders
     assert len({path.parent for path in folders}) == 2  # queries for the first stage, patches for the second
-
-
-@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-def test_features_that_were_computed_before_are_those_that_a_run_reads(place, precision, monkeypatch):
-    settings = recipe(place, f"precision={precision}", "stages.1.steps=1", "validation=null")
-    model, samples, _ = beginning(settings)
-    cache_features(settings, model, samples, Console(quiet=True))
-    monkeypatch.setattr(type(model), "encode", lambda *_: pytest.fail("a picture was encoded again"))
-    train(settings, out=place / "run")
 
 
 def test_going_on_from_a_trained_model(place):

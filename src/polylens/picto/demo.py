@@ -29,7 +29,7 @@ from polylens.picto.tasks import pictures
 from polylens.picto.workers import beside
 from polylens.recipe import Recipe, load_recipe
 from polylens.training.log import progress_bar
-from polylens.training.run import beginning, cache_features, new_model, train
+from polylens.training.run import beginning, new_model, train
 
 NUM_PICTURES = 500
 NUM_CONTROLS = 50
@@ -132,16 +132,12 @@ class Demo:
     def _one_seed(self, seed: int, drawn: Sequence[measure.Drawn]) -> tuple[dict[str, Any], measure.Answers]:
         recipe = self._recipe(seed)
         torch.manual_seed(seed)
-        start, samples, _ = beginning(recipe)
+        start, _, _ = beginning(recipe)
         assert isinstance(start, VisionLanguageModel)
+        start.to(self.dtype)
         languages = start.config.language_model.languages or [measure.PIVOT]
         shown = drawn[:: max(1, len(drawn) // NUM_CONTROLS)]
         self.console.rule(f"1  Align on English names (seed {seed})")
-        if not torch.cuda.is_available():
-            with self.clock.phase("alignment"):
-                # Now, while no thread is lent to what is done beside.
-                cache_features(recipe, start, samples, self.console)
-        start.to(self.dtype)
         with beside(lambda: unaligned(start, drawn, shown, languages), start.device) as known:
             model = self._align(recipe, f"english-{seed}")
             with self.clock.phase("controls"), self.console.status("text ceiling and controls"):

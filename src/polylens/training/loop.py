@@ -13,7 +13,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -99,7 +99,7 @@ class Trainer:
                 if checkpoint and index == state.stage and state.step:
                     self._load_weights(checkpoint.weights)
                 moments = checkpoint.optimizer if checkpoint and state.step else {}
-                with fast_attention(self._model, self.precision, self._device):
+                with self._attention():
                     state = self._run_stage(plan, state, moments)
                 checkpoint = None
             if checkpoint and state.stage == len(self.stages):
@@ -301,15 +301,14 @@ class Trainer:
     def _autocast(self) -> torch.autocast:
         return torch.autocast(self._device.type, torch.bfloat16, enabled=self.precision == "bfloat16")
 
+    def _attention(self) -> AbstractContextManager[None]:
+        slow = self.precision == "bfloat16" and self._device.type == "cpu"
+        return _plain_attention(self._model) if slow else nullcontext()
+
 
 @contextmanager
-def fast_attention(model: nn.Module, precision: str, device: torch.device) -> Iterator[None]:
-    """Attention as plain products inside where the fused one takes twice as long and more: in bfloat16 on CPUs,
-    backwards.
-    """
-    if precision != "bfloat16" or device.type != "cpu":
-        yield
-        return
+def _plain_attention(model: nn.Module) -> Iterator[None]:
+    """Attention as plain products inside: the fused one of CPUs takes twice as long and more, backwards in bfloat16."""
     parts = [part for part in model.modules() if isinstance(part, PreTrainedModel)]
     chosen = [part.config._attn_implementation for part in parts]
     for part in parts:

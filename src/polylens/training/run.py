@@ -27,8 +27,8 @@ from polylens.models.viscpm.model import VisCpmChat
 from polylens.models.vlm import VisionLanguageModel
 from polylens.recipe import Recipe, Stage, load_recipe
 from polylens.training.log import progress_bar
-from polylens.training.loop import Trainer, Validate, fast_attention
-from polylens.training.stages import apply_stage, never_trained
+from polylens.training.loop import Trainer, Validate
+from polylens.training.stages import never_trained
 from polylens.training.tasks import Task, VisionLanguageTask
 from polylens.training.viscpm import VisCpmTask
 
@@ -83,20 +83,6 @@ def train(
     else:
         save_model(model, folder / "model", provenance)
     return folder / "model"
-
-
-def cache_features(
-    recipe: Recipe, model: VisionLanguageModel, samples: Sequence[Sample], console: Console
-) -> None:
-    """Compute what the first stage needs of all pictures, and keep it where `train` looks for it, so that this can be
-    done with more threads, or earlier. `model` and `samples` are those of `beginning(recipe)`; the model is left as the
-    stage begins with it.
-    """
-    plan = apply_stage(model, recipe.stages[0])
-    task = VisionLanguageTask(model, recipe.augmentation, recipe.data.max_length, console=console)
-    autocast = torch.autocast(model.device.type, torch.bfloat16, enabled=recipe.precision == "bfloat16")
-    with autocast, fast_attention(model, recipe.precision, model.device):
-        task.prepare(plan, Mix.of(samples).only(plan.stage.parts), [])
 
 
 def fit(
