@@ -46,6 +46,12 @@ def test_nothing_is_computed_twice(tmp_path):
     assert added == [2, 1]
 
 
+def test_rows_are_computed_from_what_is_read(tmp_path):
+    features = FeatureCache(tmp_path, ORIGIN)
+    features.fill(["1", "2", "3"], lambda given: given + 1, 2, read=rows)
+    assert torch.equal(features.get(["3", "1", "2"]), rows(["3", "1", "2"]) + 1)
+
+
 def test_another_origin_is_another_cache(tmp_path):
     FeatureCache(tmp_path, ORIGIN).fill(["1"], Counting(), 1)
     assert "1" in FeatureCache(tmp_path, dict(reversed(ORIGIN.items())))

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 from polylens.files import make_writable_folder, write_atomic
 from polylens.training.checkpoint import writing
-from polylens.training.data import chunks
+from polylens.training.data import chunks, read_ahead
 
 SHARD_BYTES = 128 << 20
 # NumPy has no bfloat16: its bits are stored.
@@ -65,19 +65,22 @@ class FeatureCache:
     def fill(
         self,
         keys: Iterable[str],
-        compute: Callable[[Sequence[str]], Tensor],
+        compute: Callable[[Any], Tensor],
         batch_size: int,
         advance: Callable[[int], None] = lambda count: None,
+        *,
+        read: Callable[[Sequence[str]], Any] = lambda keys: keys,
     ) -> None:
         """Compute the rows that are missing, `batch_size` at a time; `advance` hears how many were added.
 
-        `compute(keys)` gives (N, ...) features, float32 or bfloat16. Raises `UserError` on a full disk.
+        `compute(read(keys))` gives (N, ...) features, float32 or bfloat16; a batch is read in a thread while the one
+        before it is computed. Raises `UserError` on a full disk.
         """
         missing = [key for key in dict.fromkeys(keys) if key not in self._rows]
         pending: list[Tensor] = []
         pending_keys: list[str] = []
-        for batch in chunks(missing, batch_size):
-            features = compute(batch).detach().cpu().contiguous()
+        for batch, given in read_ahead(chunks(missing, batch_size), read):
+            features = compute(given).detach().cpu().contiguous()
             pending.append(features)
             pending_keys += batch
             if sum(rows.numel() * rows.element_size() for rows in pending) >= SHARD_BYTES:

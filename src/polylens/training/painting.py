@@ -13,6 +13,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -198,16 +199,18 @@ class PaintTask(Task):
             processor = ImageProcessor(height=height, width=width, mean=(0.5,) * 3, std=(0.5,) * 3)
             cache = FeatureCache(self._cache_root, origin | {"size": list(size)})
 
-            def compute(
+            def read(
                 keys: Sequence[str],
                 named: dict[str, View] = named,
                 size: Size = size,
                 processor: ImageProcessor = processor,
             ) -> Tensor:
-                images = [self._cut(named[key], size) for key in keys]
-                return space.encode(processor(images).to(self.model.device))
+                return processor([self._cut(named[key], size) for key in keys])
 
-            self._fill("caching latents", cache, list(named), compute)
+            def encode(pixels: Tensor) -> Tensor:
+                return space.encode(pixels.to(self.model.device))
+
+            self._fill("caching latents", cache, list(named), encode, read)
             self._latents[size] = cache
 
     def _cut(self, view: View, size: Size) -> Image.Image:
@@ -226,18 +229,23 @@ class PaintTask(Task):
 
     @torch.no_grad()
     def _fill(
-        self, what: str, cache: FeatureCache, keys: list[str], compute: Callable[[Sequence[str]], Tensor]
+        self,
+        what: str,
+        cache: FeatureCache,
+        keys: list[str],
+        compute: Callable[[Any], Tensor],
+        read: Callable[[Sequence[str]], Any] = lambda keys: keys,
     ) -> None:
         missing = [key for key in keys if key not in cache]
         half = torch.is_autocast_enabled(self.model.device.type)
 
-        def rounded(keys: Sequence[str]) -> Tensor:
-            return compute(keys).to(torch.bfloat16 if half and "pictures" not in what else torch.float32)
+        def rounded(given: Any) -> Tensor:
+            return compute(given).to(torch.bfloat16 if half and "pictures" not in what else torch.float32)
 
         if missing:
             with progress_bar(self.console) as progress:
                 bar = progress.add_task(what, total=len(missing))
-                cache.fill(missing, rounded, FILL_BATCH, lambda count: progress.advance(bar, count))
+                cache.fill(missing, rounded, FILL_BATCH, partial(progress.advance, bar), read=read)
 
     # Once per batch.
 

@@ -202,17 +202,18 @@ class VisionLanguageTask(PictureTask):
         # A later stage may train the resampler: where patches are small, pictures are read once for both.
         patches = self._cached("patches", missing) if level == "queries" and size <= SMALL_PATCHES else None
 
-        def compute(keys: Sequence[str]) -> Tensor:
-            if patches is None:
-                states = model.encode(self._pixels([missing[key] for key in keys]).to(model.device))
-            else:
-                states = patches.get(keys).to(model.device)
+        def read(keys: Sequence[str]) -> Tensor:
+            return self._pixels([missing[key] for key in keys]) if patches is None else patches.get(keys)
+
+        def compute(given: Tensor) -> Tensor:
+            given = given.to(model.device)
+            states = model.encode(given) if patches is None else given
             states = model.resampler(states) if level == "queries" else states
             return states.to(torch.bfloat16 if bfloat16 else torch.float32)
 
         with progress_bar(self.console) as progress:
             bar = progress.add_task(f"caching {level}", total=len(missing))
-            features.fill(missing, compute, FILL_BATCH, lambda count: progress.advance(bar, count))
+            features.fill(missing, compute, FILL_BATCH, partial(progress.advance, bar), read=read)
         return features
 
     def collate(self, samples: Sequence[Sample], epochs: Sequence[int] | None = None) -> Batch:
