@@ -7,6 +7,7 @@ through a third more in the same time than one of two threads.
     beside      what is not needed yet, in one of its own
 """
 
+import gc
 import multiprocessing
 import os
 import signal
@@ -98,6 +99,8 @@ def _begin(work: Callable[[Any], object]) -> None:
     global _work
     _work = work
     torch.set_num_threads(1)
+    # What came along stays: a collection that walked through it would copy every page of it, too.
+    gc.freeze()
     # The threads of the parent's tokenizer did not come along.
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     # A progress bar's thread may have held these at the fork, and nobody is left to let them go.
