@@ -67,7 +67,7 @@ class Batch:
     wide as the language model, or "tokens" (N, Q, L) as it reads them. `image_mask` (B, T) is True where a
     visual token goes, row by row in picture order. `labels` hold -100 where there is no target; a decoder's
     (B, T) are aligned with `input_ids` (not shifted), an encoder-decoder's are (B, A). Where samples are read
-    in several ways, the rows are these, and `ways` tells for every sample its rows, with the logs of their shares.
+    in several ways, a row is one of these, and `ways` lists every sample's rows, with the logs of their shares.
     """
 
     input_ids: torch.Tensor

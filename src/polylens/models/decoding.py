@@ -238,13 +238,13 @@ class JointReader(Reader):
     def _together(self, logits_DK: torch.Tensor) -> torch.Tensor:
         """(D, K) logits of the language model's rows to (R, K) log-probabilities of answers."""
         self.next_DK = logits_DK.softmax(1)
-        counts = torch.tensor([0, *(len(ways) for ways in self.ways)])[:-1].cumsum(0)
+        firsts = torch.tensor([0, *(len(ways) for ways in self.ways)])[:-1].cumsum(0)
         rows, logs = zip(*(way for ways in self.ways for way in ways), strict=True)
         device = self.next_DK.device
         likely_RK = F.embedding_bag(
             torch.tensor(rows, device=device),
             self.next_DK,
-            counts.to(device),
+            firsts.to(device),
             mode="sum",
             per_sample_weights=torch.tensor(logs, device=device).exp(),
         )

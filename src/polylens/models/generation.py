@@ -33,7 +33,7 @@ def generate_answers(
 ) -> list[list[int]]:
     """The answers' tokens, the end token included; see `VisionLanguageModel.generate`."""
     search = _search(model, settings, repetition_penalty)
-    more = settings.keys() - SEARCH_SETTINGS
+    more = [name for name in settings if name not in SEARCH_SETTINGS]
     generation = _config(model, settings) if more else None
     if repetition_penalty <= 0:
         raise UserError(f"repetition_penalty is {repetition_penalty}, but must be above 0 (1 = none).")
@@ -42,7 +42,7 @@ def generate_answers(
     if isinstance(samples, Prompts):
         if generation is not None:
             raise UserError(
-                f"What was read before is answered by greedy search or beams, without '{next(iter(more))}': give the "
+                f"What was read before is answered by greedy search or beams, without '{more[0]}': give the "
                 "samples instead."
             )
         return _find(model, samples.copy(), search)

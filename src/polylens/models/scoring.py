@@ -35,9 +35,7 @@ class Prompts:
     cache: Any
     encoded: torch.Tensor | None  # (S, T, L) for encoder-decoders
     states: torch.Tensor  # (S, L) that the output head made the logits of
-    ways: Sequence[Sequence[tuple[int, float]]] | None = (
-        None  # as `Batch.ways`; None: a prompt for each sample
-    )
+    ways: Sequence[Sequence[tuple[int, float]]] | None = None  # as `Batch.ways`; None: a prompt each
 
     def __len__(self) -> int:
         """The samples, each of which may have several prompts."""

@@ -53,7 +53,7 @@ def beside(work: Callable[[], T], device: torch.device) -> Iterator[Callable[[],
     """Gives what waits for the value of `work()`, which a fork works on from now on, while the block goes on.
 
     The fork takes one of torch's threads, and the block has the others. Where there is but one, or no forks as in
-    `each_part`, the work is done when it is asked for. Raises as `each_language` does, then as well.
+    `each_part`, the work is done when it is asked for. Raises as `each_part` does, then as well.
     """
     threads = torch.get_num_threads()
     if threads < 2 or not _forks(device):
