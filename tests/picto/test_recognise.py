@@ -3,7 +3,7 @@ import io
 import matplotlib.cbook
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageChops
 
 from polylens.data.images import FilePicture
 from polylens.picto.recognise import look
@@ -25,6 +25,21 @@ def share_recognised(pictures):
 
 def test_drawings_are_recognised(drawings):
     assert share_recognised(drawings) >= 0.99
+
+
+def test_also_where_they_fill_the_picture(drawings):
+    def tight(picture):
+        left, top, right, bottom = (
+            ImageChops.invert(picture.convert("L")).point(lambda v: 255 * (v > 16)).getbbox()
+        )
+        side = max(right - left, bottom - top)
+        square = Image.new("RGB", (side, side), "white")
+        square.paste(
+            picture.crop((left, top, right, bottom)), ((side - right + left) // 2, (side - bottom + top) // 2)
+        )
+        return square
+
+    assert share_recognised([tight(picture) for picture in drawings]) >= 0.93
 
 
 @pytest.mark.parametrize("side", [64, 256])
