@@ -85,6 +85,15 @@ def test_the_language_model_translates_names_it_was_given_as_text(results: dict)
     assert results["text_ceiling"]["de"] >= 0.5
 
 
+def test_what_is_known_is_not_translated_again() -> None:
+    model = load_model("picto", torch.float32)
+    drawn = pictures("test", num_concepts=3)
+    alone = measure.from_text(model, drawn, ["cat", "dog", "cat"], ["en", "de"])
+    assert alone["de"][0] == alone["de"][2] != alone["de"][1]
+    known = measure.from_text(model, drawn, ["cat", "dog", "cat"], ["de"], known={"de": {"cat": "Kater"}})
+    assert known == {"de": ["Kater", alone["de"][1], "Kater"]}
+
+
 def test_the_report_lies_beside_the_results(results: dict) -> None:
     page = (Path(results["folder"]) / "report.html").read_text()
     assert "German" in page

@@ -165,8 +165,11 @@ class Demo:
             self.clock.phase("yardsticks"),
             progress(self.console, "translate-test", len(drawn) * (len(languages) - 1)) as advance,
         ):
+            # Most of what is said is a name that the text ceiling has translated, too.
+            names = [concept.name(measure.PIVOT) or "" for concept, _ in drawn]
+            dictionary = {code: dict(zip(names, texts, strict=True)) for code, texts in ceiling.items()}
             translated = measure.from_text(
-                model, drawn, answers.said[measure.PIVOT], languages, advance=advance
+                model, drawn, answers.said[measure.PIVOT], languages, known=dictionary, advance=advance
             )
         results["text_ceiling"] = _exact_by_language(ceiling, drawn)
         results["translate_test"] = _exact_by_language(translated, drawn)

@@ -130,17 +130,24 @@ def from_text(
     english: Sequence[str],
     languages: Sequence[str],
     *,
+    known: Mapping[str, Mapping[str, str]] | None = None,
     advance: Advance = silent,
 ) -> dict[str, list[str]]:
-    """English text in the picture's place, translated by the same language model: {language: answers}."""
+    """English text in the picture's place, translated by the same language model: {language: answers}.
+
+    `known` are answers that this language model gave before, {language: {English text: answer}}.
+    """
 
     def translate(code: str) -> list[str]:
-        asked = []
+        answers = dict((known or {}).get(code, {}))
+        asked: dict[str, Sample] = {}
         for (concept, style), text in zip(drawn, english, strict=True):
-            sample = naming(concept, style, code)
-            turn = Turn(f"{text} {sample.turns[-1].prompt}", sample.turns[-1].answer)
-            asked.append(replace(sample, images=(), turns=(turn,)))
-        return generate(model, asked)
+            if text not in answers:
+                sample = naming(concept, style, code)
+                turn = Turn(f"{text} {sample.turns[-1].prompt}", sample.turns[-1].answer)
+                asked[text] = replace(sample, images=(), turns=(turn,))
+        answers |= zip(asked, generate(model, list(asked.values())), strict=True)
+        return [answers[text] for text in english]
 
     said = {}
     others = [code for code in languages if code != PIVOT]
