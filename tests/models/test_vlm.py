@@ -73,6 +73,11 @@ def test_generation_does_not_depend_on_batching(lm: str, beams: int) -> None:
     assert model.generate(batch, **settings) == one_by_one
 
 
+def test_without_samples_there_are_no_answers() -> None:
+    model = tiny_vlm("llama")
+    assert model.generate([]) == model.choose([], []) == model.score([], []) == []
+
+
 @pytest.mark.parametrize("lm", LANGUAGE_MODELS)
 def test_scores_are_the_negative_losses_of_the_candidates(lm: str) -> None:
     model = tiny_vlm(lm)

@@ -92,6 +92,9 @@ def test_what_is_known_is_not_translated_again() -> None:
     assert alone["de"][0] == alone["de"][2] != alone["de"][1]
     known = measure.from_text(model, drawn, ["cat", "dog", "cat"], ["de"], known={"de": {"cat": "Kater"}})
     assert known == {"de": ["Kater", alone["de"][1], "Kater"]}
+    assert measure.from_text(model, drawn[:1], ["cat"], ["de"], known={"de": {"cat": "Kater"}}) == {
+        "de": ["Kater"]
+    }
 
 
 def test_the_report_lies_beside_the_results(results: dict) -> None:

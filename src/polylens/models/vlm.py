@@ -314,7 +314,8 @@ class VisionLanguageModel(nn.Module):
         }
         with evaluating(self):
             ids = generate_answers(self, samples, visual, batch_size, repetition_penalty, settings)
-        return [text.strip() for text in self.tokenizer.batch_decode(ids, skip_special_tokens=True)]
+        # One by one: of no answers `batch_decode` makes an empty one.
+        return [self.tokenizer.decode(answer, skip_special_tokens=True).strip() for answer in ids]
 
     def chat(
         self,

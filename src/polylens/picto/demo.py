@@ -166,7 +166,7 @@ class Demo:
             progress(self.console, "translate-test", len(drawn) * (len(languages) - 1)) as advance,
         ):
             # Most of what is said is a name that the text ceiling has translated, too.
-            names = [concept.name(measure.PIVOT) or "" for concept, _ in drawn]
+            names = english_names(drawn)
             dictionary = {code: dict(zip(names, texts, strict=True)) for code, texts in ceiling.items()}
             translated = measure.from_text(
                 model, drawn, answers.said[measure.PIVOT], languages, known=dictionary, advance=advance
@@ -221,12 +221,16 @@ def unaligned(
     """What needs no alignment, which leaves the language model as it is: the text ceiling of what is `drawn`, and for
     what is `shown` the answers without pictures and those before re-alignment.
     """
-    names = [concept.name(measure.PIVOT) or "" for concept, _ in drawn]
     return (
-        measure.from_text(model, drawn, names, languages),
+        measure.from_text(model, drawn, english_names(drawn), languages),
         measure.without_pictures(model, shown, languages),
         measure.describe(model, shown, languages),
     )
+
+
+def english_names(drawn: Sequence[measure.Drawn]) -> list[str]:
+    """What each picture is called in English."""
+    return [concept.name(measure.PIVOT) or "" for concept, _ in drawn]
 
 
 def examples(answers: measure.Answers) -> list[Example]:

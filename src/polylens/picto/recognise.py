@@ -4,7 +4,7 @@
     share of equal neighbouring pixels    drawings 0.36 to 1, a photograph 0.1 to 0.9, noise 0
 
 Of the drawings withheld from training all pass, of the same without a margin 96%, and of 34 photographs with their
-quarters 10%: things on a plain ground, and the night. Small JPEGs lose some of both.
+quarters and middles 10%: things on a plain ground, and the night. Small JPEGs lose some of both.
 
 Distances of the encoder's features do not tell: it has learnt to overlook how a thing is drawn, and sees a
 photograph as near to the drawings it knows as it sees a drawing that is new to it.
