@@ -81,6 +81,14 @@ def test_without_a_picture_the_likeliest_name_is_chosen() -> None:
     assert blind.chosen["de"] == likeliest
 
 
+def test_pictures_are_answered_alike_alone_and_with_others() -> None:
+    model = load_model("picto", torch.float32)
+    drawn, others = pictures("test", num_concepts=3), pictures("heldout")[:2]
+    alone, both = (measure.describe(model, shown, ["en", "de"]) for shown in (drawn, [*others, *drawn]))
+    assert both[2:] == alone
+    assert both[:2].drawn == others
+
+
 def test_the_language_model_translates_names_it_was_given_as_text(results: dict) -> None:
     assert results["text_ceiling"]["de"] >= 0.5
 

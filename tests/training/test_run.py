@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,7 +20,7 @@ from polylens.errors import UserError
 from polylens.models.checkpoint import load_model, read_provenance
 from polylens.recipe import load_recipe
 from polylens.training import train
-from polylens.training.run import new_model, read_samples
+from polylens.training.run import beginning, new_model, prepare, read_samples
 
 COLOURS = {"red": (250, 20, 20), "green": (20, 200, 40), "blue": (30, 40, 240), "grey": (128, 128, 128)}
 GERMAN = {"red": "rot", "green": "gruen", "blue": "blau", "grey": "grau"}
@@ -118,6 +119,29 @@ def test_a_second_run_repeats_the_first_and_reads_its_features(place):
     assert losses(place / "a") == losses(place / "b")
     assert {path: path.stat().st_mtime_ns for path in (place / "cache").rglob("*.bin")} == folders
     assert len({path.parent for path in folders}) == 2  # queries for the first stage, patches for the second
+
+
+def test_what_is_encoded_before_a_run_is_what_the_run_encodes(place):
+    """In pieces, and by whoever has the time: the run finds the features of its first stage."""
+    train(recipe(place), out=place / "a")
+    wanted = rows_of_the_cache(place)
+    shutil.rmtree(place / "cache")
+    model, samples, _ = beginning(recipe(place))
+    for piece in (samples[:7], samples[7:]):
+        prepare(recipe(place), model, piece)
+    prepared = rows_of_the_cache(place)
+    assert set() < prepared < wanted  # those of the first stage
+    train(recipe(place), out=place / "b")
+    assert losses(place / "a") == losses(place / "b")
+    assert rows_of_the_cache(place) == wanted
+
+
+def rows_of_the_cache(place) -> set[tuple[str, str]]:
+    """(folder, key) of every row, each written once."""
+    headers = [path for path in (place / "cache").rglob("*.json") if path.name != "origin.json"]
+    rows = [(path.parent.name, key) for path in headers for key in json.loads(path.read_text())["keys"]]
+    assert len(rows) == len(set(rows))
+    return set(rows)
 
 
 def test_going_on_from_a_trained_model(place):

@@ -11,13 +11,13 @@ Where a sample is read in several ways, a pass reads every beginning in those th
 likeliest. In a way that has not read it, it is as likely as what came before, at most: most ways are never read, since
 that cannot make up for what the best candidate has, or could add next to nothing.
 
-Shapes: S samples, J ways to read them, C candidates, A tokens of the longest, R rows of the language model, each a
-beginning that is read in one way.
+Shapes: S samples, J ways to read them, P pairs of a sample and a candidate, Q of these, D distinct candidates, A tokens
+of the longest, N distinct beginnings of all candidates, G of the pairs, R rows of the language model, each a beginning
+that is read in one way.
 """
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
 
 import torch
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 # Wider passes read more in vain, more passes walk more often over what was read.
 FIRST_WIDTH, WIDENED = 1, 4
 # Nats below the likeliest way to read a beginning at which another is left for a later pass.
-NEARLY = 2.0
+NEARLY = 3.0
 
 
 def choose_candidates(
@@ -77,141 +77,151 @@ def choose_answers(
     model: "VisionLanguageModel", prompts: Prompts, answers: Sequence[Sequence[list[int]]]
 ) -> list[int]:
     """For every sample the index of its likeliest answer, given as tokens."""
-    field = _Field.of(prompts, answers)
-    chosen, samples = torch.zeros(len(answers), dtype=torch.long), torch.arange(len(answers))
+    field = _Field(prompts, answers)
+    pairs_Q = torch.arange(len(field.sample_P), device=field.sample_P.device)
     width = FIRST_WIDTH
     while True:
-        chosen[samples] = field.best()[1].cpu()
-        going_S = (field.in_question()[0] > -math.inf).any(1)
-        field, samples = field.of_samples(going_S), samples[going_S.cpu()]
-        if not len(samples):
-            return chosen.tolist()
-        reader = Reader(model, prompts.copy(), field.tokens_SCA.shape[2])
-        _walk(reader, field, min(width, max(WIDENED, ROWS // len(samples))))
+        field.find_best(pairs_Q)
+        open_Q = field.in_question(pairs_Q)[0] > -math.inf
+        num_samples = len(field.sample_P[pairs_Q[open_Q]].unique())
+        if not num_samples:
+            return (field.best_S - field.first_S).tolist()
+        # The best ones may be overtaken, and are in question then.
+        pairs_Q = pairs_Q[open_Q | field.is_best(pairs_Q)]
+        reader = Reader(model, prompts.copy(), field.node_DA.shape[1])
+        _walk(reader, field, pairs_Q, min(width, max(WIDENED, ROWS // num_samples)))
         width *= WIDENED
 
 
-@dataclass
 class _Field:
-    """All candidates, and what is known of them: the log-probability of their first tokens in every way."""
+    """All pairs of a sample and a candidate, what is known of them, and the best candidates found so far."""
 
-    tokens_SCA: torch.Tensor
-    length_SC: torch.Tensor
-    alike_SCA: torch.Tensor  # the first candidate of the sample that has the same tokens up to this one
-    prompt_SJ: torch.Tensor
-    logs_SJC: torch.Tensor
-    known_SJC: torch.Tensor  # of so many tokens
-
-    @classmethod
-    def of(cls, prompts: Prompts, answers: Sequence[Sequence[list[int]]]) -> "_Field":
-        """All candidates, of whose tokens the first is known."""
+    def __init__(self, prompts: Prompts, answers: Sequence[Sequence[list[int]]]) -> None:
+        """Of every candidate the first token is known."""
         device = prompts.logits.device
-        distinct: dict[tuple[int, ...], int] = {(): 0}
-        numbers = [[distinct.setdefault((*ids,), len(distinct)) for ids in texts] for texts in answers]
-        number_SC = pad_rows(numbers, 0, left=False).to(device)
-        tokens_SCA = pad_rows([*map(list, distinct)], 0, left=False).to(device)[number_SC]
-        length_SC = torch.tensor([*map(len, distinct)], device=device)[number_SC]
-        alike_SCA = _alike(tokens_SCA, prompts.logits.shape[1])
-        prompt_SJ = pad_rows([[row for row, _ in ways] for ways in prompts.readings], 0, left=False).to(
-            device
+        distinct: dict[tuple[int, ...], int] = {}
+        answer_P = [distinct.setdefault((*ids,), len(distinct)) for texts in answers for ids in texts]
+        nodes: dict[tuple[int, ...], int] = {(): 0}
+        node_DA = [
+            [nodes.setdefault(ids[: at + 1], len(nodes)) for at in range(len(ids))] for ids in distinct
+        ]
+        # A tree: each distinct beginning is a node, and a candidate the way there, a longer one by every token.
+        self.node_DA = pad_rows(node_DA, 0, left=False).to(device)
+        self.token_N = torch.tensor([0, *(ids[-1] for ids in nodes if ids)], device=device)
+        self.length_D = torch.tensor([*map(len, distinct)], device=device)
+        count_S = torch.tensor([*map(len, answers)], device=device)
+        self.first_S = count_S.cumsum(0) - count_S  # a sample's first pair
+        self.sample_P = torch.arange(len(answers), device=device).repeat_interleave(count_S)
+        self.answer_P = torch.tensor(answer_P, device=device)
+        ways = prompts.readings
+        self.prompt_SJ = pad_rows([[row for row, _ in each] for each in ways], 0, left=False).to(device)
+        num_ways = self.prompt_SJ.shape[1]
+        share_SJ = torch.tensor(
+            [[log for _, log in each] + [-math.inf] * (num_ways - len(each)) for each in ways], device=device
         )
-        num_ways = prompt_SJ.shape[1]
-        log_shares_SJ = torch.tensor(
-            [[log for _, log in ways] + [-math.inf] * (num_ways - len(ways)) for ways in prompts.readings],
-            device=device,
-        )
-        first_SJC = prompts.logits[prompt_SJ[..., None], tokens_SCA[:, None, :, 0]]
-        logs_SJC = first_SJC - normaliser(prompts.logits)[prompt_SJ] + log_shares_SJ[..., None]
-        nothing_SC = length_SC == 0
-        logs_SJC = logs_SJC.masked_fill(nothing_SC[:, None], -math.inf)
-        return cls(
-            tokens_SCA, length_SC, alike_SCA, prompt_SJ, logs_SJC, torch.ones_like(logs_SJC, dtype=torch.long)
-        )
+        prompt_JP, share_JP = self.prompt_SJ[self.sample_P].T, share_SJ[self.sample_P].T
+        # The log-probability of the first tokens, in every way of so many.
+        self.known_JP = torch.ones(num_ways, len(answer_P), dtype=torch.long, device=device)
+        first_JP = prompts.logits[prompt_JP, self.token_N[self.node_DA[self.answer_P, 0]]]
+        self.log_JP = first_JP - normaliser(prompts.logits)[prompt_JP, 0] + share_JP
+        self.log_JP[:, self.length_D[self.answer_P] == 0] = -math.inf
+        self.best_S = self.first_S.clone()  # as a pair
+        self.score_S = torch.full((len(answers),), -math.inf, device=device)
 
-    def of_samples(self, kept_S: torch.Tensor) -> "_Field":
-        """What is known of some samples."""
-        return _Field(**{each.name: getattr(self, each.name)[kept_S] for each in fields(self)})
+    def whole(self, pairs_Q: torch.Tensor) -> torch.Tensor:
+        """(J, Q) whether all tokens are known."""
+        return self.known_JP[:, pairs_Q] >= self.length_D[self.answer_P[pairs_Q]]
 
-    @property
-    def whole_SJC(self) -> torch.Tensor:
-        """Whether all tokens are known."""
-        return self.known_SJC >= self.length_SC[:, None]
+    def is_best(self, pairs_Q: torch.Tensor) -> torch.Tensor:
+        """(Q,) whether it is the best whole candidate of its sample."""
+        samples_Q = self.sample_P[pairs_Q]
+        return (self.best_S[samples_Q] == pairs_Q) & (self.score_S[samples_Q] > -math.inf)
 
-    def best(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """(S,) what is known of the score of the best whole candidate, and (S,) its index."""
-        scores, indices = self.logs_SJC.masked_fill(~self.whole_SJC, -math.inf).logsumexp(1).max(1)
-        return scores, indices
+    def find_best(self, pairs_Q: torch.Tensor) -> None:
+        """Let the best whole ones of these pairs, by what is known of their scores, count from now on."""
+        samples_Q = self.sample_P[pairs_Q]
+        score_Q = self.log_JP[:, pairs_Q].masked_fill(~self.whole(pairs_Q), -math.inf).logsumexp(0)
+        score_S = self.score_S.scatter_reduce(0, samples_Q, score_Q, "amax")
+        better_Q = (score_Q == score_S[samples_Q]) & (score_Q > self.score_S[samples_Q])
+        none = len(self.sample_P)
+        # Of equals the first.
+        found_S = torch.full_like(self.best_S, none)
+        found_S = found_S.scatter_reduce(0, samples_Q[better_Q], pairs_Q[better_Q], "amin")
+        self.best_S = torch.where(found_S < none, found_S, self.best_S)
+        self.score_S = score_S
 
-    def in_question(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """(S, C) bounds of the scores of all candidates that could still win, -inf of others, and (S, J, C) the ways
-        in which these are to be read on.
+    def in_question(self, pairs_Q: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """(Q,) bounds of the scores of those that could still win, -inf of others, and (J, Q) the ways in which these
+        are to be read on.
         """
-        best_S, index_S = self.best()
-        counts_SJC = self.logs_SJC > best_S[:, None, None] - NEXT_TO_NOTHING
-        on_SJC = counts_SJC & ~self.whole_SJC
-        bound_SC = self.logs_SJC.masked_fill(~on_SJC & ~self.whole_SJC, -math.inf).logsumexp(1)
+        log_JQ, whole_JQ = self.log_JP[:, pairs_Q], self.whole(pairs_Q)
+        score_Q = self.score_S[self.sample_P[pairs_Q]]
+        on_JQ = (log_JQ > score_Q - NEXT_TO_NOTHING) & ~whole_JQ
+        bound_Q = log_JQ.masked_fill(~on_JQ & ~whole_JQ, -math.inf).logsumexp(0)
         # More of the best one would change nothing.
-        bound_SC = bound_SC.scatter(1, index_S[:, None], -math.inf).where(
-            best_S[:, None] > -math.inf, bound_SC
-        )
-        open_SC = (bound_SC > best_S[:, None]) & on_SJC.any(1)
-        return bound_SC.masked_fill(~open_SC, -math.inf), on_SJC & open_SC[:, None]
+        open_Q = (bound_Q > score_Q) & on_JQ.any(0) & ~self.is_best(pairs_Q)
+        return bound_Q.masked_fill(~open_Q, -math.inf), on_JQ & open_Q
 
 
-def _alike(tokens_SCA: torch.Tensor, vocabulary: int) -> torch.Tensor:
-    """(S, C, A): for every token the first candidate of the sample that has the same tokens up to it."""
-    num_samples, num_candidates, _ = tokens_SCA.shape
-    number_SC = torch.arange(num_samples * num_candidates, device=tokens_SCA.device).view(num_samples, -1)
-    alike_SC = number_SC[:, :1].expand_as(number_SC)
-    found = []
-    for tokens_SC in tokens_SCA.unbind(2):
-        kinds, kind_SC = (alike_SC * vocabulary + tokens_SC).unique(return_inverse=True)
-        first = torch.full_like(kinds, number_SC.numel())
-        first = first.scatter_reduce(0, kind_SC.flatten(), number_SC.flatten(), "amin")
-        alike_SC = first[kind_SC]
-        found.append(alike_SC % num_candidates)
-    return torch.stack(found, 2)
-
-
-def _walk(reader: Reader, field: _Field, width: int) -> None:
+def _walk(reader: Reader, field: _Field, pairs_Q: torch.Tensor, width: int) -> None:
     """One pass: `width` beginnings of every length of each sample, in the ways that are likely there."""
-    vocabulary = reader.first.shape[1]
-    row_SJC = field.prompt_SJ[..., None].expand_as(field.logs_SJC)
-    for at in range(field.tokens_SCA.shape[2] - 1):
-        alike_SC, longer_SC = field.alike_SCA[..., at], field.length_SC > at + 1
-        bound_SC, on_SJC = field.in_question()
-        on_SJC &= (longer_SC[:, None]) & (row_SJC >= 0)
-        # What is kept of a beginning stands at the first candidate that has it.
-        bound_SC = _best_of_alike(bound_SC.masked_fill(~on_SJC.any(1), -math.inf), alike_SC)
-        kept_SC = torch.zeros_like(longer_SC).scatter(
-            1, bound_SC.topk(min(width, bound_SC.shape[1])).indices, True
-        )
-        kept_SC &= bound_SC > -math.inf
-        alike_SJC = alike_SC[:, None].expand_as(row_SJC)
-        value_SJC = _best_of_alike(field.logs_SJC.masked_fill(~on_SJC, -math.inf), alike_SJC)
-        value_SJC = value_SJC.masked_fill(~kept_SC[:, None], -math.inf)
-        read_SJC = (value_SJC > -math.inf) & (value_SJC >= value_SJC.amax(1, keepdim=True) - NEARLY)
-        where = read_SJC.nonzero(as_tuple=True)
-        if not len(where[0]):
+    vocabulary, num_nodes = reader.first.shape[1], len(field.token_N)
+    row_JQ = field.prompt_SJ[field.sample_P[pairs_Q]].T
+    for at in range(field.node_DA.shape[1] - 1):
+        longer_Q = field.length_D[field.answer_P[pairs_Q]] > at + 1
+        pairs_Q, row_JQ = pairs_Q[longer_Q], row_JQ[:, longer_Q]
+        # A beginning is that of all pairs of its sample at the same node.
+        node_Q = field.node_DA[field.answer_P[pairs_Q], at]
+        beginning_G, group_Q = (field.sample_P[pairs_Q] * num_nodes + node_Q).unique(return_inverse=True)
+        bound_Q, on_JQ = field.in_question(pairs_Q)
+        on_JQ &= row_JQ >= 0
+        bound_G = _highest(bound_Q.masked_fill(~on_JQ.any(0), -math.inf), group_Q, len(beginning_G))
+        kept_G = _leads(bound_G, beginning_G // num_nodes, width)
+        kept_Q = kept_G[group_Q]
+        if not kept_G.any():
             return
+        pairs_Q, row_JQ, on_JQ = pairs_Q[kept_Q], row_JQ[:, kept_Q], on_JQ[:, kept_Q]
+        beginning_G, group_Q = beginning_G[kept_G], (kept_G.cumsum(0) - 1)[group_Q[kept_Q]]
+        log_JG = _highest(field.log_JP[:, pairs_Q].masked_fill(~on_JQ, -math.inf), group_Q, len(beginning_G))
+        read_JG = (log_JG > -math.inf) & (log_JG >= log_JG.amax(0) - NEARLY)
+        row_JG = torch.full_like(log_JG, -1, dtype=torch.long)
+        row_JG[:, group_Q] = row_JQ
         # Samples share what is read after the same prompt.
-        token_R = field.tokens_SCA[..., at][where[0], where[2]]
-        places, row_R = (row_SJC[where] * vocabulary + token_R).unique(return_inverse=True)
-        reader.select((places // vocabulary).tolist())
-        row_SJC = torch.full_like(row_SJC, -1).index_put(where, row_R).gather(2, alike_SJC)
+        tokens = field.token_N[beginning_G % num_nodes].expand_as(row_JG)[read_JG]
+        place_R, row_of = (row_JG[read_JG] * vocabulary + tokens).unique(return_inverse=True)
+        reader.select((place_R // vocabulary).tolist())
+        row_JQ = torch.full_like(row_JG, -1).masked_scatter(read_JG, row_of)[:, group_Q]
         # What was read in an earlier pass is only walked through: its logits are known.
-        new_SJC = longer_SC[:, None] & (field.known_SJC == at + 1) & (row_SJC >= 0)
-        new_R = torch.zeros_like(places, dtype=torch.bool)
-        new_R[row_SJC[new_SJC]] = True
-        logits = reader.logits_at((places % vocabulary).tolist(), at=new_R.tolist())
-        if new_R.any():
-            logit_of_R = new_R.cumsum(0) - 1
-            tokens = field.tokens_SCA[:, None, :, at + 1].expand_as(row_SJC)[new_SJC]
-            rows = logit_of_R[row_SJC[new_SJC]]
-            field.logs_SJC[new_SJC] += logits[rows, tokens] - normaliser(logits)[rows, 0]
-            field.known_SJC[new_SJC] += 1
+        way, number = ((field.known_JP[:, pairs_Q] == at + 1) & (row_JQ >= 0)).nonzero(as_tuple=True)
+        rows = row_JQ[way, number]
+        new_R = torch.zeros_like(place_R, dtype=torch.bool)
+        new_R[rows] = True
+        logits = reader.logits_at((place_R % vocabulary).tolist(), at=new_R.tolist())
+        if len(rows):
+            pairs = pairs_Q[number]
+            rows = (new_R.cumsum(0) - 1)[rows]
+            tokens = field.token_N[field.node_DA[field.answer_P[pairs], at + 1]]
+            field.log_JP[way, pairs] += logits[rows, tokens].float() - normaliser(logits)[rows, 0]
+            field.known_JP[way, pairs] += 1
+            field.find_best(pairs_Q)
 
 
-def _best_of_alike(values: torch.Tensor, alike: torch.Tensor) -> torch.Tensor:
-    """(..., C) the highest value of the candidates that are alike, at the first of these."""
-    return torch.full_like(values, -math.inf).scatter_reduce(-1, alike, values, "amax")
+def _highest(values: torch.Tensor, group_Q: torch.Tensor, count: int) -> torch.Tensor:
+    """(..., G) the highest value of each of `count` groups, of values (..., Q)."""
+    found = values.new_full((*values.shape[:-1], count), -math.inf)
+    return found.scatter_reduce(-1, group_Q.expand_as(values), values, "amax")
+
+
+def _leads(bound_G: torch.Tensor, sample_G: torch.Tensor, width: int) -> torch.Tensor:
+    """(G,) whether it is among the `width` of its sample with the highest bounds, and has one at all.
+
+    `sample_G` ascend.
+    """
+    order_G = bound_G.argsort(descending=True, stable=True)
+    order_G = order_G[sample_G[order_G].argsort(stable=True)]
+    # In this order samples lie where they lay, with the highest bound first.
+    place_G = torch.arange(len(sample_G), device=sample_G.device)
+    rank_G = place_G - torch.searchsorted(sample_G, sample_G)
+    leads_G = torch.empty_like(bound_G, dtype=torch.bool)
+    leads_G[order_G] = rank_G < width
+    return leads_G & (bound_G > -math.inf)

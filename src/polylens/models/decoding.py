@@ -170,9 +170,9 @@ class Reader:
         return self._read(tokens).logits[:, -1].float()
 
     def logits_at(self, tokens: Sequence[int], at: Sequence[bool]) -> torch.Tensor:
-        """As `__call__`, but only for the rows `at`."""
+        """As `__call__`, but only for the rows `at`, and as exact as the model computes."""
         with self.model.logits_at(torch.tensor(at, device=self.mask.device)[:, None]):
-            return self._read(tokens).logits.float()
+            return self._read(tokens).logits
 
     def states(self, tokens: Sequence[int]) -> torch.Tensor:
         """(R,) tokens to (R, L) states that the output head would be given; no logits are computed."""
@@ -233,11 +233,16 @@ class JointReader(Reader):
     def __init__(self, model: "VisionLanguageModel", prompts: Prompts, max_tokens: int) -> None:
         super().__init__(model, prompts, max_tokens)
         self.ways = prompts.readings  # the rows of the language model that read each row of answers
+        # Written over at every step: the system is slower to give fresh memory than this to be filled.
+        self.room = torch.empty_like(prompts.logits)
         self.first = self._together(prompts.logits)
 
     def _together(self, logits_DK: torch.Tensor) -> torch.Tensor:
         """(D, K) logits of the language model's rows to (R, K) log-probabilities of answers."""
-        self.next_DK = logits_DK.softmax(1)
+        if len(logits_DK) > len(self.room):
+            self.room = torch.empty_like(logits_DK, dtype=self.room.dtype)
+        self.next_DK = self.room[: len(logits_DK)].copy_(logits_DK)
+        torch.softmax(self.next_DK, 1, out=self.next_DK)
         firsts = torch.tensor([0, *(len(ways) for ways in self.ways)])[:-1].cumsum(0)
         rows, logs = zip(*(way for ways in self.ways for way in ways), strict=True)
         device = self.next_DK.device
@@ -263,7 +268,7 @@ class JointReader(Reader):
             going.append([(places.setdefault((row, token), len(places)), log) for row, log in kept])
         super().select([row for row, _ in places])
         self.ways = going
-        return self._together(super().__call__([token for _, token in places]))
+        return self._together(self._read([token for _, token in places]).logits[:, -1])
 
     def select(self, rows: Sequence[int], samples: Sequence[int] | None = None) -> None:
         # The language model's rows are selected when they are next read.

@@ -19,6 +19,7 @@ import torch
 from rich.console import Console
 
 from polylens import __version__
+from polylens.data.sample import Sample
 from polylens.evaluation.report import Example, print_table, write_report
 from polylens.files import make_writable_folder, write_atomic
 from polylens.models.checkpoint import load_model
@@ -26,14 +27,17 @@ from polylens.models.precision import fast_dtype
 from polylens.models.vlm import VisionLanguageModel
 from polylens.picto import measure
 from polylens.picto.tasks import pictures
-from polylens.picto.workers import beside
+from polylens.picto.workers import beside, each_part
 from polylens.recipe import Recipe, load_recipe
+from polylens.training.data import chunks
 from polylens.training.log import progress_bar
-from polylens.training.run import beginning, new_model, train
+from polylens.training.run import beginning, new_model, prepare, train
 
 NUM_PICTURES = 500
 NUM_CONTROLS = 50
 NUM_EXAMPLES = 12
+# Samples whose pictures are encoded at once.
+PART = 512
 NATIVE = ("de", "zh", "sw")
 RECIPE = "picto"
 NEXT_STEPS = [
@@ -132,28 +136,26 @@ class Demo:
     def _one_seed(self, seed: int, drawn: Sequence[measure.Drawn]) -> tuple[dict[str, Any], measure.Answers]:
         recipe = self._recipe(seed)
         torch.manual_seed(seed)
-        start, _, _ = beginning(recipe)
+        start, samples, _ = beginning(recipe)
         assert isinstance(start, VisionLanguageModel)
-        start.to(self.dtype)
         languages = start.config.language_model.languages or [measure.PIVOT]
         shown = drawn[:: max(1, len(drawn) // NUM_CONTROLS)]
         self.console.rule(f"1  Align on English names (seed {seed})")
+        self._encode(recipe, start, samples)
+        start.to(self.dtype)
         with beside(lambda: unaligned(start, drawn, shown, languages), start.device) as known:
             model = self._align(recipe, f"english-{seed}")
             with self.clock.phase("controls"), self.console.status("text ceiling and controls"):
                 ceiling, blind, before = known()
         self.console.rule(f"2  Measure {len(languages)} languages on {len(drawn)} unseen drawings")
-        heldout = pictures("heldout")
+        # Held-out concepts in the same batches: their pictures show captions that others show as well.
+        measured = [*drawn, *pictures("heldout")]
         with (
             self.clock.phase("measurement"),
-            progress(self.console, "answers", len(drawn) * len(languages)) as advance,
+            progress(self.console, "answers", len(measured) * len(languages)) as advance,
         ):
-            answers = measure.describe(model, drawn, languages, advance=advance)
-        with (
-            self.clock.phase("held-out concepts"),
-            progress(self.console, "held out", len(heldout) * len(languages)) as advance,
-        ):
-            unseen = measure.describe(model, heldout, languages, advance=advance)
+            both = measure.describe(model, measured, languages, advance=advance)
+        answers, unseen = both[: len(drawn)], both[len(drawn) :]
         rows = measure.language_rows(answers)
         results = {
             "languages": rows,
@@ -191,6 +193,16 @@ class Demo:
             "before_alignment": measure.mean_choice(before),
         }
         return results, answers
+
+    def _encode(self, recipe: Recipe, model: VisionLanguageModel, samples: Sequence[Sample]) -> None:
+        """All pictures in the cache, by as many processes as there are threads: training itself has but one."""
+        parts = chunks(samples, PART)
+        with (
+            self.clock.phase("alignment"),
+            progress(self.console, "pictures encoded", len(samples)) as advance,
+        ):
+            for part, _ in each_part(lambda part: prepare(recipe, model, part), parts, model.device):
+                advance(len(part))
 
     def _native(self, drawn: Sequence[measure.Drawn], seed: int) -> dict[str, Any]:
         """Each of three languages trained on its own names, with the budget of the English run."""

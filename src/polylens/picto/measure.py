@@ -24,7 +24,7 @@ from polylens.picto.workers import each_part
 from polylens.picto.world import Concept, concepts
 
 NUM_CANDIDATES = 100
-BATCH_SIZE = 512
+BATCH_SIZE = 640
 MAX_NEW_TOKENS = 24
 PIVOT = "en"
 
@@ -43,6 +43,13 @@ class Answers:
     drawn: Sequence[Drawn]
     said: Mapping[str, Sequence[str]]
     chosen: Mapping[str, Sequence[str]]
+
+    def __getitem__(self, part: slice) -> "Answers":
+        """What was said of some of the pictures."""
+        said, chosen = (
+            {code: texts[part] for code, texts in all.items()} for all in (self.said, self.chosen)
+        )
+        return Answers(self.drawn[part], said, chosen)
 
 
 def describe(

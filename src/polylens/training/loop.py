@@ -80,9 +80,7 @@ class Trainer:
         Raises `UserError` for what the user can mend: a pattern without parameters, a sample without target,
         a loss or gradient that is not finite, a full disk, a folder with another run.
         """
-        self._device = torch.device(self.device or ("cuda" if torch.cuda.is_available() else "cpu"))
-        self._model = self.task.model.to(self._device)
-        self._trained: dict[int, nn.Parameter] = {}
+        self._move_model()
         make_writable_folder(self.out)
         self._folder = self._open_folder()
         checkpoint = self._folder.last() if self.resume else None
@@ -107,6 +105,22 @@ class Trainer:
         self.task.finish()
         self._model.eval()
         return (state.results or {}) | {"steps": state.done}
+
+    def prepare(self) -> None:
+        """Only compute what the first stage keeps on disk, of samples as `run` would, which then finds it there."""
+        self._move_model()
+        plan = self._begin_stage(0)
+        with self._attention():
+            self._prepare(plan, Mix.of(self.samples).only(plan.stage.parts))
+
+    def _move_model(self) -> None:
+        self._device = torch.device(self.device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        self._model = self.task.model.to(self._device)
+        self._trained: dict[int, nn.Parameter] = {}
+
+    def _prepare(self, plan: Plan, samples: Mix) -> None:
+        with self._autocast():
+            self.task.prepare(plan, samples, self.held_out)
 
     def _open_folder(self) -> CheckpointFolder:
         identity = {
@@ -146,8 +160,7 @@ class Trainer:
         order = samples.order(stage.batch_size, _mix(self.seed, state.stage))
         total = stage.steps or order.steps(stage.epochs or 1)
         self.console.print(plan.table)
-        with self._autocast():
-            self.task.prepare(plan, samples, self.held_out)
+        self._prepare(plan, samples)
         optimizer = build_optimizer(self._model, plan)
         load_optimizer_tensors(optimizer, moments)
 

@@ -122,6 +122,14 @@ def fit(
     return {"recipe": settings, "results": results}
 
 
+def prepare(recipe: Recipe, model: VisionLanguageModel, samples: Sequence[Sample]) -> None:
+    """Encode the samples' pictures, where the model is, as the first stage of a run would, which then finds them in
+    the cache. Several processes can do so at once, each with samples of its own.
+    """
+    task = VisionLanguageTask(model, recipe.augmentation, recipe.data.max_length)
+    Trainer(task, recipe.stages, samples, Path(), precision=recipe.precision, device=model.device).prepare()
+
+
 def new_model(recipe: Recipe) -> VisionLanguageModel | VisCpmChat:
     """The model a recipe starts from; new parts get random weights from its seed."""
     torch.manual_seed(recipe.seed)

@@ -7,6 +7,7 @@ global state is touched. One inch is 100 CSS pixels in the page.
 import io
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from itertools import groupby
 from typing import Any
 
@@ -60,7 +61,13 @@ def script_colours(table: Sequence[Row]) -> dict[str, str]:
 
 def inches(texts: Sequence[str]) -> float:
     """Width of the longest text at the labels' size."""
-    return max(float(TextPath((0, 0), text, size=FONT_SIZE).get_extents().width) for text in texts) / 72
+    return max(map(_width, texts)) / 72
+
+
+@cache
+def _width(text: str) -> float:
+    """In points; the same languages are named in every figure, and outlines take long."""
+    return float(TextPath((0, 0), text, size=FONT_SIZE).get_extents().width)
 
 
 def new_figure(width: float, height: float, theme: Theme) -> Figure:
