@@ -124,7 +124,8 @@ def fit(
 
 def prepare(recipe: Recipe, model: VisionLanguageModel, samples: Sequence[Sample]) -> None:
     """Encode the samples' pictures, where the model is, as the first stage of a run would, which then finds them in
-    the cache. Several processes can do so at once, each with samples of its own.
+    the cache. Several processes can do so at once, each with samples of its own. The model is left as that stage
+    begins: parts of it frozen, others adapted. Raises `UserError` as `train` does.
     """
     task = VisionLanguageTask(model, recipe.augmentation, recipe.data.max_length)
     Trainer(task, recipe.stages, samples, Path(), precision=recipe.precision, device=model.device).prepare()
