@@ -105,7 +105,7 @@ class _Field:
         node_DA = [
             [nodes.setdefault(ids[: at + 1], len(nodes)) for at in range(len(ids))] for ids in distinct
         ]
-        # A tree: each distinct beginning is a node, and a candidate the way there, a longer one by every token.
+        # The distinct beginnings are the nodes of a tree, and a candidate is the path to its own.
         self.node_DA = pad_rows(node_DA, 0, left=False).to(device)
         self.token_N = torch.tensor([0, *(ids[-1] for ids in nodes if ids)], device=device)
         self.length_D = torch.tensor([*map(len, distinct)], device=device)
