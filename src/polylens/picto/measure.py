@@ -24,6 +24,7 @@ from polylens.picto.workers import each_part
 from polylens.picto.world import Concept, concepts
 
 NUM_CANDIDATES = 100
+# The demo's drawings in one language, held-out ones included; several languages at once are slower.
 BATCH_SIZE = 640
 MAX_NEW_TOKENS = 24
 PIVOT = "en"
