@@ -79,9 +79,9 @@ def choose_answers(
     """For every sample the index of its likeliest answer, given as tokens."""
     field = _Field(prompts, answers)
     pairs_Q = torch.arange(len(field.sample_P), device=field.sample_P.device)
+    field.find_best(pairs_Q)
     width = FIRST_WIDTH
     while True:
-        field.find_best(pairs_Q)
         open_Q = field.in_question(pairs_Q)[0] > -math.inf
         num_samples = len(field.sample_P[pairs_Q[open_Q]].unique())
         if not num_samples:

@@ -170,7 +170,7 @@ class Reader:
         return self._read(tokens).logits[:, -1].float()
 
     def logits_at(self, tokens: Sequence[int], at: Sequence[bool]) -> torch.Tensor:
-        """As `__call__`, but only for the rows `at`, and as exact as the model computes."""
+        """As `__call__`, but only for the rows `at`, and in the model's own precision."""
         with self.model.logits_at(torch.tensor(at, device=self.mask.device)[:, None]):
             return self._read(tokens).logits
 
@@ -233,7 +233,7 @@ class JointReader(Reader):
     def __init__(self, model: "VisionLanguageModel", prompts: Prompts, max_tokens: int) -> None:
         super().__init__(model, prompts, max_tokens)
         self.ways = prompts.readings  # the rows of the language model that read each row of answers
-        # Written over at every step: the system is slower to give fresh memory than this to be filled.
+        # Written over at every step: the system takes longer to give fresh memory than the softmax to fill it.
         self.room = torch.empty_like(prompts.logits)
         self.first = self._together(prompts.logits)
 

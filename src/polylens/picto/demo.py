@@ -36,7 +36,7 @@ from polylens.training.run import beginning, new_model, prepare, train
 NUM_PICTURES = 500
 NUM_CONTROLS = 50
 NUM_EXAMPLES = 12
-# Samples whose pictures are encoded at once.
+# Samples whose pictures a process encodes before the bar moves on.
 PART = 512
 NATIVE = ("de", "zh", "sw")
 RECIPE = "picto"
@@ -168,7 +168,7 @@ class Demo:
             progress(self.console, "translate-test", len(drawn) * (len(languages) - 1)) as advance,
         ):
             # Most of what is said is a name that the text ceiling has translated, too.
-            names = english_names(drawn)
+            names = measure.names_of(drawn, measure.PIVOT)
             dictionary = {code: dict(zip(names, texts, strict=True)) for code, texts in ceiling.items()}
             translated = measure.from_text(
                 model, drawn, answers.said[measure.PIVOT], languages, known=dictionary, advance=advance
@@ -234,15 +234,10 @@ def unaligned(
     what is `shown` the answers without pictures and those before re-alignment.
     """
     return (
-        measure.from_text(model, drawn, english_names(drawn), languages),
+        measure.from_text(model, drawn, measure.names_of(drawn, measure.PIVOT), languages),
         measure.without_pictures(model, shown, languages),
         measure.describe(model, shown, languages),
     )
-
-
-def english_names(drawn: Sequence[measure.Drawn]) -> list[str]:
-    """What each picture is called in English."""
-    return [concept.name(measure.PIVOT) or "" for concept, _ in drawn]
 
 
 def examples(answers: measure.Answers) -> list[Example]:

@@ -165,6 +165,11 @@ def from_text(
     return said
 
 
+def names_of(drawn: Sequence[Drawn], code: str) -> list[str]:
+    """What each picture is called in a language."""
+    return [concept.name(code) or "" for concept, _ in drawn]
+
+
 def candidates(concept: Concept, code: str) -> list[str]:
     """The concept's name and those of 99 others: half of its group; the same concepts in every language."""
     return [each.name(code) or "" for each in (concept, *distractors(concept))]
@@ -214,17 +219,14 @@ def language_rows(answers: Answers) -> dict[str, dict[str, Any]]:
     """
     rows = {}
     for code, said in answers.said.items():
-        names = [concept.name(code) or "" for concept, _ in answers.drawn]
+        names = names_of(answers.drawn, code)
         scores = name_scores(said, [[name] for name in names])
         if code in answers.chosen:
             scores["choice_accuracy"] = bootstrap_mean(right_choices(answers, code))
         row = as_row(scores)
         if PIVOT in answers.said and code != PIVOT:
-            own = [
-                at
-                for at, (concept, _) in enumerate(answers.drawn)
-                if normalise(names[at]) != normalise(concept.name(PIVOT) or "")
-            ]
+            pairs = zip(names, names_of(answers.drawn, PIVOT), strict=True)
+            own = [at for at, (name, english) in enumerate(pairs) if normalise(name) != normalise(english)]
             row["n_ratio"] = len(own)
             row["pivot_ratio"] = _ratio(
                 exact(said, answers.drawn, code), exact(answers.said[PIVOT], answers.drawn, PIVOT), own
