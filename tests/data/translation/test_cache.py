@@ -1,3 +1,4 @@
+import multiprocessing
 import sqlite3
 import subprocess
 import sys
@@ -40,6 +41,26 @@ def test_two_processes_may_write_at_a_time(tmp_path):
     assert [each.wait() for each in children] == [0, 0]
     with TranslationCache(tmp_path, "e") as cache:
         assert len(cache.look_up([f"{name} {i}" for name in "ab" for i in range(100)], "en", "de")) == 200
+
+
+def test_processes_may_begin_a_cache_at_the_same_moment(tmp_path):
+    context = multiprocessing.get_context("fork")
+
+    def begin(folder, name, ready):
+        ready.wait()
+        with TranslationCache(folder, "e") as cache:
+            cache.add({name: "x"}, "en", "de")
+
+    for turn in range(20):
+        folder, ready = tmp_path / str(turn), context.Barrier(4)
+        processes = [context.Process(target=begin, args=(folder, name, ready)) for name in "abcd"]
+        for process in processes:
+            process.start()
+        for process in processes:
+            process.join()
+        assert [process.exitcode for process in processes] == [0] * 4
+        with TranslationCache(folder, "e") as cache:
+            assert len(cache.look_up("abcd", "en", "de")) == 4
 
 
 def test_a_batch_is_kept_whole_or_not_at_all_on_a_full_disk(tmp_path):
