@@ -34,13 +34,13 @@ from polylens.data.images import ImageProcessor
 from polylens.data.sample import Sample, Turn
 from polylens.models.beit3 import Beit3Config
 from polylens.models.build import compose
-from polylens.models.chat import Chat
 from polylens.models.config import ModelConfig
 from polylens.models.cpm_bee.config import CpmBeeConfig
 from polylens.models.cpm_bee.generation import BeamSettings, search
 from polylens.models.cpm_bee.layout import Encoded, collate_data
 from polylens.models.cpm_bee.modeling import RESIDUAL, CpmBee
 from polylens.models.cpm_bee.tokenizer import CpmBeeTokenizer
+from polylens.models.decoding.chat import Chat
 from polylens.models.resamplers import ResamplerConfig
 from polylens.models.viscpm.files import viscpm_processor
 from polylens.models.viscpm.model import VisCpmChat

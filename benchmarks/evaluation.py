@@ -33,10 +33,10 @@ from polylens.data.sample import Sample, Turn
 from polylens.evaluation.predictor import Generation, LocalPredictor
 from polylens.languages import language
 from polylens.models.config import ModelConfig
+from polylens.models.decoding.vocabulary import ScreenedHead
 from polylens.models.resamplers import QFormer, ResamplerConfig
 from polylens.models.vision import VisionTower
 from polylens.models.vlm import VisionLanguageModel
-from polylens.models.vocabulary import ScreenedHead
 
 LANGUAGES = "en de es fr id ja ru sw ta th tr zh".split()
 NUM_QUERIES = 32

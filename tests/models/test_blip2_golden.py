@@ -20,7 +20,7 @@ from polylens.models.blip2_parts import read_tensors
 from polylens.models.build import build_model
 from polylens.models.checkpoint import load_model, save_model
 from polylens.models.config import ModelConfig
-from polylens.models.generation import generate_answers
+from polylens.models.decoding.generation import generate_answers
 from polylens.models.lora import apply_lora, merge_lora
 from polylens.models.vlm import VisionLanguageModel
 

@@ -11,9 +11,9 @@ from tests.models.tiny_models import LANGUAGE_MODELS, sample, tiny_vlm
 
 from polylens.data.sample import Picture, Sample, Turn
 from polylens.models import words
-from polylens.models.decoding import Search, beam_search, greedy_search
+from polylens.models.decoding.scoring import read_prompts, score_rows
+from polylens.models.decoding.search import Search, beam_search, greedy_search
 from polylens.models.readings import NEXT_TO_NOTHING, likeliest_ways, that_count
-from polylens.models.scoring import read_prompts, score_rows
 from polylens.models.vlm import VisionLanguageModel
 from polylens.models.words import VisualWords
 

@@ -14,7 +14,7 @@ from polylens.errors import UserError
 from polylens.languages import language
 
 if TYPE_CHECKING:
-    from polylens.models.chat import Chat
+    from polylens.models.decoding.chat import Chat
 
 PROMPT = "> "
 COMMANDS = {

@@ -20,18 +20,18 @@ from polylens.data.collate import IGNORED, Batch, Collator, Side
 from polylens.data.images import ImageProcessor
 from polylens.data.sample import Picture, Sample
 from polylens.errors import UserError
-from polylens.models.choosing import choose_candidates, choose_texts
 from polylens.models.config import ModelConfig
-from polylens.models.generation import generate_answers
+from polylens.models.decoding.choosing import choose_candidates, choose_texts
+from polylens.models.decoding.generation import generate_answers
+from polylens.models.decoding.scoring import Prompts, head_only_at, read_prompts, score_candidates
 from polylens.models.readings import in_every_way
 from polylens.models.resamplers import Resampler
-from polylens.models.scoring import Prompts, head_only_at, read_prompts, score_candidates
 from polylens.models.vision import VisionTower
 from polylens.models.visual import Visual, check_candidates, check_given, encode_distinct, tokens_of
 from polylens.models.words import VisualWords, memory_ids, repeated
 
 if TYPE_CHECKING:
-    from polylens.models.chat import Chat
+    from polylens.models.decoding.chat import Chat
 
 
 class VisionLanguageModel(nn.Module):
@@ -328,7 +328,7 @@ class VisionLanguageModel(nn.Module):
         repetition_penalty: float = 1.0,
     ) -> "Chat":
         """A conversation, with answers in `language` (None: as the model likes), or going on from `messages`."""
-        from polylens.models.chat import vision_language_chat
+        from polylens.models.decoding.chat import vision_language_chat
 
         return vision_language_chat(
             self, language, messages, num_beams, max_new_tokens, length_penalty, repetition_penalty

@@ -15,8 +15,8 @@ from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerB
 from polylens.data.collate import IGNORED, pad_rows
 from polylens.errors import UserError
 from polylens.languages import language
+from polylens.models.decoding.scoring import head_only_at
 from polylens.models.painting.config import TextConfig
-from polylens.models.scoring import head_only_at
 
 # In how many languages every answer is led back: those in which the likeliest answer leads back best.
 NUM_LANGUAGES = 3

@@ -20,7 +20,6 @@ from polylens.data.collate import Layout
 from polylens.data.images import ImageProcessor
 from polylens.data.sample import Picture, Sample
 from polylens.errors import UserError
-from polylens.models.chat import Chat
 from polylens.models.config import LanguageModelConfig, ModelConfig
 from polylens.models.cpm_bee.generation import BeamSettings, own_words, search
 from polylens.models.cpm_bee.layout import (
@@ -34,6 +33,7 @@ from polylens.models.cpm_bee.layout import (
 )
 from polylens.models.cpm_bee.modeling import CpmBee
 from polylens.models.cpm_bee.tokenizer import CpmBeeTokenizer, escape, unescape
+from polylens.models.decoding.chat import Chat
 from polylens.models.precision import Quantization
 from polylens.models.viscpm.files import Stream, is_cpm_bee, read_cpm_bee, read_viscpm
 from polylens.models.viscpm.modeling import VisCpm

@@ -23,9 +23,9 @@ from polylens.data.images import FilePicture
 from polylens.data.sample import Picture, Sample, Turn, stored_at
 from polylens.errors import UserError
 from polylens.languages import language as find_language
-from polylens.models.decoding import Search, beam_search, greedy_steps
-from polylens.models.generation import end_ids
-from polylens.models.scoring import Prompts, head_input, read_prompts
+from polylens.models.decoding.generation import end_ids
+from polylens.models.decoding.scoring import Prompts, head_input, read_prompts
+from polylens.models.decoding.search import Search, beam_search, greedy_steps
 
 if TYPE_CHECKING:
     from polylens.models.viscpm.model import VisCpmChat

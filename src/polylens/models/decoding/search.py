@@ -18,11 +18,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.nn import functional as F
 
+from polylens.models.decoding.kv_cache import give_room
+from polylens.models.decoding.scoring import Prompts, head_input
+from polylens.models.decoding.shared_attention import share_cross_attention
+from polylens.models.decoding.vocabulary import ScreenedHead, argmax, best, normaliser
 from polylens.models.readings import that_count
-from polylens.models.room import give_room
-from polylens.models.scoring import Prompts, head_input
-from polylens.models.shared_attention import share_cross_attention
-from polylens.models.vocabulary import ScreenedHead, argmax, best, normaliser
 
 if TYPE_CHECKING:
     from polylens.models.vlm import VisionLanguageModel

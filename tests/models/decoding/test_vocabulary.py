@@ -6,15 +6,15 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.models.test_decoding import SAMPLES
+from tests.models.decoding.test_search import SAMPLES
 from tests.models.tiny_models import LANGUAGE_MODELS, tiny_vlm
 from torch import nn
 
-from polylens.models import vocabulary
-from polylens.models.decoding import Search, beam_search
-from polylens.models.scoring import Prompts, read_prompts
+from polylens.models.decoding import vocabulary
+from polylens.models.decoding.scoring import Prompts, read_prompts
+from polylens.models.decoding.search import Search, beam_search
+from polylens.models.decoding.vocabulary import BLOCK, SCREENED, ScreenedHead, argmax, best, normaliser
 from polylens.models.vlm import VisionLanguageModel
-from polylens.models.vocabulary import BLOCK, SCREENED, ScreenedHead, argmax, best, normaliser
 
 LARGE = (2 * SCREENED + 1) * BLOCK + 100
 

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import DynamicCache
 
-from polylens.models.room import ROOM, RoomyLayer, give_room
+from polylens.models.decoding.kv_cache import ROOM, RoomyLayer, give_room
 
 HEADS, WIDTH, NUM_LAYERS = 2, 3, 3
 

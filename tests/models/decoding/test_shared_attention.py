@@ -4,7 +4,7 @@ import pytest
 import torch
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
-from polylens.models.shared_attention import attend
+from polylens.models.decoding.shared_attention import attend
 
 SAMPLES, HEADS, TOKENS, WIDTH = 3, 2, 7, 4
 

@@ -9,9 +9,9 @@ import torch
 from tests.models.tiny_models import LANGUAGE_MODELS, sample, tiny_vlm
 
 from polylens.errors import UserError
-from polylens.models import choosing
-from polylens.models.choosing import choose_answers
-from polylens.models.scoring import read_prompts, score_rows
+from polylens.models.decoding import choosing
+from polylens.models.decoding.choosing import choose_answers
+from polylens.models.decoding.scoring import read_prompts, score_rows
 
 CANDIDATES = [
     "Katze",

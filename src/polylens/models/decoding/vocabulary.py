@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from polylens.models.decoding.scoring import Prompts
 from polylens.models.precision import has_amx
-from polylens.models.scoring import Prompts
 
 # Tokens whose maximum is taken before the best are looked for.
 BLOCK = 256

@@ -15,7 +15,7 @@ from tokenizers import decoders
 from polylens.data.collate import Layout
 from polylens.data.sample import Sample, Turn
 from polylens.errors import UserError
-from polylens.models.chat import Chat
+from polylens.models.decoding.chat import Chat
 from polylens.models.viscpm.model import MAX_PROMPT
 from polylens.models.vlm import VisionLanguageModel
 

@@ -4,8 +4,8 @@ import pytest
 import torch
 from tests.models.tiny_models import ENCODER_DECODERS, LANGUAGE_MODELS, sample, tiny_vlm
 
-from polylens.models import decoding
-from polylens.models.scoring import read_prompts
+from polylens.models.decoding import search as decoding
+from polylens.models.decoding.scoring import read_prompts
 from polylens.models.vlm import VisionLanguageModel
 
 SAMPLES = [sample(text, pictures=(i % 3,)) for i, text in enumerate("German: |French?|A b|Say:|x".split("|"))]

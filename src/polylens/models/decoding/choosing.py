@@ -25,10 +25,10 @@ import torch
 from polylens.data.collate import pad_rows
 from polylens.data.sample import Sample
 from polylens.errors import UserError
-from polylens.models.decoding import Reader
+from polylens.models.decoding.scoring import ROWS, Prompts, read_prompts
+from polylens.models.decoding.search import Reader
+from polylens.models.decoding.vocabulary import normaliser
 from polylens.models.readings import NEXT_TO_NOTHING
-from polylens.models.scoring import ROWS, Prompts, read_prompts
-from polylens.models.vocabulary import normaliser
 
 if TYPE_CHECKING:
     from polylens.models.visual import Visual

@@ -13,8 +13,8 @@ from transformers import GenerationConfig, LogitsProcessorList, RepetitionPenalt
 from polylens.data.collate import Batch
 from polylens.data.sample import Sample
 from polylens.errors import UserError
-from polylens.models.decoding import Search, beam_search, greedy_search
-from polylens.models.scoring import Prompts, read_prompts
+from polylens.models.decoding.scoring import Prompts, read_prompts
+from polylens.models.decoding.search import Search, beam_search, greedy_search
 
 if TYPE_CHECKING:
     from polylens.models.visual import Visual
