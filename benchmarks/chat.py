@@ -41,11 +41,11 @@ from polylens.models.cpm_bee.layout import Encoded, collate_data
 from polylens.models.cpm_bee.modeling import RESIDUAL, CpmBee
 from polylens.models.cpm_bee.tokenizer import CpmBeeTokenizer
 from polylens.models.decoding.chat import Chat
-from polylens.models.resamplers import ResamplerConfig
+from polylens.models.parts.resamplers import ResamplerConfig
+from polylens.models.parts.vision import VisionTower
 from polylens.models.viscpm.files import viscpm_processor
 from polylens.models.viscpm.model import VisCpmChat
 from polylens.models.viscpm.modeling import VisCpm, VisCpmConfig
-from polylens.models.vision import VisionTower
 from polylens.models.vlm import VisionLanguageModel
 
 # (width, layers, vocabulary) of the language models, and (width, layers) of the vision towers.

@@ -24,9 +24,9 @@ from torch.nn import functional as F
 
 from polylens.commands.common import quiet_libraries
 from polylens.models.checkpoint import load_model
-from polylens.models.precision import fast_dtype
+from polylens.models.parts.precision import fast_dtype
+from polylens.models.parts.words import VisualWords, memory_ids
 from polylens.models.vlm import VisionLanguageModel
-from polylens.models.words import VisualWords, memory_ids
 from polylens.picto import measure
 from polylens.picto.tasks import pictures
 from polylens.recipe import Augmentation

@@ -34,8 +34,8 @@ from polylens.evaluation.predictor import Generation, LocalPredictor
 from polylens.languages import language
 from polylens.models.config import ModelConfig
 from polylens.models.decoding.vocabulary import ScreenedHead
-from polylens.models.resamplers import QFormer, ResamplerConfig
-from polylens.models.vision import VisionTower
+from polylens.models.parts.resamplers import QFormer, ResamplerConfig
+from polylens.models.parts.vision import VisionTower
 from polylens.models.vlm import VisionLanguageModel
 
 LANGUAGES = "en de es fr id ja ru sw ta th tr zh".split()

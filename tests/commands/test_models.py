@@ -13,7 +13,7 @@ from polylens.cli import app
 from polylens.models.build import build_model
 from polylens.models.checkpoint import load_model, save_model
 from polylens.models.config import ModelConfig
-from polylens.models.lora import apply_lora
+from polylens.models.parts.lora import apply_lora
 
 
 def run(*words: object, code: int = 0) -> str:

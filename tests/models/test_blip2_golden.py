@@ -21,7 +21,7 @@ from polylens.models.build import build_model
 from polylens.models.checkpoint import load_model, save_model
 from polylens.models.config import ModelConfig
 from polylens.models.decoding.generation import generate_answers
-from polylens.models.lora import apply_lora, merge_lora
+from polylens.models.parts.lora import apply_lora, merge_lora
 from polylens.models.vlm import VisionLanguageModel
 
 pytestmark = pytest.mark.golden

@@ -12,7 +12,7 @@ from polylens.errors import UserError
 from polylens.models.build import build_model
 from polylens.models.checkpoint import load_model, read_provenance, save_model
 from polylens.models.config import ModelConfig
-from polylens.models.lora import apply_lora, merge_lora
+from polylens.models.parts.lora import apply_lora, merge_lora
 from polylens.models.vlm import VisionLanguageModel
 
 SAMPLES = [sample("German:", "Katze", (0,)), sample("Both?", "Hunde", (1, 2))]

@@ -16,8 +16,8 @@ from polylens.models.checkpoint import load_model, save_model
 from polylens.models.config import ModelConfig
 from polylens.models.info import describe
 from polylens.models.inventory import read_headers
-from polylens.models.lora import apply_lora
-from polylens.models.precision import split_precision
+from polylens.models.parts.lora import apply_lora
+from polylens.models.parts.precision import split_precision
 from polylens.models.skeleton import KNOWN, language_model_skeleton
 
 BILLIONS = {

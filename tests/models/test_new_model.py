@@ -103,7 +103,7 @@ def test_a_projection_for_another_width_is_refused(tmp_path: Path) -> None:
 @torch.no_grad()
 def test_an_untied_head_lives_through_load_lora_merge_save_and_reload(name: str, tmp_path: Path) -> None:
     from polylens.models.blip2 import save_blip2
-    from polylens.models.lora import apply_lora, merge_lora
+    from polylens.models.parts.lora import apply_lora, merge_lora
 
     blip2 = save_released_blip2(name, tmp_path / "blip2")
     saved = torch.load(blip2 / "pytorch_model-00004-of-00004.bin")

@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 from tests.models.tiny_models import LANGUAGE_MODELS, sample, tiny_vlm
 
 from polylens.data.sample import Picture, Sample, Turn
-from polylens.models import words
 from polylens.models.decoding.scoring import read_prompts, score_rows
 from polylens.models.decoding.search import Search, beam_search, greedy_search
+from polylens.models.parts import words
+from polylens.models.parts.words import VisualWords
 from polylens.models.readings import NEXT_TO_NOTHING, likeliest_ways, that_count
 from polylens.models.vlm import VisionLanguageModel
-from polylens.models.words import VisualWords
 
 CAPTIONS = ["Katze", "Hund", "Maus", "ein Haus"]
 SAMPLES = [

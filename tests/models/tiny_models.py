@@ -39,8 +39,8 @@ from polylens.data.sample import Sample, Turn
 from polylens.models.blip2 import save_blip2
 from polylens.models.build import compose, keep_untied
 from polylens.models.config import ModelConfig
-from polylens.models.resamplers import ResamplerConfig
-from polylens.models.vision import VisionTower
+from polylens.models.parts.resamplers import ResamplerConfig
+from polylens.models.parts.vision import VisionTower
 from polylens.models.vlm import VisionLanguageModel
 
 SIZE = 32

@@ -80,7 +80,7 @@ def open_model(
     import torch
 
     from polylens.models.load import load_any
-    from polylens.models.precision import check_device, split_precision
+    from polylens.models.parts.precision import check_device, split_precision
 
     check_device(precision)
     opened = load_any(name, *split_precision(precision), stream)

@@ -101,8 +101,8 @@ def export(
     from polylens.models.blip2 import save_blip2
     from polylens.models.checkpoint import load_model, save_model
     from polylens.models.llava import save_llava
-    from polylens.models.lora import merge_lora
-    from polylens.models.precision import split_precision
+    from polylens.models.parts.lora import merge_lora
+    from polylens.models.parts.precision import split_precision
 
     quiet_libraries()
     console, _ = consoles()

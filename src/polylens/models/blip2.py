@@ -19,9 +19,9 @@ from polylens.models.blip2_parts import (
 from polylens.models.build import keep_untied, remember_parts
 from polylens.models.config import LanguageModelConfig, ModelConfig
 from polylens.models.export import special_ids, text_side
-from polylens.models.precision import Quantization
-from polylens.models.resamplers import QFormer, ResamplerConfig
-from polylens.models.vision import VisionConfig, VisionTower
+from polylens.models.parts.precision import Quantization
+from polylens.models.parts.resamplers import QFormer, ResamplerConfig
+from polylens.models.parts.vision import VisionConfig, VisionTower
 from polylens.models.vlm import VisionLanguageModel
 
 

@@ -22,8 +22,8 @@ from transformers import (
 
 from polylens.errors import UserError
 from polylens.models.blip2_files import holding, weight_files
-from polylens.models.precision import Quantization, loading_settings
-from polylens.models.resamplers import QFormer
+from polylens.models.parts.precision import Quantization, loading_settings
+from polylens.models.parts.resamplers import QFormer
 
 
 def read_config(folder: Path) -> Blip2Config:

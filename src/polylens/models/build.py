@@ -18,10 +18,10 @@ from polylens.models.blip2_parts import read_language_model, read_projector, rea
 from polylens.models.card import MANIFEST, card_languages
 from polylens.models.config import ModelConfig
 from polylens.models.manifest import read_checkpoint_projector, read_checkpoint_qformer
-from polylens.models.precision import Quantization, loading_settings
+from polylens.models.parts.precision import Quantization, loading_settings
+from polylens.models.parts.resamplers import QFormer, Resampler, new_resampler
+from polylens.models.parts.vision import VisionTower, load_vision
 from polylens.models.registry import resolve_model
-from polylens.models.resamplers import QFormer, Resampler, new_resampler
-from polylens.models.vision import VisionTower, load_vision
 from polylens.models.vlm import VisionLanguageModel
 
 INTEGERS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}  # by size in bytes

@@ -27,12 +27,12 @@ from polylens.models.blip2 import load_blip2
 from polylens.models.blip2_files import PREFIXES, Part, holding, is_blip2, weight_files
 from polylens.models.build import compose, fingerprint, load_language_model, part_state, remember_parts
 from polylens.models.card import MANIFEST
-from polylens.models.lora import has_adapters
 from polylens.models.manifest import FORMAT, WEIGHTS, read_manifest
-from polylens.models.precision import Quantization, is_quantized
+from polylens.models.parts.lora import has_adapters
+from polylens.models.parts.precision import Quantization, is_quantized
+from polylens.models.parts.resamplers import QFormer
+from polylens.models.parts.vision import load_vision
 from polylens.models.registry import packaged_models, part_reference, resolve_model
-from polylens.models.resamplers import QFormer
-from polylens.models.vision import load_vision
 from polylens.models.vlm import VisionLanguageModel
 
 ADAPTER = "adapter"

@@ -7,9 +7,9 @@ from pydantic_core import PydanticCustomError
 
 from polylens.data.collate import Layout
 from polylens.data.spec import Codes
-from polylens.models.precision import Quantization
-from polylens.models.resamplers import ResamplerConfig
-from polylens.models.vision import VisionConfig
+from polylens.models.parts.precision import Quantization
+from polylens.models.parts.resamplers import ResamplerConfig
+from polylens.models.parts.vision import VisionConfig
 
 
 class LanguageModelConfig(BaseModel):
@@ -38,7 +38,7 @@ class ModelConfig(BaseModel):
     """What a `VisionLanguageModel` is made of.
 
     With `visual_words`, visual tokens are mixtures of the language model's own words, and with a `memory` of
-    captions they agree on what these say (models/words.py). In a recipe, the memory may be the `answers` that
+    captions they agree on what these say (models/parts/words.py). In a recipe, the memory may be the `answers` that
     its stages with the objective `embeddings` train on.
     """
 

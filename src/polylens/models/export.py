@@ -9,7 +9,7 @@ from transformers import PreTrainedTokenizerBase
 
 from polylens.errors import UserError
 from polylens.models.build import part_state
-from polylens.models.precision import is_quantized
+from polylens.models.parts.precision import is_quantized
 from polylens.models.vlm import VisionLanguageModel
 
 IMAGE_TOKEN = "<image>"

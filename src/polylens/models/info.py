@@ -21,10 +21,10 @@ from polylens.models.config import LanguageModelConfig, ModelConfig
 from polylens.models.inventory import TensorInfo, read_headers
 from polylens.models.manifest import WEIGHTS, read_manifest
 from polylens.models.memory import PRECISIONS, language_model_bytes, weight_bytes
+from polylens.models.parts.resamplers import ResamplerConfig
+from polylens.models.parts.vision import VisionConfig
 from polylens.models.registry import resolve_model
-from polylens.models.resamplers import ResamplerConfig
 from polylens.models.skeleton import language_model_skeleton, skeleton
-from polylens.models.vision import VisionConfig
 from polylens.models.vlm import VisionLanguageModel
 
 # Beginnings of tensor names by which the released VisCPM files are known.

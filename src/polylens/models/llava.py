@@ -17,7 +17,7 @@ from polylens.data.sample import Sample, Turn
 from polylens.errors import UserError
 from polylens.files import replacing_folder, write_atomic
 from polylens.models.export import IMAGE_TOKEN, TextSide, special_ids, text_side
-from polylens.models.resamplers import MLP
+from polylens.models.parts.resamplers import MLP
 from polylens.models.vlm import VisionLanguageModel
 
 PROBE = "What is this?"

@@ -6,7 +6,7 @@ import torch
 
 from polylens.errors import UserError
 from polylens.models.checkpoint import load_model
-from polylens.models.precision import Quantization
+from polylens.models.parts.precision import Quantization
 from polylens.models.registry import resolve_model
 from polylens.models.viscpm.files import Stream, is_cpm_bee, is_viscpm
 from polylens.models.viscpm.model import VisCpmChat

@@ -12,7 +12,7 @@ from transformers import Blip2QFormerConfig
 from polylens.errors import UserError
 from polylens.models.card import MANIFEST
 from polylens.models.config import ModelConfig
-from polylens.models.resamplers import QFormer
+from polylens.models.parts.resamplers import QFormer
 
 WEIGHTS = "model.safetensors"
 FORMAT = 1

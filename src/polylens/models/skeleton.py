@@ -31,9 +31,9 @@ from polylens.models.build import compose, keep_untied
 from polylens.models.card import MANIFEST
 from polylens.models.config import ModelConfig, ProjectorConfig
 from polylens.models.manifest import read_manifest
+from polylens.models.parts.resamplers import QFormer
+from polylens.models.parts.vision import VisionTower
 from polylens.models.registry import resolve_model
-from polylens.models.resamplers import QFormer
-from polylens.models.vision import VisionTower
 from polylens.models.vlm import VisionLanguageModel
 
 KNOWN: dict[str, dict[str, Any]] = json.loads(

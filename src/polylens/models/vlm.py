@@ -24,11 +24,11 @@ from polylens.models.config import ModelConfig
 from polylens.models.decoding.choosing import choose_candidates, choose_texts
 from polylens.models.decoding.generation import generate_answers
 from polylens.models.decoding.scoring import Prompts, head_only_at, read_prompts, score_candidates
+from polylens.models.parts.resamplers import Resampler
+from polylens.models.parts.vision import VisionTower
+from polylens.models.parts.words import VisualWords, memory_ids, repeated
 from polylens.models.readings import in_every_way
-from polylens.models.resamplers import Resampler
-from polylens.models.vision import VisionTower
 from polylens.models.visual import Visual, check_candidates, check_given, encode_distinct, tokens_of
-from polylens.models.words import VisualWords, memory_ids, repeated
 
 if TYPE_CHECKING:
     from polylens.models.decoding.chat import Chat
@@ -95,7 +95,7 @@ class VisionLanguageModel(nn.Module):
     def remember(self, captions: Sequence[str]) -> None:
         """Let the visual words agree on these captions, and keep them in the config.
 
-        Raises `UserError` for captions that cannot be remembered (models/words.py).
+        Raises `UserError` for captions that cannot be remembered (models/parts/words.py).
         """
         distinct = list(dict.fromkeys(captions))
         ids = memory_ids(distinct, self.collator(with_pictures=False))

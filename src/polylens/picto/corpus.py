@@ -25,7 +25,7 @@ import numpy as np
 from transformers import PreTrainedTokenizerFast
 
 from polylens.languages import language
-from polylens.models.words import repeated
+from polylens.models.parts.words import repeated
 from polylens.picto.world import concepts
 
 MAX_KEYWORDS = 5

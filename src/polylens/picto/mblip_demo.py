@@ -33,8 +33,8 @@ from polylens.files import cache_folder, make_writable_folder, write_atomic
 from polylens.models.blip2 import save_blip2
 from polylens.models.card import known_languages
 from polylens.models.checkpoint import load_model, save_model
-from polylens.models.lora import merge_lora
-from polylens.models.precision import fast_dtype
+from polylens.models.parts.lora import merge_lora
+from polylens.models.parts.precision import fast_dtype
 from polylens.models.vlm import VisionLanguageModel
 from polylens.picto import measure
 from polylens.picto.benchmark import keywords_f1

@@ -29,7 +29,7 @@ from polylens.evaluation.report import Example, write_report
 from polylens.files import make_writable_folder, write_atomic
 from polylens.languages import language
 from polylens.models.checkpoint import load_model
-from polylens.models.precision import fast_dtype
+from polylens.models.parts.precision import fast_dtype
 from polylens.models.vlm import VisionLanguageModel
 from polylens.picto import mpm_measure
 from polylens.picto.demo import NATIVE, Clock, progress

@@ -19,7 +19,7 @@ from polylens.languages import language
 from polylens.models.painter import Painter
 from polylens.models.painting.folder import load_painter
 from polylens.models.painting.sampling import Sampling
-from polylens.models.precision import fast_dtype
+from polylens.models.parts.precision import fast_dtype
 from polylens.picto.measure import PIVOT, exact
 from polylens.picto.paint_measure import Judge, even, measure, paint_concepts
 from polylens.picto.world import LANGUAGES, Concept, concepts

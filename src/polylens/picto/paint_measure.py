@@ -20,8 +20,8 @@ from polylens.evaluation.bootstrap import bootstrap_mean
 from polylens.evaluation.paint.frechet import Moments, TowerFeatures, frechet_distance
 from polylens.models.painter import Advance, Painter, silent
 from polylens.models.painting.sampling import Sampling
+from polylens.models.parts.vision import VisionConfig, load_vision
 from polylens.models.registry import resolve_model
-from polylens.models.vision import VisionConfig, load_vision
 from polylens.picto.measure import PIVOT, distractors
 from polylens.picto.world import TEST_STYLE, Concept
 

@@ -19,13 +19,13 @@ from polylens.models.card import MANIFEST
 from polylens.models.config import LanguageModelConfig, ModelConfig
 from polylens.models.manifest import read_manifest
 from polylens.models.memory import quantizable, quantized_bytes
+from polylens.models.parts.resamplers import ResamplerConfig
+from polylens.models.parts.vision import VisionConfig
 from polylens.models.registry import resolve_model
-from polylens.models.resamplers import ResamplerConfig
 from polylens.models.skeleton import KNOWN, skeleton
 from polylens.models.viscpm.files import is_viscpm, viscpm_processor
 from polylens.models.viscpm.model import VisCpmChat
 from polylens.models.viscpm.modeling import VisCpm, VisCpmConfig
-from polylens.models.vision import VisionConfig
 from polylens.models.vlm import VisionLanguageModel
 from polylens.recipe import Recipe
 from polylens.training.stages import Plan, apply_stage, never_trained

@@ -10,7 +10,7 @@ from rich.table import Table
 from torch import nn
 
 from polylens.errors import UserError
-from polylens.models.lora import apply_lora
+from polylens.models.parts.lora import apply_lora
 from polylens.models.vlm import VisionLanguageModel
 from polylens.recipe import Lora, Row, Stage
 from polylens.recipe_text import nearest

@@ -17,7 +17,7 @@ from PIL import Image
 from polylens.data.sample import Picture
 from polylens.errors import UserError
 from polylens.evaluation.bootstrap import Floats
-from polylens.models.vision import VisionTower
+from polylens.models.parts.vision import VisionTower
 
 
 class Features(Protocol):

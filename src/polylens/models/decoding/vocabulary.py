@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from polylens.models.decoding.scoring import Prompts
-from polylens.models.precision import has_amx
+from polylens.models.parts.precision import has_amx
 
 # Tokens whose maximum is taken before the best are looked for.
 BLOCK = 256

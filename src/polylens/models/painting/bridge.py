@@ -9,7 +9,7 @@ from torch import nn
 
 from polylens.errors import UserError
 from polylens.models.painting.config import BridgeConfig
-from polylens.models.resamplers import Perceiver
+from polylens.models.parts.resamplers import Perceiver
 
 Context = tuple[torch.Tensor, torch.Tensor | None]
 

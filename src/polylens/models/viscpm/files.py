@@ -26,7 +26,7 @@ from polylens.models.beit3 import Beit3Config, resize_positions
 from polylens.models.cpm_bee.config import CpmBeeConfig
 from polylens.models.cpm_bee.modeling import CpmBee
 from polylens.models.cpm_bee.tokenizer import CpmBeeTokenizer
-from polylens.models.precision import Quantization, loading_settings
+from polylens.models.parts.precision import Quantization, loading_settings
 from polylens.models.viscpm.modeling import VisCpm, VisCpmConfig
 
 IGNORED_PREFIX = "vpm.mim_head."

@@ -34,7 +34,7 @@ from polylens.models.cpm_bee.layout import (
 from polylens.models.cpm_bee.modeling import CpmBee
 from polylens.models.cpm_bee.tokenizer import CpmBeeTokenizer, escape, unescape
 from polylens.models.decoding.chat import Chat
-from polylens.models.precision import Quantization
+from polylens.models.parts.precision import Quantization
 from polylens.models.viscpm.files import Stream, is_cpm_bee, read_cpm_bee, read_viscpm
 from polylens.models.viscpm.modeling import VisCpm
 from polylens.models.visual import Visual, check_candidates, check_given, encode_distinct, tokens_of

@@ -9,7 +9,7 @@ from polylens.errors import UserError
 from polylens.models.blip2 import save_blip2
 from polylens.models.checkpoint import load_model, save_model
 from polylens.models.config import ModelConfig
-from polylens.models.words import VisualWords, repeated
+from polylens.models.parts.words import VisualWords, repeated
 
 torch.manual_seed(0)
 WORDS = torch.randn(40, 64)
@@ -186,7 +186,7 @@ def test_memories_that_cannot_be(captions, message):
 
 
 def test_a_memory_has_a_size(monkeypatch):
-    monkeypatch.setattr("polylens.models.words.MAX_CAPTIONS", 2)
+    monkeypatch.setattr("polylens.models.parts.words.MAX_CAPTIONS", 2)
     with pytest.raises(UserError, match="has 3 captions and must have 1 to 2"):
         words_vlm().remember(["a", "b", "c"])
 

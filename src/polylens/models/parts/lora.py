@@ -7,7 +7,7 @@ from torch import nn
 from transformers.pytorch_utils import Conv1D
 
 from polylens.errors import UserError
-from polylens.models.precision import is_quantized
+from polylens.models.parts.precision import is_quantized
 
 if TYPE_CHECKING:
     from peft import PeftModel

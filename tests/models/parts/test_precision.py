@@ -7,13 +7,13 @@ import torch
 from tests.models.tiny_models import sample, save_language_model, save_released_blip2, save_vision
 
 from polylens.errors import UserError
-from polylens.models import precision
 from polylens.models.build import build_model
 from polylens.models.checkpoint import load_model, save_model
 from polylens.models.config import ModelConfig
 from polylens.models.export import text_side
-from polylens.models.lora import apply_lora, merge_lora
-from polylens.models.precision import (
+from polylens.models.parts import precision
+from polylens.models.parts.lora import apply_lora, merge_lora
+from polylens.models.parts.precision import (
     check_device,
     fast_dtype,
     is_quantized,
