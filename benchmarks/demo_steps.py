@@ -23,7 +23,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from polylens.commands.common import quiet_libraries
-from polylens.models.checkpoint import load_model
+from polylens.models.checkpoints.folder import load_model
 from polylens.models.parts.precision import fast_dtype
 from polylens.models.parts.words import VisualWords, memory_ids
 from polylens.models.vlm import VisionLanguageModel

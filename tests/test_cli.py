@@ -21,7 +21,7 @@ from typer.testing import CliRunner
 from polylens import __version__
 from polylens.cli import app
 from polylens.commands.recipes import summary
-from polylens.models.checkpoint import load_model, save_model
+from polylens.models.checkpoints.folder import load_model, save_model
 from polylens.models.config import LanguageModelConfig
 from polylens.recipe import load_recipe, packaged_recipes
 

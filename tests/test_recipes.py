@@ -17,9 +17,9 @@ from transformers import AutoModelForCausalLM, CohereConfig, Gemma3TextConfig, Q
 
 from polylens.data.collate import IGNORED
 from polylens.models.build import build_model
-from polylens.models.checkpoint import load_model
+from polylens.models.checkpoints.folder import load_model
+from polylens.models.checkpoints.skeleton import KNOWN
 from polylens.models.config import ModelConfig
-from polylens.models.skeleton import KNOWN
 from polylens.models.vlm import VisionLanguageModel
 from polylens.recipe import Recipe, load_recipe, packaged_recipes
 from polylens.training.stages import apply_stage

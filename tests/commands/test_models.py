@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from polylens.cli import app
 from polylens.models.build import build_model
-from polylens.models.checkpoint import load_model, save_model
+from polylens.models.checkpoints.folder import load_model, save_model
 from polylens.models.config import ModelConfig
 from polylens.models.parts.lora import apply_lora
 

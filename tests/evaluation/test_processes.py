@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 from polylens.cli import app
 from polylens.evaluation.processes import shares_of
-from polylens.models.checkpoint import save_model
+from polylens.models.checkpoints.folder import save_model
 
 # What `accelerate launch` runs for GPUs; on CPUs it would want MPI.
 LAUNCH = [

@@ -9,9 +9,9 @@ from transformers import AutoModelForSeq2SeqLM
 
 from polylens.errors import UserError
 from polylens.models.build import build_model, load_language_model
+from polylens.models.checkpoints.registry import resolve_model
 from polylens.models.config import ModelConfig
 from polylens.models.parts.vision import VisionConfig, load_vision
-from polylens.models.registry import resolve_model
 
 
 @pytest.mark.parametrize("lm", ["llama", "mt5"])

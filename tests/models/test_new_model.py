@@ -10,9 +10,9 @@ import torch
 from tests.models.tiny_models import sample, save_language_model, save_released_blip2
 
 from polylens.errors import UserError
-from polylens.models.blip2 import load_blip2
 from polylens.models.build import build_model
-from polylens.models.checkpoint import load_model, save_model
+from polylens.models.checkpoints.blip2 import load_blip2
+from polylens.models.checkpoints.folder import load_model, save_model
 from polylens.models.config import ModelConfig
 
 SAMPLES = [sample("German:", "Katze", (0,))]
@@ -102,7 +102,7 @@ def test_a_projection_for_another_width_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["mt5", "t5"])
 @torch.no_grad()
 def test_an_untied_head_lives_through_load_lora_merge_save_and_reload(name: str, tmp_path: Path) -> None:
-    from polylens.models.blip2 import save_blip2
+    from polylens.models.checkpoints.blip2 import save_blip2
     from polylens.models.parts.lora import apply_lora, merge_lora
 
     blip2 = save_released_blip2(name, tmp_path / "blip2")

@@ -10,7 +10,7 @@ import torch
 import yaml
 from rich.console import Console
 
-from polylens.models.checkpoint import load_model
+from polylens.models.checkpoints.folder import load_model
 from polylens.picto import demo, measure
 from polylens.picto.tasks import naming, pictures
 from polylens.picto.world import concepts

@@ -13,7 +13,7 @@ from polylens.data.language_plan import shares
 from polylens.data.mix import part_samples
 from polylens.data.readers.jsonl import read_jsonl
 from polylens.data.sources import Unreadable
-from polylens.models.checkpoint import load_model
+from polylens.models.checkpoints.folder import load_model
 from polylens.picto import mblip_demo, measure
 from polylens.picto.tasks import pictures
 from polylens.picto.world import annotations

@@ -14,7 +14,7 @@ import torch
 from rich.console import Console
 
 from polylens.errors import UserError
-from polylens.models.checkpoint import load_model
+from polylens.models.checkpoints.folder import load_model
 from polylens.picto import measure
 from polylens.picto.demo import progress, unaligned
 from polylens.picto.tasks import pictures

@@ -17,7 +17,7 @@ from tests.training.test_loop import ROOT, log, losses
 
 from polylens.data.captions import read_captions
 from polylens.errors import UserError
-from polylens.models.checkpoint import load_model, read_provenance
+from polylens.models.checkpoints.folder import load_model, read_provenance
 from polylens.recipe import load_recipe
 from polylens.training import train
 from polylens.training.run import beginning, new_model, prepare, read_samples

@@ -79,7 +79,7 @@ def open_model(
     """
     import torch
 
-    from polylens.models.load import load_any
+    from polylens.models.checkpoints.load import load_any
     from polylens.models.parts.precision import check_device, split_precision
 
     check_device(precision)

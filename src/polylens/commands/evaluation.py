@@ -282,7 +282,7 @@ def _captions(
     from polylens.evaluation.predictor import Generation
     from polylens.evaluation.processes import result_folder
     from polylens.files import sha256_folder
-    from polylens.models.registry import resolve_model
+    from polylens.models.checkpoints.registry import resolve_model
 
     if is_peer(model):
         raise UserError(f"'{model}' is scored on benchmarks only: name one with --benchmark.")
@@ -320,7 +320,7 @@ def _predictor(
     from polylens.evaluation.peers.chat import Prices
     from polylens.evaluation.predictor import LocalPredictor
     from polylens.files import sha256_folder
-    from polylens.models.registry import resolve_model
+    from polylens.models.checkpoints.registry import resolve_model
 
     if is_peer(name):
         _refuse(

@@ -31,7 +31,7 @@ def languages(
     """
     rows = list(LANGUAGES.values())
     if known_to is not None:
-        from polylens.models.card import known_languages
+        from polylens.models.checkpoints.card import known_languages
 
         codes = known_languages(known_to)
         if codes is None:

@@ -9,7 +9,7 @@ from rich.table import Table
 from polylens.commands.common import Json, Model, consoles, print_json, quiet_libraries, say
 
 if TYPE_CHECKING:
-    from polylens.models.info import ModelInfo
+    from polylens.models.checkpoints.info import ModelInfo
 
 
 def info(model: Model, as_json: Json = False) -> None:
@@ -24,7 +24,7 @@ def info(model: Model, as_json: Json = False) -> None:
       polylens info Gregor/mblip-mt0-xl        of a model on the hub, its config only
       polylens info runs/mine/model --json
     """
-    from polylens.models.info import describe
+    from polylens.models.checkpoints.info import describe
 
     quiet_libraries()
     found = describe(model)
@@ -98,9 +98,9 @@ def export(
       polylens export runs/mine/model --format polylens --out mine-whole
     """
     from polylens.files import refuse_full
-    from polylens.models.blip2 import save_blip2
-    from polylens.models.checkpoint import load_model, save_model
-    from polylens.models.llava import save_llava
+    from polylens.models.checkpoints.blip2 import save_blip2
+    from polylens.models.checkpoints.folder import load_model, save_model
+    from polylens.models.checkpoints.llava import save_llava
     from polylens.models.parts.lora import merge_lora
     from polylens.models.parts.precision import split_precision
 

@@ -58,8 +58,8 @@ def score_paintings(
     from polylens.evaluation.paint.inception import InceptionFeatures
     from polylens.evaluation.report import print_table
     from polylens.files import sha256_folder
+    from polylens.models.checkpoints.registry import resolve_model
     from polylens.models.parts.vision import VisionConfig, load_vision
-    from polylens.models.registry import resolve_model
     from polylens.training.log import progress_bar
 
     quiet_libraries()

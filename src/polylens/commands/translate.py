@@ -304,7 +304,7 @@ class _Bars:
 
 def _settings(engine: str, model: str | None, beams: int, precision: str | None) -> "EngineSettings":
     from polylens.data.translation.engines import EngineSettings
-    from polylens.models.registry import resolve_model
+    from polylens.models.checkpoints.registry import resolve_model
 
     return EngineSettings(engine, resolve_model(model) if model else None, beams=beams, precision=precision)
 

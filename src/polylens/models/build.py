@@ -13,15 +13,15 @@ from transformers import (
 
 from polylens.data.images import ImageProcessor
 from polylens.errors import UserError
-from polylens.models.blip2_files import is_blip2
-from polylens.models.blip2_parts import read_language_model, read_projector, read_qformer
-from polylens.models.card import MANIFEST, card_languages
+from polylens.models.checkpoints.blip2_files import is_blip2
+from polylens.models.checkpoints.blip2_parts import read_language_model, read_projector, read_qformer
+from polylens.models.checkpoints.card import MANIFEST, card_languages
+from polylens.models.checkpoints.manifest import read_checkpoint_projector, read_checkpoint_qformer
+from polylens.models.checkpoints.registry import resolve_model
 from polylens.models.config import ModelConfig
-from polylens.models.manifest import read_checkpoint_projector, read_checkpoint_qformer
 from polylens.models.parts.precision import Quantization, loading_settings
 from polylens.models.parts.resamplers import QFormer, Resampler, new_resampler
 from polylens.models.parts.vision import VisionTower, load_vision
-from polylens.models.registry import resolve_model
 from polylens.models.vlm import VisionLanguageModel
 
 INTEGERS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}  # by size in bytes

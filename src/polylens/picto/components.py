@@ -20,7 +20,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 from polylens.data.images import ImageProcessor
 from polylens.errors import UserError
 from polylens.models.build import remember_parts
-from polylens.models.checkpoint import load_model, save_model
+from polylens.models.checkpoints.folder import load_model, save_model
 from polylens.picto.corpus import texts
 from polylens.picto.encoder import MEAN, STD, EncoderTraining, train_encoder
 from polylens.picto.language_models import Pretraining, new_decoder, new_encoder_decoder, pretrain

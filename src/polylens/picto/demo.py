@@ -22,7 +22,7 @@ from polylens import __version__
 from polylens.data.sample import Sample
 from polylens.evaluation.report import Example, print_table, write_report
 from polylens.files import make_writable_folder, write_atomic
-from polylens.models.checkpoint import load_model
+from polylens.models.checkpoints.folder import load_model
 from polylens.models.parts.precision import fast_dtype
 from polylens.models.vlm import VisionLanguageModel
 from polylens.picto import measure

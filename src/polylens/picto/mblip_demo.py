@@ -30,9 +30,9 @@ from polylens.evaluation.names import exact_match
 from polylens.evaluation.report import print_table, write_report
 from polylens.evaluation.runner import as_row
 from polylens.files import cache_folder, make_writable_folder, write_atomic
-from polylens.models.blip2 import save_blip2
-from polylens.models.card import known_languages
-from polylens.models.checkpoint import load_model, save_model
+from polylens.models.checkpoints.blip2 import save_blip2
+from polylens.models.checkpoints.card import known_languages
+from polylens.models.checkpoints.folder import load_model, save_model
 from polylens.models.parts.lora import merge_lora
 from polylens.models.parts.precision import fast_dtype
 from polylens.models.vlm import VisionLanguageModel

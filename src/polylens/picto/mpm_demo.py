@@ -28,7 +28,7 @@ from polylens.evaluation.measures import METRICS
 from polylens.evaluation.report import Example, write_report
 from polylens.files import make_writable_folder, write_atomic
 from polylens.languages import language
-from polylens.models.checkpoint import load_model
+from polylens.models.checkpoints.folder import load_model
 from polylens.models.parts.precision import fast_dtype
 from polylens.models.vlm import VisionLanguageModel
 from polylens.picto import mpm_measure

@@ -15,14 +15,14 @@ from typing import Any, Literal
 import torch
 
 from polylens.errors import UserError
-from polylens.models.card import MANIFEST
+from polylens.models.checkpoints.card import MANIFEST
+from polylens.models.checkpoints.manifest import read_manifest
+from polylens.models.checkpoints.registry import resolve_model
+from polylens.models.checkpoints.skeleton import KNOWN, skeleton
+from polylens.models.checkpoints.weight_sizes import quantizable, quantized_bytes
 from polylens.models.config import LanguageModelConfig, ModelConfig
-from polylens.models.manifest import read_manifest
-from polylens.models.memory import quantizable, quantized_bytes
 from polylens.models.parts.resamplers import ResamplerConfig
 from polylens.models.parts.vision import VisionConfig
-from polylens.models.registry import resolve_model
-from polylens.models.skeleton import KNOWN, skeleton
 from polylens.models.viscpm.files import is_viscpm, viscpm_processor
 from polylens.models.viscpm.model import VisCpmChat
 from polylens.models.viscpm.modeling import VisCpm, VisCpmConfig

@@ -19,9 +19,9 @@ from polylens.data.spec import Part
 from polylens.errors import UserError
 from polylens.files import make_writable_folder, write_atomic
 from polylens.models.build import build_model, fingerprint, part_state
-from polylens.models.checkpoint import PARTS, save_model
+from polylens.models.checkpoints.folder import PARTS, save_model
+from polylens.models.checkpoints.load import load_any
 from polylens.models.config import ModelConfig
-from polylens.models.load import load_any
 from polylens.models.viscpm.files import save_folder
 from polylens.models.viscpm.model import VisCpmChat
 from polylens.models.vlm import VisionLanguageModel

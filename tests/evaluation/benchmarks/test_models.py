@@ -15,7 +15,7 @@ from polylens.evaluation.benchmarks.asking import Asking
 from polylens.evaluation.benchmarks.interface import Question, find_benchmark
 from polylens.evaluation.benchmarks.protocols import PROTOCOLS
 from polylens.evaluation.predictor import Generation, LocalPredictor
-from polylens.models.checkpoint import save_model
+from polylens.models.checkpoints.folder import save_model
 
 torch.set_num_threads(1)
 

@@ -10,8 +10,8 @@ from polylens.data.images import ImageProcessor
 from polylens.errors import UserError
 from polylens.evaluation.paint.frechet import Moments, TowerFeatures, frechet_distance, moments
 from polylens.evaluation.paint.inception import InceptionFeatures, fid_inception
+from polylens.models.checkpoints.registry import resolve_model
 from polylens.models.parts.vision import VisionConfig, load_vision
-from polylens.models.registry import resolve_model
 
 torch.set_num_threads(1)
 

@@ -8,9 +8,9 @@ from tests.models.tiny_models import sample, save_language_model, save_released_
 
 from polylens.errors import UserError
 from polylens.models.build import build_model
-from polylens.models.checkpoint import load_model, save_model
+from polylens.models.checkpoints.export import text_side
+from polylens.models.checkpoints.folder import load_model, save_model
 from polylens.models.config import ModelConfig
-from polylens.models.export import text_side
 from polylens.models.parts import precision
 from polylens.models.parts.lora import apply_lora, merge_lora
 from polylens.models.parts.precision import (

@@ -6,8 +6,8 @@ from tests.models.tiny_models import sample, tiny_vlm
 from torch.nn.functional import cross_entropy
 
 from polylens.errors import UserError
-from polylens.models.blip2 import save_blip2
-from polylens.models.checkpoint import load_model, save_model
+from polylens.models.checkpoints.blip2 import save_blip2
+from polylens.models.checkpoints.folder import load_model, save_model
 from polylens.models.config import ModelConfig
 from polylens.models.parts.words import VisualWords, repeated
 

@@ -15,7 +15,7 @@ from transformers import (
 )
 
 from polylens.errors import UserError
-from polylens.models.registry import resolve_model
+from polylens.models.checkpoints.registry import resolve_model
 
 UNSAFE = ("nsfw", "unsafe", "toxic", "harmful", "porn", "sexy", "hentai", "offensive", "hate")
 THRESHOLD = 0.5

@@ -11,8 +11,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from polylens.errors import UserError
+from polylens.models.checkpoints.registry import resolve_model
 from polylens.models.painting.config import DenoiserConfig, SpaceConfig
-from polylens.models.registry import resolve_model
 
 PIPELINE = "model_index.json"
 DENOISERS = ("unet", "transformer")

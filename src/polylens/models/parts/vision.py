@@ -12,9 +12,9 @@ from torch import nn
 from transformers import AutoConfig, AutoModel, PreTrainedModel
 
 from polylens.errors import UserError
-from polylens.models.blip2_files import is_blip2
-from polylens.models.blip2_parts import read_vision
-from polylens.models.registry import resolve_model
+from polylens.models.checkpoints.blip2_files import is_blip2
+from polylens.models.checkpoints.blip2_parts import read_vision
+from polylens.models.checkpoints.registry import resolve_model
 
 
 class VisionConfig(BaseModel):

@@ -5,9 +5,9 @@ from pathlib import Path
 import torch
 
 from polylens.errors import UserError
-from polylens.models.checkpoint import load_model
+from polylens.models.checkpoints.folder import load_model
+from polylens.models.checkpoints.registry import resolve_model
 from polylens.models.parts.precision import Quantization
-from polylens.models.registry import resolve_model
 from polylens.models.viscpm.files import Stream, is_cpm_bee, is_viscpm
 from polylens.models.viscpm.model import VisCpmChat
 from polylens.models.vlm import VisionLanguageModel

@@ -5,7 +5,7 @@ from importlib.metadata import entry_points
 from pathlib import Path
 
 from polylens.errors import UserError
-from polylens.models.blip2_files import Part
+from polylens.models.checkpoints.blip2_files import Part
 
 ENTRY_POINTS = "polylens.models"
 
@@ -40,7 +40,7 @@ def resolve_model(
                 return whole / rest
             raise UserError(f"The packaged model '{head}' has no part '{rest}': see its folder {whole}.")
     if name.count("/") == 1 and not name.startswith((".", "/", "~")) and not name.endswith("/"):
-        from polylens.models.hub import download
+        from polylens.models.checkpoints.hub import download
 
         return download(name, part, weights)
     known = ", ".join(packaged_models()) or "none"

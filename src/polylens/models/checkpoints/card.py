@@ -7,7 +7,7 @@ import yaml
 
 from polylens.errors import UserError
 from polylens.languages import language
-from polylens.models.registry import resolve_model
+from polylens.models.checkpoints.registry import resolve_model
 
 MANIFEST = "polylens.json"
 CARD = "README.md"

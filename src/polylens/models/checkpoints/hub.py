@@ -19,7 +19,7 @@ from huggingface_hub.errors import (
 )
 
 from polylens.errors import UserError
-from polylens.models.blip2_files import PREFIXES, Part, holding, is_blip2, read_index
+from polylens.models.checkpoints.blip2_files import PREFIXES, Part, holding, is_blip2, read_index
 
 OTHER_FORMATS = [
     "*.h5",

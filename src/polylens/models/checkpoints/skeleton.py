@@ -26,14 +26,14 @@ from transformers import (
 
 from polylens.data.images import ImageProcessor
 from polylens.errors import UserError
-from polylens.models.blip2_files import MODEL_TYPE
 from polylens.models.build import compose, keep_untied
-from polylens.models.card import MANIFEST
+from polylens.models.checkpoints.blip2_files import MODEL_TYPE
+from polylens.models.checkpoints.card import MANIFEST
+from polylens.models.checkpoints.manifest import read_manifest
+from polylens.models.checkpoints.registry import resolve_model
 from polylens.models.config import ModelConfig, ProjectorConfig
-from polylens.models.manifest import read_manifest
 from polylens.models.parts.resamplers import QFormer
 from polylens.models.parts.vision import VisionTower
-from polylens.models.registry import resolve_model
 from polylens.models.vlm import VisionLanguageModel
 
 KNOWN: dict[str, dict[str, Any]] = json.loads(

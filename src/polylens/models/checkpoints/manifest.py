@@ -10,7 +10,7 @@ from safetensors import safe_open
 from transformers import Blip2QFormerConfig
 
 from polylens.errors import UserError
-from polylens.models.card import MANIFEST
+from polylens.models.checkpoints.card import MANIFEST
 from polylens.models.config import ModelConfig
 from polylens.models.parts.resamplers import QFormer
 

@@ -15,16 +15,16 @@ from transformers.models.auto.modeling_auto import (
 )
 
 from polylens.errors import UserError
-from polylens.models.blip2_files import PREFIXES, is_blip2
-from polylens.models.card import MANIFEST, card_languages
+from polylens.models.checkpoints.blip2_files import PREFIXES, is_blip2
+from polylens.models.checkpoints.card import MANIFEST, card_languages
+from polylens.models.checkpoints.inventory import TensorInfo, read_headers
+from polylens.models.checkpoints.manifest import WEIGHTS, read_manifest
+from polylens.models.checkpoints.registry import resolve_model
+from polylens.models.checkpoints.skeleton import language_model_skeleton, skeleton
+from polylens.models.checkpoints.weight_sizes import PRECISIONS, language_model_bytes, weight_bytes
 from polylens.models.config import LanguageModelConfig, ModelConfig
-from polylens.models.inventory import TensorInfo, read_headers
-from polylens.models.manifest import WEIGHTS, read_manifest
-from polylens.models.memory import PRECISIONS, language_model_bytes, weight_bytes
 from polylens.models.parts.resamplers import ResamplerConfig
 from polylens.models.parts.vision import VisionConfig
-from polylens.models.registry import resolve_model
-from polylens.models.skeleton import language_model_skeleton, skeleton
 from polylens.models.vlm import VisionLanguageModel
 
 # Beginnings of tensor names by which the released VisCPM files are known.

@@ -12,13 +12,13 @@ from torch import nn
 
 from polylens.errors import UserError
 from polylens.models.build import build_model
-from polylens.models.checkpoint import load_model, save_model
+from polylens.models.checkpoints.folder import load_model, save_model
+from polylens.models.checkpoints.info import describe
+from polylens.models.checkpoints.inventory import read_headers
+from polylens.models.checkpoints.skeleton import KNOWN, language_model_skeleton
 from polylens.models.config import ModelConfig
-from polylens.models.info import describe
-from polylens.models.inventory import read_headers
 from polylens.models.parts.lora import apply_lora
 from polylens.models.parts.precision import split_precision
-from polylens.models.skeleton import KNOWN, language_model_skeleton
 
 BILLIONS = {
     "Salesforce/blip2-flan-t5-xl": 2.85,

@@ -21,7 +21,7 @@ from transformers import (
 )
 
 from polylens.errors import UserError
-from polylens.models.blip2_files import holding, weight_files
+from polylens.models.checkpoints.blip2_files import holding, weight_files
 from polylens.models.parts.precision import Quantization, loading_settings
 from polylens.models.parts.resamplers import QFormer
 

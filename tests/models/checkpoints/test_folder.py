@@ -10,7 +10,7 @@ from tests.models.tiny_models import RESAMPLERS, sample, save_language_model, sa
 
 from polylens.errors import UserError
 from polylens.models.build import build_model
-from polylens.models.checkpoint import load_model, read_provenance, save_model
+from polylens.models.checkpoints.folder import load_model, read_provenance, save_model
 from polylens.models.config import ModelConfig
 from polylens.models.parts.lora import apply_lora, merge_lora
 from polylens.models.vlm import VisionLanguageModel

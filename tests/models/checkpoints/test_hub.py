@@ -9,14 +9,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.models.hub_server import Hub, serving
+from tests.models.checkpoints.hub_server import Hub, serving
 
 DOWNLOAD = """
 import sys
 from huggingface_hub import constants
 constants.DOWNLOAD_CHUNK_SIZE = 1 << 14  # what is kept of a broken download; files here are small
 from polylens.errors import UserError
-from polylens.models.registry import resolve_model
+from polylens.models.checkpoints.registry import resolve_model
 try:
     print(resolve_model(sys.argv[1], part=sys.argv[2] or None, weights=sys.argv[3] == "weights"))
 except UserError as error:

@@ -16,7 +16,7 @@ from polylens.data.collate import IMAGE_MARK
 from polylens.data.sample import Sample, Turn
 from polylens.errors import UserError
 from polylens.files import replacing_folder, write_atomic
-from polylens.models.export import IMAGE_TOKEN, TextSide, special_ids, text_side
+from polylens.models.checkpoints.export import IMAGE_TOKEN, TextSide, special_ids, text_side
 from polylens.models.parts.resamplers import MLP
 from polylens.models.vlm import VisionLanguageModel
 
