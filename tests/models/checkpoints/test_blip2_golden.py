@@ -26,7 +26,7 @@ from polylens.models.vlm import VisionLanguageModel
 
 pytestmark = pytest.mark.golden
 NAMES = ("mt5", "t5", "bloom", "opt")
-DEFAULT = Path(__file__).parents[3] / "shared" / "golden"
+DEFAULT = Path(__file__).parents[4] / "shared" / "golden"
 
 
 def golden(name: str) -> Path:
