@@ -32,21 +32,21 @@ from transformers.generation.streamers import BaseStreamer
 
 from polylens.data.images import ImageProcessor
 from polylens.data.sample import Sample, Turn
-from polylens.models.beit3 import Beit3Config
 from polylens.models.build import compose
 from polylens.models.config import ModelConfig
-from polylens.models.cpm_bee.config import CpmBeeConfig
-from polylens.models.cpm_bee.generation import BeamSettings, search
-from polylens.models.cpm_bee.layout import Encoded, collate_data
-from polylens.models.cpm_bee.modeling import RESIDUAL, CpmBee
-from polylens.models.cpm_bee.tokenizer import CpmBeeTokenizer
 from polylens.models.decoding.chat import Chat
 from polylens.models.parts.resamplers import ResamplerConfig
 from polylens.models.parts.vision import VisionTower
-from polylens.models.viscpm.files import viscpm_processor
-from polylens.models.viscpm.model import VisCpmChat
-from polylens.models.viscpm.modeling import VisCpm, VisCpmConfig
 from polylens.models.vlm import VisionLanguageModel
+from polylens.viscpm.beit3 import Beit3Config
+from polylens.viscpm.cpm_bee.config import CpmBeeConfig
+from polylens.viscpm.cpm_bee.generation import BeamSettings, search
+from polylens.viscpm.cpm_bee.layout import Encoded, collate_data
+from polylens.viscpm.cpm_bee.modeling import RESIDUAL, CpmBee
+from polylens.viscpm.cpm_bee.tokenizer import CpmBeeTokenizer
+from polylens.viscpm.files import viscpm_processor
+from polylens.viscpm.model import VisCpmChat
+from polylens.viscpm.modeling import VisCpm, VisCpmConfig
 
 # (width, layers, vocabulary) of the language models, and (width, layers) of the vision towers.
 SIZES = {

@@ -12,12 +12,12 @@ import pytest
 import torch
 from safetensors import safe_open
 from tests.models.tiny_models import NoisePicture
-from tests.models.viscpm.tiny import tiny_chat
+from tests.viscpm.tiny import tiny_chat
 from typer.testing import CliRunner
 
 from polylens.cli import app
-from polylens.models.viscpm.files import save_folder
-from polylens.models.viscpm.model import VisCpmChat
+from polylens.viscpm.files import save_folder
+from polylens.viscpm.model import VisCpmChat
 
 RUNNER = CliRunner()
 

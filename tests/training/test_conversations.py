@@ -7,18 +7,18 @@ import pytest
 import torch
 from rich.console import Console
 from tests.models.tiny_models import DECODERS, ENCODER_DECODERS, NoisePicture, tiny_vlm
-from tests.models.viscpm.tiny import ask, tiny_chat
+from tests.viscpm.tiny import ask, tiny_chat
 
 from polylens.data.collate import Layout
 from polylens.data.conversations import unroll
 from polylens.data.sample import Sample, Turn
-from polylens.models.viscpm.files import save_folder
-from polylens.models.viscpm.model import VisCpmChat
 from polylens.recipe import Recipe
 from polylens.training.preview import dictionary, render, show
 from polylens.training.run import train
 from polylens.training.tasks import VisionLanguageTask
-from polylens.training.viscpm import VisCpmTask
+from polylens.viscpm.files import save_folder
+from polylens.viscpm.model import VisCpmChat
+from polylens.viscpm.task import VisCpmTask
 
 TURNS = (Turn("What is it?", "a cat"), Turn("Where?", "on the mat"), Turn("Why?", "who knows"))
 SAMPLES = [

@@ -6,16 +6,16 @@ from typing import Any
 import pytest
 import torch
 from tests.models.tiny_models import sample, save_language_model, save_vision
-from tests.models.viscpm.tiny import ask, tiny_chat
+from tests.viscpm.tiny import ask, tiny_chat
 
 from polylens.errors import UserError
 from polylens.models.build import build_model
 from polylens.models.config import ModelConfig
-from polylens.models.viscpm.files import save_folder
 from polylens.recipe import Recipe
 from polylens.training.plan import plan_recipe
 from polylens.training.stages import apply_stage
 from polylens.training.walk import Length
+from polylens.viscpm.files import save_folder
 
 LENGTH = Length(7, 5)
 

@@ -188,8 +188,8 @@ def convert(
     """
     import torch
 
-    from polylens.models.cpm_bee.tokenizer import CpmBeeTokenizer
-    from polylens.models.viscpm.files import (
+    from polylens.viscpm.cpm_bee.tokenizer import CpmBeeTokenizer
+    from polylens.viscpm.files import (
         read_released_cpm_bee,
         read_released_viscpm,
         save_folder,

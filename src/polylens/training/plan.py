@@ -23,13 +23,13 @@ from polylens.models.checkpoints.weight_sizes import quantizable, quantized_byte
 from polylens.models.config import LanguageModelConfig, ModelConfig
 from polylens.models.parts.resamplers import ResamplerConfig
 from polylens.models.parts.vision import VisionConfig
-from polylens.models.viscpm.files import is_viscpm, viscpm_processor
-from polylens.models.viscpm.model import VisCpmChat
-from polylens.models.viscpm.modeling import VisCpm, VisCpmConfig
 from polylens.models.vlm import VisionLanguageModel
 from polylens.recipe import Recipe
 from polylens.training.stages import Plan, apply_stage, never_trained
 from polylens.training.walk import Length, walk
+from polylens.viscpm.files import is_viscpm, viscpm_processor
+from polylens.viscpm.model import VisCpmChat
+from polylens.viscpm.modeling import VisCpm, VisCpmConfig
 
 GIB = 2**30
 # Arrays as large as the largest that live at once beside what autograd keeps.

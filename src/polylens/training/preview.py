@@ -13,11 +13,11 @@ from polylens.data.collate import IGNORED
 from polylens.data.conversations import unroll
 from polylens.data.mix import Mix
 from polylens.data.sample import Picture, Sample, stored_at
-from polylens.models.viscpm.model import VisCpmChat
 from polylens.models.vlm import VisionLanguageModel
 from polylens.recipe import Recipe
 from polylens.training.run import beginning
 from polylens.training.stages import apply_stage
+from polylens.viscpm.model import VisCpmChat
 
 WORD_STARTS = "▁Ġ"
 REPLACEMENT = "\ufffd"

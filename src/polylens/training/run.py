@@ -22,15 +22,15 @@ from polylens.models.build import build_model, fingerprint, part_state
 from polylens.models.checkpoints.folder import PARTS, save_model
 from polylens.models.checkpoints.load import load_any
 from polylens.models.config import ModelConfig
-from polylens.models.viscpm.files import save_folder
-from polylens.models.viscpm.model import VisCpmChat
 from polylens.models.vlm import VisionLanguageModel
 from polylens.recipe import Recipe, Stage, load_recipe
 from polylens.training.log import progress_bar
 from polylens.training.loop import Trainer, Validate
 from polylens.training.stages import never_trained
 from polylens.training.tasks import Task, VisionLanguageTask
-from polylens.training.viscpm import VisCpmTask
+from polylens.viscpm.files import save_folder
+from polylens.viscpm.model import VisCpmChat
+from polylens.viscpm.task import VisCpmTask
 
 Evaluate = Callable[[VisionLanguageModel, Sequence[Sample], Sequence[str]], dict[str, float]]
 

@@ -15,10 +15,10 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import DynamicCache
 
-from polylens.models.cpm_bee.modeling import CpmBee
-from polylens.models.viscpm.model import VisCpmChat
 from polylens.models.vlm import VisionLanguageModel
 from polylens.training.stages import Plan
+from polylens.viscpm.cpm_bee.modeling import CpmBee
+from polylens.viscpm.model import VisCpmChat
 
 # Tokens of a VisCPM dictionary beside its pictures, texts and answer: keys, and the ends of segments.
 FRAME = 22

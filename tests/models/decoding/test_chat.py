@@ -9,15 +9,15 @@ from pathlib import Path
 import pytest
 import torch
 from tests.models.tiny_models import DECODERS, NoisePicture, tiny_vlm
-from tests.models.viscpm.tiny import ask, tiny_chat
+from tests.viscpm.tiny import ask, tiny_chat
 from tokenizers import decoders
 
 from polylens.data.collate import Layout
 from polylens.data.sample import Sample, Turn
 from polylens.errors import UserError
 from polylens.models.decoding.chat import Chat
-from polylens.models.viscpm.model import MAX_PROMPT
 from polylens.models.vlm import VisionLanguageModel
+from polylens.viscpm.model import MAX_PROMPT
 
 SETTINGS = {"max_new_tokens": 6}
 QUESTIONS = ("what is it?", "and where?", "what else?")

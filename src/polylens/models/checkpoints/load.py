@@ -8,9 +8,9 @@ from polylens.errors import UserError
 from polylens.models.checkpoints.folder import load_model
 from polylens.models.checkpoints.registry import resolve_model
 from polylens.models.parts.precision import Quantization
-from polylens.models.viscpm.files import Stream, is_cpm_bee, is_viscpm
-from polylens.models.viscpm.model import VisCpmChat
 from polylens.models.vlm import VisionLanguageModel
+from polylens.viscpm.files import Stream, is_cpm_bee, is_viscpm
+from polylens.viscpm.model import VisCpmChat
 
 
 def load_any(

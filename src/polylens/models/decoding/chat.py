@@ -28,8 +28,8 @@ from polylens.models.decoding.scoring import Prompts, head_input, read_prompts
 from polylens.models.decoding.search import Search, beam_search, greedy_steps
 
 if TYPE_CHECKING:
-    from polylens.models.viscpm.model import VisCpmChat
     from polylens.models.vlm import VisionLanguageModel
+    from polylens.viscpm.model import VisCpmChat
 
 logger = logging.getLogger(__name__)
 

@@ -6,13 +6,13 @@ from polylens.errors import UserError
 from polylens.models.build import fingerprint, load_language_model
 from polylens.models.checkpoints.card import card_languages
 from polylens.models.checkpoints.registry import resolve_model
-from polylens.models.cpm_bee.tokenizer import CpmBeeTokenizer
 from polylens.models.painter import Painter
 from polylens.models.painting.bridge import new_bridge
 from polylens.models.painting.config import PainterConfig, TextConfig
 from polylens.models.painting.parts import context_width, load_denoiser, load_schedule, load_space
 from polylens.models.painting.text import CpmBeeText, LanguageModelText, TextEncoder
-from polylens.models.viscpm.files import is_cpm_bee, read_cpm_bee
+from polylens.viscpm.cpm_bee.tokenizer import CpmBeeTokenizer
+from polylens.viscpm.files import is_cpm_bee, read_cpm_bee
 
 
 def build_painter(config: PainterConfig, dtype: torch.dtype = torch.float32) -> Painter:

@@ -11,12 +11,12 @@ from safetensors.torch import load_file
 from tests.models.tiny_models import NoisePicture
 
 from polylens.data.sample import Sample, Turn
-from polylens.models.beit3 import Beit3Config
-from polylens.models.cpm_bee.config import CpmBeeConfig
-from polylens.models.cpm_bee.tokenizer import CpmBeeTokenizer
-from polylens.models.viscpm.files import viscpm_processor
-from polylens.models.viscpm.model import VisCpmChat
-from polylens.models.viscpm.modeling import VisCpm, VisCpmConfig
+from polylens.viscpm.beit3 import Beit3Config
+from polylens.viscpm.cpm_bee.config import CpmBeeConfig
+from polylens.viscpm.cpm_bee.tokenizer import CpmBeeTokenizer
+from polylens.viscpm.files import viscpm_processor
+from polylens.viscpm.model import VisCpmChat
+from polylens.viscpm.modeling import VisCpm, VisCpmConfig
 
 DEFAULT = Path(__file__).parents[4] / "shared" / "golden"
 SPECIAL = "<pad> <unk> <mask> <sep> </n> </_> <s> </s> <root> <ans> <option> <eod>".split()

@@ -9,19 +9,19 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from tests.models.tiny_models import NoisePicture
-from tests.models.viscpm.tiny import golden_folders, open_golden
+from tests.viscpm.tiny import golden_folders, open_golden
 
 from polylens.data.sample import Sample, Turn
-from polylens.models.cpm_bee.layout import collate_data, encode_data
-from polylens.models.cpm_bee.tokenizer import CpmBeeTokenizer
-from polylens.models.viscpm.files import (
+from polylens.viscpm.cpm_bee.layout import collate_data, encode_data
+from polylens.viscpm.cpm_bee.tokenizer import CpmBeeTokenizer
+from polylens.viscpm.files import (
     read_released_cpm_bee,
     read_released_viscpm,
     read_viscpm,
     save_folder,
     viscpm_processor,
 )
-from polylens.models.viscpm.model import VisCpmChat
+from polylens.viscpm.model import VisCpmChat
 
 pytestmark = [
     pytest.mark.golden,

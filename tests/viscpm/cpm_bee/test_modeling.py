@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from polylens.models.cpm_bee.modeling import FEW_ROWS, project
+from polylens.viscpm.cpm_bee.modeling import FEW_ROWS, project
 
 
 @pytest.mark.parametrize("rows", [1, FEW_ROWS[0] - 1, FEW_ROWS[0], 12, FEW_ROWS[-1], FEW_ROWS[-1] + 1])

@@ -9,9 +9,9 @@ import torch
 from torch import nn
 from transformers import PreTrainedConfig, PreTrainedModel
 
-from polylens.models.beit3 import Beit3, Beit3Config
-from polylens.models.cpm_bee.config import CpmBeeConfig
-from polylens.models.cpm_bee.modeling import CpmBee, CpmBeePreTrainedModel
+from polylens.viscpm.beit3 import Beit3, Beit3Config
+from polylens.viscpm.cpm_bee.config import CpmBeeConfig
+from polylens.viscpm.cpm_bee.modeling import CpmBee, CpmBeePreTrainedModel
 
 INITIAL_SPREAD = 0.02
 

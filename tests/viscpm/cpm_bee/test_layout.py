@@ -1,10 +1,10 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.models.viscpm.tiny import tiny_tokenizer
+from tests.viscpm.tiny import tiny_tokenizer
 
 from polylens.errors import UserError
-from polylens.models.cpm_bee.layout import IGNORED, collate_data, encode_data
+from polylens.viscpm.cpm_bee.layout import IGNORED, collate_data, encode_data
 
 TOKENIZER = tiny_tokenizer()
 TEXTS = st.text(alphabet="abc Ω猫ψ\n", max_size=6)

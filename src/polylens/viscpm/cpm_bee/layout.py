@@ -18,7 +18,7 @@ from typing import Any
 import torch
 
 from polylens.errors import UserError
-from polylens.models.cpm_bee.tokenizer import CpmBeeTokenizer
+from polylens.viscpm.cpm_bee.tokenizer import CpmBeeTokenizer
 
 ANSWER = "<ans>"
 IMAGE = "image"

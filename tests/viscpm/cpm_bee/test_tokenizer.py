@@ -1,10 +1,10 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.models.viscpm.tiny import tiny_tokenizer
+from tests.viscpm.tiny import tiny_tokenizer
 
 from polylens.errors import UserError
-from polylens.models.cpm_bee.tokenizer import CpmBeeTokenizer, escape, unescape
+from polylens.viscpm.cpm_bee.tokenizer import CpmBeeTokenizer, escape, unescape
 
 TOKENIZER = tiny_tokenizer()
 

@@ -14,8 +14,8 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
 
-from polylens.models.cpm_bee.config import CpmBeeConfig
-from polylens.models.cpm_bee.layout import IGNORED, CpmBeeBatch
+from polylens.viscpm.cpm_bee.config import CpmBeeConfig
+from polylens.viscpm.cpm_bee.layout import IGNORED, CpmBeeBatch
 
 SUB_ID_STEP = 16  # positions of the rotation from one sub-id to the next
 ROTARY_BASE = 10_000.0

@@ -21,8 +21,11 @@ from polylens.data.images import ImageProcessor
 from polylens.data.sample import Picture, Sample
 from polylens.errors import UserError
 from polylens.models.config import LanguageModelConfig, ModelConfig
-from polylens.models.cpm_bee.generation import BeamSettings, own_words, search
-from polylens.models.cpm_bee.layout import (
+from polylens.models.decoding.chat import Chat
+from polylens.models.parts.precision import Quantization
+from polylens.models.visual import Visual, check_candidates, check_given, encode_distinct, tokens_of
+from polylens.viscpm.cpm_bee.generation import BeamSettings, own_words, search
+from polylens.viscpm.cpm_bee.layout import (
     ANSWER,
     IGNORED,
     IMAGE,
@@ -31,13 +34,10 @@ from polylens.models.cpm_bee.layout import (
     collate_data,
     encode_data,
 )
-from polylens.models.cpm_bee.modeling import CpmBee
-from polylens.models.cpm_bee.tokenizer import CpmBeeTokenizer, escape, unescape
-from polylens.models.decoding.chat import Chat
-from polylens.models.parts.precision import Quantization
-from polylens.models.viscpm.files import Stream, is_cpm_bee, read_cpm_bee, read_viscpm
-from polylens.models.viscpm.modeling import VisCpm
-from polylens.models.visual import Visual, check_candidates, check_given, encode_distinct, tokens_of
+from polylens.viscpm.cpm_bee.modeling import CpmBee
+from polylens.viscpm.cpm_bee.tokenizer import CpmBeeTokenizer, escape, unescape
+from polylens.viscpm.files import Stream, is_cpm_bee, read_cpm_bee, read_viscpm
+from polylens.viscpm.modeling import VisCpm
 
 LANGUAGES = ["en", "zh"]
 CAPTION_PROMPT = "Describe the image in {language}."

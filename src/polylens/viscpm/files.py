@@ -21,13 +21,13 @@ from transformers import PreTrainedModel
 from polylens.data.images import ImageProcessor
 from polylens.errors import UserError
 from polylens.files import make_writable_folder, write_atomic
-from polylens.models.beit3 import RELEASED as RELEASED_VISION
-from polylens.models.beit3 import Beit3Config, resize_positions
-from polylens.models.cpm_bee.config import CpmBeeConfig
-from polylens.models.cpm_bee.modeling import CpmBee
-from polylens.models.cpm_bee.tokenizer import CpmBeeTokenizer
 from polylens.models.parts.precision import Quantization, loading_settings
-from polylens.models.viscpm.modeling import VisCpm, VisCpmConfig
+from polylens.viscpm.beit3 import RELEASED as RELEASED_VISION
+from polylens.viscpm.beit3 import Beit3Config, resize_positions
+from polylens.viscpm.cpm_bee.config import CpmBeeConfig
+from polylens.viscpm.cpm_bee.modeling import CpmBee
+from polylens.viscpm.cpm_bee.tokenizer import CpmBeeTokenizer
+from polylens.viscpm.modeling import VisCpm, VisCpmConfig
 
 IGNORED_PREFIX = "vpm.mim_head."
 IMAGE_POSITIONS = "vpm.beit3.encoder.embed_positions.A.weight"

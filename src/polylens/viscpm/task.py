@@ -13,11 +13,11 @@ from torch import Tensor
 from polylens.data.conversations import unroll
 from polylens.data.sample import Sample
 from polylens.errors import UserError
-from polylens.models.viscpm.model import VisCpmBatch, VisCpmChat
 from polylens.recipe import Augmentation
 from polylens.training.augment import View
 from polylens.training.stages import Plan
 from polylens.training.tasks import PictureTask
+from polylens.viscpm.model import VisCpmBatch, VisCpmChat
 
 
 @dataclass

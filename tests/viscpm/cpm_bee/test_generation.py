@@ -5,11 +5,11 @@ import math
 
 import pytest
 import torch
-from tests.models.viscpm.tiny import tiny_chat
+from tests.viscpm.tiny import tiny_chat
 
 from polylens.errors import UserError
-from polylens.models.cpm_bee.generation import BeamSettings, own_words, search
-from polylens.models.cpm_bee.layout import collate_data, encode_data
+from polylens.viscpm.cpm_bee.generation import BeamSettings, own_words, search
+from polylens.viscpm.cpm_bee.layout import collate_data, encode_data
 
 CHAT = tiny_chat(3)
 TOKENIZER = CHAT.tokenizer

@@ -16,9 +16,9 @@ from dataclasses import dataclass, field
 import torch
 
 from polylens.errors import UserError
-from polylens.models.cpm_bee.layout import CpmBeeBatch, Encoded, collate_data
-from polylens.models.cpm_bee.modeling import Cache, CpmBee
-from polylens.models.cpm_bee.tokenizer import CpmBeeTokenizer
+from polylens.viscpm.cpm_bee.layout import CpmBeeBatch, Encoded, collate_data
+from polylens.viscpm.cpm_bee.modeling import Cache, CpmBee
+from polylens.viscpm.cpm_bee.tokenizer import CpmBeeTokenizer
 
 NEVER = -10_000.0
 DEAD = -1e9
