@@ -23,10 +23,10 @@ from _machine import print_machine
 from diffusers import DDPMScheduler
 from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
-from polylens.models.painter import Painter
-from polylens.models.painting.build import build_painter
-from polylens.models.painting.config import PainterConfig
-from polylens.models.painting.sampling import Sampling
+from polylens.painting.build import build_painter
+from polylens.painting.config import PainterConfig
+from polylens.painting.painter import Painter
+from polylens.painting.sampling import Sampling
 from polylens.picto import parts_folder
 
 PROMPT = "ein Hund im Schnee"

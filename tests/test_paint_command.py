@@ -9,11 +9,11 @@ from PIL import Image
 
 pytest.importorskip("diffusers", reason="diffusers is not installed: the extra 'paint'")
 
-from tests.models.painting.tiny_painters import PACKAGED_TEXT, tiny_painter
+from tests.painting.tiny_painters import PACKAGED_TEXT, tiny_painter
 from typer.testing import CliRunner
 
 from polylens.cli import app
-from polylens.models.painting.folder import save_painter
+from polylens.painting.folder import save_painter
 
 torch.set_num_threads(1)
 FAST = ["--steps", "2", "--batch-size", "2"]
@@ -76,7 +76,7 @@ def write_plain(folder: Path) -> Path:
     run_folder = folder / "drawn"
     path = run_folder / "01_00000000.png"
     if not path.is_file():
-        from polylens.models.painting.record import Record, write_png
+        from polylens.painting.record import Record, write_png
 
         record = Record(
             model="m",

@@ -21,7 +21,7 @@ from polylens.data.containers import Format
 from polylens.data.spec import Codes, Part, Section, check_mix
 from polylens.errors import UserError
 from polylens.models.config import ModelConfig
-from polylens.models.painting.config import PainterConfig
+from polylens.painting.config import PainterConfig
 from polylens.recipe_text import nearest, override, parse_yaml, validated
 
 OWN_SPLIT = 0.9

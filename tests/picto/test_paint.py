@@ -11,12 +11,12 @@ from rich.console import Console
 
 pytest.importorskip("diffusers", reason="diffusers is not installed: the extra 'paint'")
 
-from tests.models.painting.tiny_painters import PACKAGED_TEXT, UNET
+from tests.painting.tiny_painters import PACKAGED_TEXT, UNET
 
-from polylens.models.painting.build import build_painter
-from polylens.models.painting.config import PainterConfig
-from polylens.models.painting.folder import load_painter, save_painter
-from polylens.models.painting.sampling import Sampling
+from polylens.painting.build import build_painter
+from polylens.painting.config import PainterConfig
+from polylens.painting.folder import load_painter, save_painter
+from polylens.painting.sampling import Sampling
 from polylens.picto import paint_demo
 from polylens.picto.paint_measure import Judge, even, measure
 from polylens.picto.tasks import pictures

@@ -18,7 +18,7 @@ from polylens.viscpm.files import viscpm_processor
 from polylens.viscpm.model import VisCpmChat
 from polylens.viscpm.modeling import VisCpm, VisCpmConfig
 
-DEFAULT = Path(__file__).parents[4] / "shared" / "golden"
+DEFAULT = Path(__file__).parents[3] / "shared" / "golden"
 SPECIAL = "<pad> <unk> <mask> <sep> </n> </_> <s> </s> <root> <ans> <option> <eod>".split()
 WORDS = [
     *"abcdefghijklmnopqrstuvwxyz.:?<>",

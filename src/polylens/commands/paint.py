@@ -12,8 +12,8 @@ from polylens.commands.common import Json, complain, consoles, print_json, quiet
 from polylens.errors import UserError
 
 if TYPE_CHECKING:
-    from polylens.models.painter import Painter
-    from polylens.models.painting.studio import Painted, Studio
+    from polylens.painting.painter import Painter
+    from polylens.painting.studio import Painted, Studio
 
 Precision = Literal["float32", "bfloat16"]
 
@@ -86,7 +86,7 @@ def paint(
       polylens paint --from dir/01_00000001.png --out again
       polylens paint viscpm-paint.bin "雪中的狗" --base sd-2.1-base --vocab vocab.txt
     """
-    from polylens.models.painting.record import read_record, write_png
+    from polylens.painting.record import read_record, write_png
 
     record = read_record(origin) if origin else None
     if record is None and (model is None or not prompts):
@@ -99,8 +99,8 @@ def paint(
         record.model if record and model is None else str(model), base, vocab, sizes, record, precision
     )
 
-    from polylens.models.painting.sampling import Sampling
-    from polylens.models.painting.studio import grid
+    from polylens.painting.sampling import Sampling
+    from polylens.painting.studio import grid
 
     console, stderr = consoles(as_json)
     if record is not None:
@@ -174,9 +174,9 @@ def _studio(
     try:
         import torch
 
-        from polylens.models.painting.folder import identity, load_painter
-        from polylens.models.painting.studio import Studio
-        from polylens.models.painting.viscpm import read_released_painter
+        from polylens.painting.folder import identity, load_painter
+        from polylens.painting.studio import Studio
+        from polylens.painting.viscpm import read_released_painter
     except ModuleNotFoundError as error:
         if error.name != "diffusers":
             raise
@@ -208,7 +208,7 @@ def _surround(
     check_image: str | None,
     unsafe: str | None,
 ) -> None:
-    from polylens.models.painting.guards import ImageCheck, PromptCheck, Reranker
+    from polylens.painting.guards import ImageCheck, PromptCheck, Reranker
 
     labels = unsafe.split(",") if unsafe else None
     device = studio.painter.device

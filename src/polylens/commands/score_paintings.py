@@ -52,14 +52,14 @@ def score_paintings(
       polylens score-paintings painted --clip openai/clip-vit-large-patch14
     """
     from polylens.data.images import ImageProcessor
-    from polylens.evaluation.paint import run
-    from polylens.evaluation.paint.clip import ClipScorer
-    from polylens.evaluation.paint.frechet import Features, TowerFeatures
-    from polylens.evaluation.paint.inception import InceptionFeatures
     from polylens.evaluation.report import print_table
     from polylens.files import sha256_folder
     from polylens.models.checkpoints.registry import resolve_model
     from polylens.models.parts.vision import VisionConfig, load_vision
+    from polylens.painting.scores import run
+    from polylens.painting.scores.clip import ClipScorer
+    from polylens.painting.scores.frechet import Features, TowerFeatures
+    from polylens.painting.scores.inception import InceptionFeatures
     from polylens.training.log import progress_bar
 
     quiet_libraries()

@@ -16,10 +16,10 @@ from rich.table import Table
 from polylens import __version__
 from polylens.files import make_writable_folder, write_atomic
 from polylens.languages import language
-from polylens.models.painter import Painter
-from polylens.models.painting.folder import load_painter
-from polylens.models.painting.sampling import Sampling
 from polylens.models.parts.precision import fast_dtype
+from polylens.painting.folder import load_painter
+from polylens.painting.painter import Painter
+from polylens.painting.sampling import Sampling
 from polylens.picto.measure import PIVOT, exact
 from polylens.picto.paint_measure import Judge, even, measure, paint_concepts
 from polylens.picto.world import LANGUAGES, Concept, concepts

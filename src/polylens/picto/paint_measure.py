@@ -17,11 +17,11 @@ from torch import Tensor
 
 from polylens.data.images import ImageProcessor
 from polylens.evaluation.bootstrap import bootstrap_mean
-from polylens.evaluation.paint.frechet import Moments, TowerFeatures, frechet_distance
 from polylens.models.checkpoints.registry import resolve_model
-from polylens.models.painter import Advance, Painter, silent
-from polylens.models.painting.sampling import Sampling
 from polylens.models.parts.vision import VisionConfig, load_vision
+from polylens.painting.painter import Advance, Painter, silent
+from polylens.painting.sampling import Sampling
+from polylens.painting.scores.frechet import Moments, TowerFeatures, frechet_distance
 from polylens.picto.measure import PIVOT, distractors
 from polylens.picto.world import TEST_STYLE, Concept
 

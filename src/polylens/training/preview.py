@@ -38,7 +38,7 @@ def show(recipe: Recipe, console: Console, num: int) -> None:
     Raises `UserError` for whatever training would refuse before its first step.
     """
     if recipe.painter:
-        from polylens.training.painting_run import show_painter
+        from polylens.painting.train import show_painter
 
         return show_painter(recipe, console, num)
     model, samples, held_out = beginning(recipe, write_shards=False)

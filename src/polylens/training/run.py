@@ -56,7 +56,7 @@ def train(
     console = report or Console(quiet=True)
     folder = make_writable_folder(Path(out or recipe.out or Path("runs") / recipe.name))
     if recipe.painter:
-        from polylens.training.painting_run import train_painter
+        from polylens.painting.train import train_painter
 
         return train_painter(recipe, folder, resume=resume, console=console)
     model, samples, held_out = beginning(recipe, console)

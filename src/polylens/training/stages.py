@@ -16,7 +16,7 @@ from polylens.recipe import Lora, Row, Stage
 from polylens.recipe_text import nearest
 
 if TYPE_CHECKING:
-    from polylens.models.painter import Painter
+    from polylens.painting.painter import Painter
 
 Boundary = Literal["pixels", "patches", "queries"]
 
@@ -80,7 +80,7 @@ def apply_stage(model: nn.Module, stage: Stage) -> Plan:
 def _adapt(model: nn.Module, pattern: str, lora: Lora) -> None:
     settings: dict[str, Any] = {"rank": lora.rank, "alpha": lora.alpha, "dropout": lora.dropout}
     if hasattr(model, "denoiser"):
-        from polylens.models.painting.lora import apply_denoiser_lora
+        from polylens.painting.lora import apply_denoiser_lora
 
         apply_denoiser_lora(cast("Painter", model), pattern, **settings)
     else:

@@ -12,18 +12,18 @@ from PIL import Image
 
 pytest.importorskip("diffusers", reason="diffusers is not installed: the extra 'paint'")
 
-from tests.models.painting.tiny_painters import DIT, save_stable_diffusion, tiny_painter
 from tests.models.tiny_models import NoisePicture
+from tests.painting.tiny_painters import DIT, save_stable_diffusion, tiny_painter
 
 from polylens.data.sample import Sample, Turn
 from polylens.errors import UserError
-from polylens.models.painter import Painter
-from polylens.models.painting.folder import load_painter, save_painter
-from polylens.models.painting.lora import adapters
-from polylens.models.painting.sampling import Sampling
+from polylens.painting.folder import load_painter, save_painter
+from polylens.painting.lora import adapters
+from polylens.painting.painter import Painter
+from polylens.painting.sampling import Sampling
+from polylens.painting.task import PaintTask, buckets, nearest_bucket
 from polylens.recipe import Augmentation, Checkpoints, Painting, Stage, Validation
 from polylens.training.loop import Trainer
-from polylens.training.painting import PaintTask, buckets, nearest_bucket
 
 torch.set_num_threads(1)
 

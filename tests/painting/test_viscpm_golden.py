@@ -7,15 +7,15 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from tests.models.painting.tiny_painters import save_stable_diffusion
+from tests.painting.tiny_painters import save_stable_diffusion
 from typer.testing import CliRunner
 
 from polylens.cli import app
 from polylens.errors import UserError
-from polylens.models.painter import Painter
-from polylens.models.painting.folder import load_painter, save_painter
-from polylens.models.painting.sampling import Sampling
-from polylens.models.painting.viscpm import read_released_painter
+from polylens.painting.folder import load_painter, save_painter
+from polylens.painting.painter import Painter
+from polylens.painting.sampling import Sampling
+from polylens.painting.viscpm import read_released_painter
 
 pytestmark = pytest.mark.golden
 GOLDEN = Path(os.environ.get("POLYLENS_GOLDEN") or Path(__file__).parents[4] / "shared" / "golden") / "viscpm"

@@ -12,12 +12,12 @@ from rich.console import Console
 
 pytest.importorskip("diffusers", reason="diffusers is not installed: the extra 'paint'")
 
-from tests.models.painting.tiny_painters import UNET
 from tests.models.tiny_models import save_language_model
+from tests.painting.tiny_painters import UNET
 
 from polylens.errors import UserError
-from polylens.models.painting.folder import load_painter
-from polylens.models.painting.sampling import Sampling
+from polylens.painting.folder import load_painter
+from polylens.painting.sampling import Sampling
 from polylens.recipe import load_recipe, packaged_recipes
 from polylens.training.preview import show
 from polylens.training.run import train

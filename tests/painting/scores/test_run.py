@@ -16,8 +16,8 @@ from typer.testing import CliRunner
 
 from polylens.cli import app
 from polylens.errors import UserError
-from polylens.evaluation.paint.clip import ClipScorer
-from polylens.evaluation.paint.run import read_paintings
+from polylens.painting.scores.clip import ClipScorer
+from polylens.painting.scores.run import read_paintings
 
 torch.set_num_threads(1)
 

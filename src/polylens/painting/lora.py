@@ -6,7 +6,7 @@ from pydantic import BaseModel, ConfigDict
 from torch import nn
 
 from polylens.errors import UserError
-from polylens.models.painter import Painter
+from polylens.painting.painter import Painter
 
 PREFIX = "denoiser."
 

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from polylens.errors import UserError
 from polylens.models.checkpoints.registry import resolve_model
-from polylens.models.painting.config import DenoiserConfig, SpaceConfig
+from polylens.painting.config import DenoiserConfig, SpaceConfig
 
 PIPELINE = "model_index.json"
 DENOISERS = ("unet", "transformer")

@@ -16,9 +16,9 @@ from polylens.data.rows import json_lines, text_field
 from polylens.data.sample import Picture
 from polylens.errors import UserError
 from polylens.evaluation.bootstrap import bootstrap_mean
-from polylens.evaluation.paint.frechet import Features, frechet_distance, moments
 from polylens.files import find_file, make_writable_folder, sha256_file, write_atomic
 from polylens.languages import language
+from polylens.painting.scores.frechet import Features, frechet_distance, moments
 
 FILE_NAME = "prompts.jsonl"
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")

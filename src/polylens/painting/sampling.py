@@ -11,7 +11,7 @@ import torch
 from diffusers import DDIMScheduler, DDPMScheduler, DPMSolverMultistepScheduler, UniPCMultistepScheduler
 
 from polylens.errors import UserError
-from polylens.models.painting.bridge import Context
+from polylens.painting.bridge import Context
 
 SAMPLERS = {
     "ddpm": DDPMScheduler,

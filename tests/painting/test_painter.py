@@ -11,17 +11,17 @@ from PIL import Image
 
 pytest.importorskip("diffusers", reason="diffusers is not installed: the extra 'paint'")
 
-from tests.models.painting.tiny_painters import DIT, UNET, save_stable_diffusion, tiny_painter
 from tests.models.tiny_models import LANGUAGE_MODELS
+from tests.painting.tiny_painters import DIT, UNET, save_stable_diffusion, tiny_painter
 
 from polylens.errors import UserError
-from polylens.models.painter import Painter
-from polylens.models.painting.config import PainterConfig
-from polylens.models.painting.folder import load_painter, save_painter
-from polylens.models.painting.record import read_record, write_png
-from polylens.models.painting.sampling import SAMPLERS, Sampling
-from polylens.models.painting.studio import Studio, grid
-from polylens.models.painting.text import LanguageModelText
+from polylens.painting.config import PainterConfig
+from polylens.painting.folder import load_painter, save_painter
+from polylens.painting.painter import Painter
+from polylens.painting.record import read_record, write_png
+from polylens.painting.sampling import SAMPLERS, Sampling
+from polylens.painting.studio import Studio, grid
+from polylens.painting.text import LanguageModelText
 
 torch.set_num_threads(1)
 TWO = Sampling(steps=2, guidance=3.0)

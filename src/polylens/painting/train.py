@@ -7,11 +7,11 @@ from rich.console import Console
 from rich.text import Text
 
 from polylens.errors import UserError
-from polylens.models.painter import Painter
-from polylens.models.painting.build import build_painter
-from polylens.models.painting.folder import load_painter, save_painter
+from polylens.painting.build import build_painter
+from polylens.painting.folder import load_painter, save_painter
+from polylens.painting.painter import Painter
+from polylens.painting.task import PaintTask
 from polylens.recipe import Recipe
-from polylens.training.painting import PaintTask
 from polylens.training.preview import counts_table, heading
 from polylens.training.run import fit, halve, read_samples
 from polylens.training.stages import apply_stage

@@ -13,8 +13,8 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from polylens.data.collate import pad_rows
-from polylens.models.painting.config import TextConfig
-from polylens.models.painting.pivot import Pivot
+from polylens.painting.config import TextConfig
+from polylens.painting.pivot import Pivot
 from polylens.viscpm.cpm_bee.layout import Encoded, collate_data, encode_data
 from polylens.viscpm.cpm_bee.modeling import CpmBee
 from polylens.viscpm.cpm_bee.tokenizer import CpmBeeTokenizer, escape

@@ -16,11 +16,11 @@ from PIL import Image
 from torch import nn
 
 from polylens.errors import UserError
-from polylens.models.painting.bridge import Bridge, Context
-from polylens.models.painting.config import PainterConfig
-from polylens.models.painting.parts import Space
-from polylens.models.painting.sampling import Sampling, sample, start_noise
-from polylens.models.painting.text import TextEncoder
+from polylens.painting.bridge import Bridge, Context
+from polylens.painting.config import PainterConfig
+from polylens.painting.parts import Space
+from polylens.painting.sampling import Sampling, sample, start_noise
+from polylens.painting.text import TextEncoder
 
 logger = logging.getLogger("polylens")
 

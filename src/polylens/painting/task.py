@@ -29,7 +29,7 @@ from polylens.data.sample import Picture, Sample
 from polylens.data.sides import names_a_side
 from polylens.errors import UserError
 from polylens.files import cache_folder
-from polylens.models.painter import Painter
+from polylens.painting.painter import Painter
 from polylens.recipe import Augmentation, Painting
 from polylens.training.augment import VERSION, View, augment
 from polylens.training.cache import FeatureCache, hash_weights

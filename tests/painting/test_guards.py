@@ -26,13 +26,13 @@ from transformers import (
 
 pytest.importorskip("diffusers", reason="diffusers is not installed: the extra 'paint'")
 
-from tests.models.painting.tiny_painters import tiny_painter
 from tests.models.tiny_models import VIT, VOCABULARY, tiny_tokenizer
+from tests.painting.tiny_painters import tiny_painter
 
 from polylens.errors import UserError
-from polylens.models.painting.guards import ImageCheck, PromptCheck, Reranker
-from polylens.models.painting.sampling import Sampling
-from polylens.models.painting.studio import Studio
+from polylens.painting.guards import ImageCheck, PromptCheck, Reranker
+from polylens.painting.sampling import Sampling
+from polylens.painting.studio import Studio
 
 torch.set_num_threads(1)
 SIZES = {

@@ -6,12 +6,12 @@ from pathlib import Path
 import torch
 
 from polylens.errors import UserError
-from polylens.models.painter import Painter
-from polylens.models.painting.bridge import new_bridge
-from polylens.models.painting.config import DenoiserConfig, PainterConfig, SpaceConfig, TextConfig
-from polylens.models.painting.parts import DENOISERS, context_width, load_schedule, load_space, part_folder
-from polylens.models.painting.parts import load_denoiser as new_denoiser
-from polylens.models.painting.text import CpmBeeText
+from polylens.painting.bridge import new_bridge
+from polylens.painting.config import DenoiserConfig, PainterConfig, SpaceConfig, TextConfig
+from polylens.painting.painter import Painter
+from polylens.painting.parts import DENOISERS, context_width, load_schedule, load_space, part_folder
+from polylens.painting.parts import load_denoiser as new_denoiser
+from polylens.painting.text import CpmBeeText
 from polylens.viscpm.cpm_bee.tokenizer import CpmBeeTokenizer
 from polylens.viscpm.files import read_released_cpm_bee, read_tensors
 

@@ -8,8 +8,8 @@ import torch
 from torch import nn
 
 from polylens.errors import UserError
-from polylens.models.painting.config import BridgeConfig
 from polylens.models.parts.resamplers import Perceiver
+from polylens.painting.config import BridgeConfig
 
 Context = tuple[torch.Tensor, torch.Tensor | None]
 

@@ -16,7 +16,7 @@ from polylens.data.collate import IGNORED, pad_rows
 from polylens.errors import UserError
 from polylens.languages import language
 from polylens.models.decoding.scoring import head_only_at
-from polylens.models.painting.config import TextConfig
+from polylens.painting.config import TextConfig
 
 # In how many languages every answer is led back: those in which the likeliest answer leads back best.
 NUM_LANGUAGES = 3

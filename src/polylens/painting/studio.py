@@ -11,10 +11,10 @@ import torch
 from PIL import Image
 
 from polylens.errors import UserError
-from polylens.models.painter import Advance, Painter, silent
-from polylens.models.painting.guards import ImageCheck, PromptCheck, Reranker
-from polylens.models.painting.record import Record
-from polylens.models.painting.sampling import Sampling
+from polylens.painting.guards import ImageCheck, PromptCheck, Reranker
+from polylens.painting.painter import Advance, Painter, silent
+from polylens.painting.record import Record
+from polylens.painting.sampling import Sampling
 
 MAX_SEED = 2**63 - 1
 

@@ -6,11 +6,11 @@ from polylens.errors import UserError
 from polylens.models.build import fingerprint, load_language_model
 from polylens.models.checkpoints.card import card_languages
 from polylens.models.checkpoints.registry import resolve_model
-from polylens.models.painter import Painter
-from polylens.models.painting.bridge import new_bridge
-from polylens.models.painting.config import PainterConfig, TextConfig
-from polylens.models.painting.parts import context_width, load_denoiser, load_schedule, load_space
-from polylens.models.painting.text import CpmBeeText, LanguageModelText, TextEncoder
+from polylens.painting.bridge import new_bridge
+from polylens.painting.config import PainterConfig, TextConfig
+from polylens.painting.painter import Painter
+from polylens.painting.parts import context_width, load_denoiser, load_schedule, load_space
+from polylens.painting.text import CpmBeeText, LanguageModelText, TextEncoder
 from polylens.viscpm.cpm_bee.tokenizer import CpmBeeTokenizer
 from polylens.viscpm.files import is_cpm_bee, read_cpm_bee
 

@@ -9,15 +9,15 @@ from torch.nn import functional as F
 
 pytest.importorskip("diffusers", reason="diffusers is not installed: the extra 'paint'")
 
-from tests.models.painting.tiny_painters import PACKAGED_TEXT, tiny_painter
 from tests.models.tiny_models import DECODERS, ENCODER_DECODERS
+from tests.painting.tiny_painters import PACKAGED_TEXT, tiny_painter
 
 from polylens.errors import UserError
-from polylens.models.painting import pivot
-from polylens.models.painting.build import load_text
-from polylens.models.painting.config import TextConfig
-from polylens.models.painting.pivot import Pivot
-from polylens.models.painting.text import LanguageModelText
+from polylens.painting import pivot
+from polylens.painting.build import load_text
+from polylens.painting.config import TextConfig
+from polylens.painting.pivot import Pivot
+from polylens.painting.text import LanguageModelText
 from polylens.picto.world import concepts
 
 torch.set_num_threads(1)

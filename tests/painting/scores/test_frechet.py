@@ -8,10 +8,10 @@ from torchvision.models import inception
 
 from polylens.data.images import ImageProcessor
 from polylens.errors import UserError
-from polylens.evaluation.paint.frechet import Moments, TowerFeatures, frechet_distance, moments
-from polylens.evaluation.paint.inception import InceptionFeatures, fid_inception
 from polylens.models.checkpoints.registry import resolve_model
 from polylens.models.parts.vision import VisionConfig, load_vision
+from polylens.painting.scores.frechet import Moments, TowerFeatures, frechet_distance, moments
+from polylens.painting.scores.inception import InceptionFeatures, fid_inception
 
 torch.set_num_threads(1)
 

@@ -8,9 +8,9 @@ import torch
 from diffusers import AutoencoderKL, DDPMScheduler
 from tests.models.tiny_models import save_language_model
 
-from polylens.models.painter import Painter
-from polylens.models.painting.build import build_painter
-from polylens.models.painting.config import PainterConfig
+from polylens.painting.build import build_painter
+from polylens.painting.config import PainterConfig
+from polylens.painting.painter import Painter
 
 UNET = {
     "_class_name": "UNet2DConditionModel",

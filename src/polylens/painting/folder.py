@@ -21,12 +21,12 @@ from polylens.errors import UserError
 from polylens.files import replacing_folder, sha256_file, sha256_folder, write_atomic
 from polylens.models.build import fingerprint
 from polylens.models.checkpoints.registry import part_reference, resolve_model
-from polylens.models.painter import Painter
-from polylens.models.painting.build import build_painter, denoiser_state
-from polylens.models.painting.config import PainterConfig
-from polylens.models.painting.lora import DenoiserLora, adapters, add_adapters
-from polylens.models.painting.parts import AUTOENCODERS, DENOISERS, Latents, part_folder
-from polylens.models.painting.text import CpmBeeText
+from polylens.painting.build import build_painter, denoiser_state
+from polylens.painting.config import PainterConfig
+from polylens.painting.lora import DenoiserLora, adapters, add_adapters
+from polylens.painting.painter import Painter
+from polylens.painting.parts import AUTOENCODERS, DENOISERS, Latents, part_folder
+from polylens.painting.text import CpmBeeText
 
 MANIFEST = "painter.json"
 WEIGHTS = "model.safetensors"
