@@ -18,7 +18,7 @@ from polylens.painting.sampling import Sampling
 from polylens.painting.viscpm import read_released_painter
 
 pytestmark = pytest.mark.golden
-GOLDEN = Path(os.environ.get("POLYLENS_GOLDEN") or Path(__file__).parents[4] / "shared" / "golden") / "viscpm"
+GOLDEN = Path(os.environ.get("POLYLENS_GOLDEN") or Path(__file__).parents[3] / "shared" / "golden") / "viscpm"
 FOLDERS = sorted(path.parent for path in GOLDEN.glob("*/vlg.safetensors"))
 
 

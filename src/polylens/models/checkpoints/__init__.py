@@ -1,0 +1,1 @@
+"""Model folders: formats read and written, names resolved, hub downloads, sizes."""

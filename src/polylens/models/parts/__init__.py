@@ -1,0 +1,1 @@
+"""What a model is composed of: vision towers, resamplers, projectors, adapters, precision."""

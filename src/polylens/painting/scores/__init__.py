@@ -1,0 +1,1 @@
+"""Scores of painted pictures: Frechet distances and CLIP similarity."""

@@ -1,0 +1,1 @@
+"""CPM-Bee, the language model of VisCPM: tokenizer, dictionary layout, network and generation."""
