@@ -15,8 +15,8 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 
 from polylens.data.sample import Picture, Sample
+from polylens.feature_cache import FeatureCache, hash_weights
 from polylens.models.vlm import VisionLanguageModel
-from polylens.training.cache import FeatureCache, hash_weights
 
 # Samples that are looked at together: bounds the visual tokens in memory and what lengths are sorted over.
 SAMPLES_AT_ONCE = 256

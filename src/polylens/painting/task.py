@@ -28,11 +28,11 @@ from polylens.data.images import ImageProcessor
 from polylens.data.sample import Picture, Sample
 from polylens.data.sides import names_a_side
 from polylens.errors import UserError
+from polylens.feature_cache import FeatureCache, hash_weights
 from polylens.files import cache_folder
 from polylens.painting.painter import Painter
 from polylens.recipe import Augmentation, Painting
 from polylens.training.augment import VERSION, View, augment
-from polylens.training.cache import FeatureCache, hash_weights
 from polylens.training.log import progress_bar
 from polylens.training.stages import Plan
 from polylens.training.tasks import Task

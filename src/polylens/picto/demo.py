@@ -19,6 +19,7 @@ import torch
 from rich.console import Console
 
 from polylens import __version__
+from polylens.batching import chunks
 from polylens.data.sample import Sample
 from polylens.evaluation.report import Example, print_table, write_report
 from polylens.files import make_writable_folder, write_atomic
@@ -29,7 +30,6 @@ from polylens.picto import measure
 from polylens.picto.tasks import pictures
 from polylens.picto.workers import beside, each_part
 from polylens.recipe import Recipe, load_recipe
-from polylens.training.data import chunks
 from polylens.training.log import progress_bar
 from polylens.training.run import beginning, new_model, prepare, train
 

@@ -24,12 +24,12 @@ from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from transformers import PreTrainedModel
 
+from polylens.batching import chunks
 from polylens.data.mix import Mix
 from polylens.errors import UserError
 from polylens.files import make_writable_folder, write_atomic
 from polylens.recipe import Checkpoints, Stage, Validation
 from polylens.training.checkpoint import Checkpoint, CheckpointFolder, State
-from polylens.training.data import chunks
 from polylens.training.log import RunLog, StepBar
 from polylens.training.optimizer import (
     build_optimizer,

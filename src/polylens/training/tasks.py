@@ -18,17 +18,17 @@ from rich.console import Console
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
+from polylens.batching import chunks
 from polylens.data.collate import IGNORED, Batch
 from polylens.data.conversations import unroll
 from polylens.data.sample import Sample
 from polylens.data.sides import names_a_side
 from polylens.errors import UserError
+from polylens.feature_cache import FeatureCache, hash_weights
 from polylens.files import cache_folder
 from polylens.models.vlm import VisionLanguageModel
 from polylens.recipe import Augmentation
 from polylens.training.augment import VERSION, View, load_views
-from polylens.training.cache import FeatureCache, hash_weights
-from polylens.training.data import chunks
 from polylens.training.log import progress_bar
 from polylens.training.stages import Plan
 

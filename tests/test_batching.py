@@ -2,7 +2,7 @@ import threading
 
 import pytest
 
-from polylens.training.data import chunks, read_ahead
+from polylens.batching import chunks, read_ahead
 
 
 def test_chunks():

@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch import nn
 
+from polylens import feature_cache as cache
 from polylens.errors import UserError
-from polylens.training import cache
-from polylens.training.cache import FeatureCache, hash_weights
+from polylens.feature_cache import FeatureCache, hash_weights
 
 ORIGIN = {"weights": "abc", "level": "patches"}
 
