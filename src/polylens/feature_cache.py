@@ -24,8 +24,7 @@ import torch
 from torch import Tensor, nn
 
 from polylens.batching import chunks, read_ahead
-from polylens.files import make_writable_folder, write_atomic
-from polylens.training.checkpoint import writing
+from polylens.files import make_writable_folder, write_atomic, writing
 
 SHARD_BYTES = 128 << 20
 # NumPy has no bfloat16: its bits are stored.

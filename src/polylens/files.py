@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
+from safetensors import SafetensorError
+
 from polylens.errors import UserError
 
 HASH_BLOCK = 1 << 20
@@ -178,3 +180,16 @@ def _find_by_listing(folder: Path, parts: tuple[str, ...]) -> Path | None:
 
 def _reason(error: OSError) -> str:
     return (error.strerror or str(error)).lower()
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turns a full disk or a forbidden folder into one sentence (`UserError`)."""
+    try:
+        yield
+    except (OSError, SafetensorError) as error:
+        reason = (getattr(error, "strerror", None) or str(error)).lower().rstrip(".")
+        raise UserError(
+            f"'{path}' cannot be written: {reason}. Make room or choose another folder; the same command "
+            "goes on from the last checkpoint."
+        ) from error

@@ -115,8 +115,8 @@ def mix(
     from polylens.data.readers.jsonl import write_jsonl
     from polylens.data.sources import Unreadable
     from polylens.errors import UserError
+    from polylens.progress import progress_bar
     from polylens.recipe import load_data
-    from polylens.training.log import progress_bar
 
     console, stderr = consoles()
     chosen = load_data(recipe, [*(overrides or []), *([] if seed is None else [f"seed={seed}"])])
@@ -173,8 +173,8 @@ def neighbours(
 
     from polylens.data.neighbours import DualEncoder, find_neighbours
     from polylens.errors import UserError
+    from polylens.progress import progress_bar
     from polylens.recipe import load_data
-    from polylens.training.log import progress_bar
 
     if not model:
         raise UserError("Which encoder? Give --model FOLDER, a CLIP or SigLIP.")

@@ -219,7 +219,7 @@ def _surround(
 
 @contextmanager
 def _progress(console: Console, what: str, total: int) -> Iterator[Callable[[int], None]]:
-    from polylens.training.log import progress_bar
+    from polylens.progress import progress_bar
 
     with progress_bar(console) as bar:
         task = bar.add_task(what, total=total)

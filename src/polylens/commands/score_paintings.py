@@ -60,7 +60,7 @@ def score_paintings(
     from polylens.painting.scores.clip import ClipScorer
     from polylens.painting.scores.frechet import Features, TowerFeatures
     from polylens.painting.scores.inception import InceptionFeatures
-    from polylens.training.log import progress_bar
+    from polylens.progress import progress_bar
 
     quiet_libraries()
     if real is None and clip is None:

@@ -325,7 +325,7 @@ def _opened(
 
 @contextmanager
 def _bars(console: Console) -> Iterator[_Bars]:
-    from polylens.training.log import progress_bar
+    from polylens.progress import progress_bar
 
     with progress_bar(console) as progress:
         yield _Bars(progress)

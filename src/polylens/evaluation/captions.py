@@ -29,8 +29,8 @@ from polylens.evaluation.runner import Item, answer, as_row, name_scores
 from polylens.files import make_writable_folder, sha256_file, write_atomic
 from polylens.languages import language, parse_languages
 from polylens.models.vlm import VisionLanguageModel
+from polylens.progress import progress_bar
 from polylens.recipe_text import nearest
-from polylens.training.log import progress_bar
 
 # What examples are ranked by, the first that there is.
 RANKED_BY = ("cider_d", "exact_match")

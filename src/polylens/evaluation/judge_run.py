@@ -23,7 +23,7 @@ from polylens.evaluation.judge import (
 from polylens.evaluation.peers.chat import ChatClient, Prices
 from polylens.evaluation.report import write_report
 from polylens.files import sha256_file, write_atomic
-from polylens.training.log import progress_bar
+from polylens.progress import progress_bar
 
 VERDICTS = "verdicts.jsonl"
 

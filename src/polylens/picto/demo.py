@@ -29,8 +29,8 @@ from polylens.models.vlm import VisionLanguageModel
 from polylens.picto import measure
 from polylens.picto.tasks import pictures
 from polylens.picto.workers import beside, each_part
+from polylens.progress import progress_bar
 from polylens.recipe import Recipe, load_recipe
-from polylens.training.log import progress_bar
 from polylens.training.run import beginning, new_model, prepare, train
 
 NUM_PICTURES = 500

@@ -23,7 +23,7 @@ from polylens.painting.sampling import Sampling
 from polylens.picto.measure import PIVOT, exact
 from polylens.picto.paint_measure import Judge, even, measure, paint_concepts
 from polylens.picto.world import LANGUAGES, Concept, concepts
-from polylens.training.log import progress_bar
+from polylens.progress import progress_bar
 
 PAINTER = "picto-parts/painter"
 NUM_CONCEPTS = 100

@@ -13,33 +13,16 @@ import os
 import re
 import secrets
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Self
 
-from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from polylens.errors import UserError
-from polylens.files import make_writable_folder
+from polylens.files import make_writable_folder, writing
 
 NAME = re.compile(r"\d{2}-\d{8}")
-
-
-@contextmanager
-def writing(path: Path) -> Iterator[None]:
-    """Turns a full disk or a forbidden folder into one sentence (`UserError`)."""
-    try:
-        yield
-    except (OSError, SafetensorError) as error:
-        reason = (getattr(error, "strerror", None) or str(error)).lower().rstrip(".")
-        raise UserError(
-            f"'{path}' cannot be written: {reason}. Make room or choose another folder; the same command "
-            "goes on from the last checkpoint."
-        ) from error
 
 
 @dataclass(frozen=True)

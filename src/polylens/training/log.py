@@ -7,28 +7,14 @@ from pathlib import Path
 from typing import Any, Self
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import TaskID
 from tensorboard.compat.proto.event_pb2 import Event, SessionLog
 from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.summary.writer.record_writer import RecordWriter
 
-from polylens.files import make_writable_folder, write_atomic
-from polylens.training.checkpoint import writing
+from polylens.files import make_writable_folder, write_atomic, writing
 
 FLUSH_SECONDS = 10
-
-
-def progress_bar(console: Console, *columns: str) -> Progress:
-    """A bar with counts and the time left; `columns` are texts with `{task.fields[...]}`."""
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        *(TextColumn(column) for column in columns),
-        TimeRemainingColumn(),
-        console=console,
-        refresh_per_second=2,
-    )
 
 
 class RunLog:

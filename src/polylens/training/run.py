@@ -23,8 +23,8 @@ from polylens.models.checkpoints.folder import PARTS, save_model
 from polylens.models.checkpoints.load import load_any
 from polylens.models.config import ModelConfig
 from polylens.models.vlm import VisionLanguageModel
+from polylens.progress import progress_bar
 from polylens.recipe import Recipe, Stage, load_recipe
-from polylens.training.log import progress_bar
 from polylens.training.loop import Trainer, Validate
 from polylens.training.stages import never_trained
 from polylens.training.tasks import Task, VisionLanguageTask

@@ -27,9 +27,9 @@ from polylens.errors import UserError
 from polylens.feature_cache import FeatureCache, hash_weights
 from polylens.files import cache_folder
 from polylens.models.vlm import VisionLanguageModel
+from polylens.progress import progress_bar
 from polylens.recipe import Augmentation
 from polylens.training.augment import VERSION, View, load_views
-from polylens.training.log import progress_bar
 from polylens.training.stages import Plan
 
 FILL_BATCH = 64

@@ -37,7 +37,7 @@ from polylens.evaluation.predictor import Predictor
 from polylens.evaluation.report import write_report
 from polylens.evaluation.runner import Item, answer, as_row
 from polylens.files import make_writable_folder, write_atomic
-from polylens.training.log import progress_bar
+from polylens.progress import progress_bar
 
 RESULTS = "results.json"
 
