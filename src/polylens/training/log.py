@@ -13,6 +13,7 @@ from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.summary.writer.record_writer import RecordWriter
 
 from polylens.files import make_writable_folder, write_atomic, writing
+from polylens.progress import progress_bar
 
 FLUSH_SECONDS = 10
 
