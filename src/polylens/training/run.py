@@ -150,20 +150,7 @@ def beginning(
     """(the model a run starts from, what it trains on, what it validates on); see `new_model` and `read_samples`."""
     model = new_model(recipe)
     samples, held_out = read_samples(recipe, model.config.layout.ask_caption, console, write_shards)
-    if isinstance(model, VisionLanguageModel) and model.config.memory == "answers":
-        model.remember(_imitated(recipe.stages, Mix.of(samples)))
     return model, samples, held_out
-
-
-def _imitated(stages: Sequence[Stage], samples: Mix) -> list[str]:
-    """The distinct answers that the stages with the objective `embeddings` train on."""
-    learnt = [samples.only(stage.parts) for stage in stages if stage.objective == "embeddings"]
-    if not learnt:
-        raise UserError(
-            "model.memory is 'answers', and no stage has the objective 'embeddings', which learns them: list captions "
-            "instead, or leave it out."
-        )
-    return list(dict.fromkeys(turn.answer for part in learnt for sample in part for turn in sample.turns))
 
 
 def _halve_frozen(model: VisionLanguageModel | VisCpmChat, stages: Sequence[Stage]) -> None:

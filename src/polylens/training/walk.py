@@ -16,6 +16,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers import DynamicCache
 
 from polylens.models.vlm import VisionLanguageModel
+from polylens.training.objectives import find_objective
 from polylens.training.stages import Plan
 from polylens.viscpm.cpm_bee.modeling import CpmBee
 from polylens.viscpm.model import VisCpmChat
@@ -60,7 +61,7 @@ def walk(
                 out, num_logits = _read_dictionaries(model, m, length, dtype)
             else:
                 tokens = _see(model, plan, m, cached, dtype)
-                if plan.stage.objective == "embeddings":
+                if not find_objective(plan.stage.objective).runs_language_model:
                     out, num_logits = tokens, 0
                 else:
                     out, num_logits = _read(model, tokens, m, length)
