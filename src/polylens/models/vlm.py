@@ -24,6 +24,7 @@ from polylens.models.config import ModelConfig
 from polylens.models.decoding.choosing import choose_candidates, choose_texts
 from polylens.models.decoding.generation import generate_answers
 from polylens.models.decoding.scoring import Prompts, head_only_at, read_prompts, score_candidates
+from polylens.models.parts.lora import apply_lora
 from polylens.models.parts.resamplers import Resampler
 from polylens.models.parts.vision import VisionTower
 from polylens.models.parts.words import VisualWords, memory_ids, repeated
@@ -38,6 +39,8 @@ class VisionLanguageModel(nn.Module):
     """Pictures and text to text, over a decoder or an encoder-decoder; the language model's config says
     which.
     """
+
+    kind = "vision-language"
 
     def __init__(
         self,
@@ -91,6 +94,10 @@ class VisionLanguageModel(nn.Module):
             max_length=max_length,
             processor=self.processor if with_pictures else None,
         )
+
+    def adapt(self, pattern: str, *, rank: int, alpha: float, dropout: float) -> None:
+        """LoRA on the language model's linear layers; see `models/parts/lora.py`."""
+        apply_lora(self, pattern, rank=rank, alpha=alpha, dropout=dropout)
 
     def remember(self, captions: Sequence[str]) -> None:
         """Let the visual words agree on these captions, and keep them in the config.
