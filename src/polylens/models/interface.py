@@ -41,6 +41,10 @@ class Model(Protocol):
         """Visual tokens (Q, L) of every distinct picture, by its key."""
         ...
 
+    def vision_identity(self) -> dict[str, Any]:
+        """All that determines the visual tokens beside the picture, as JSON: settings and hashes of weights."""
+        ...
+
     def generate(
         self,
         samples: Sequence[Sample],
