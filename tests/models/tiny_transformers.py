@@ -164,7 +164,10 @@ def save_gemma3(folder: Path) -> Path:
         mm_tokens_per_image=4,
         **{name.replace("token_id", "token_index"): number for name, number in ids.items()},
     )
-    loud(Gemma3ForConditionalGeneration(config)).save_pretrained(folder)
+    model = Gemma3ForConditionalGeneration(config)
+    # Its projection begins as zeros, and the model would see nothing.
+    torch.nn.init.normal_(model.model.multi_modal_projector.mm_input_projection_weight, std=0.2)
+    loud(model).save_pretrained(folder)
     images = Gemma3ImageProcessor(size={"height": SIZE, "width": SIZE})
     template = MARKS.replace("MARK", "<start_of_image>")
     Gemma3Processor(images, tokenizer, chat_template=template, image_seq_length=4).save_pretrained(folder)
