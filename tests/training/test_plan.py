@@ -14,7 +14,7 @@ from polylens.models.config import ModelConfig
 from polylens.recipe import Recipe
 from polylens.training.plan import plan_recipe
 from polylens.training.stages import apply_stage
-from polylens.training.walk import Length
+from polylens.training.trainable import Length
 from polylens.viscpm.files import save_folder
 
 LENGTH = Length(7, 5)

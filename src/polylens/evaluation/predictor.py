@@ -82,7 +82,7 @@ class LocalPredictor:
 
     def __init__(
         self,
-        model: VisionLanguageModel,
+        model: Any,
         name: str = "",
         model_sha256: str = "",
         cache_root: Path | None = None,

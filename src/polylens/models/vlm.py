@@ -25,6 +25,7 @@ from polylens.models.decoding.choosing import choose_texts
 from polylens.models.decoding.generation import end_ids, generate_answers
 from polylens.models.decoding.scoring import Prompts, head_only_at, read_prompts, score_texts
 from polylens.models.decoding.search import Search
+from polylens.models.parts.lora import apply_lora
 from polylens.models.parts.resamplers import Resampler
 from polylens.models.parts.vision import VisionTower
 from polylens.models.visual import Visual, check_candidates, check_given, encode_distinct, tokens_of
@@ -32,6 +33,8 @@ from polylens.models.visual import Visual, check_candidates, check_given, encode
 
 class VisionLanguageModel(nn.Module):
     """Pictures and text to text, over a decoder or an encoder-decoder: the language model's config says which."""
+
+    kind = "vision-language"
 
     def __init__(
         self,
@@ -82,6 +85,10 @@ class VisionLanguageModel(nn.Module):
             max_length=max_length,
             processor=self.processor if with_pictures else None,
         )
+
+    def adapt(self, pattern: str, *, rank: int, alpha: float, dropout: float) -> None:
+        """LoRA on the language model's linear layers; see `models/parts/lora.py`."""
+        apply_lora(self, pattern, rank=rank, alpha=alpha, dropout=dropout)
 
     def encode(self, pixel_values: torch.Tensor) -> torch.Tensor:
         """(N, 3, H, W) normalised pixels to (N, P, V) patch states."""

@@ -97,7 +97,7 @@ def _write(
     save_file(
         {n: t.detach().to("cpu", dtype or t.dtype).contiguous() for n, t in tensors.items()}, new / WEIGHTS
     )
-    lora = adapters(painter)
+    lora = adapters(painter.denoiser)
     manifest = {
         "format": FORMAT,
         "polylens": __version__,
@@ -153,7 +153,7 @@ def load_painter(name_or_path: str | Path, dtype: torch.dtype = torch.float32) -
         )
     painter = build_painter(config, dtype)
     if manifest["adapters"] is not None:
-        add_adapters(painter, DenoiserLora.model_validate(manifest["adapters"]))
+        add_adapters(painter.denoiser, DenoiserLora.model_validate(manifest["adapters"]))
     _load_tensors(painter, folder, manifest)
     return painter.requires_grad_(False).eval()
 

@@ -31,8 +31,9 @@ from polylens.errors import UserError
 from polylens.feature_cache import FeatureCache, hash_weights
 from polylens.files import cache_folder
 from polylens.painting.painter import Painter
+from polylens.painting.recipe import Painting
 from polylens.progress import progress_bar
-from polylens.recipe import Augmentation, Painting
+from polylens.recipe import Augmentation
 from polylens.training.augment import VERSION, View, augment
 from polylens.training.stages import Plan
 from polylens.training.tasks import Task

@@ -4,20 +4,15 @@ import fnmatch
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any
 
 from rich.table import Table
 from torch import nn
 
 from polylens.data.collate import Level
 from polylens.errors import UserError
-from polylens.models.parts.lora import apply_lora
-from polylens.models.vlm import VisionLanguageModel
-from polylens.recipe import Lora, Row, Stage
+from polylens.recipe import Row, Stage
 from polylens.recipe_text import nearest
-
-if TYPE_CHECKING:
-    from polylens.painting.painter import Painter
 
 
 @dataclass(frozen=True)
@@ -42,7 +37,7 @@ class Plan:
         return rate
 
 
-def apply_stage(model: nn.Module, stage: Stage) -> Plan:
+def apply_stage(model: Any, stage: Stage) -> Plan:
     """Freeze, unfreeze and adapt `model` as the stage's table says; of several matching rows the last
     decides.
 
@@ -52,7 +47,7 @@ def apply_stage(model: nn.Module, stage: Stage) -> Plan:
     for pattern, row in stage.table.items():
         _check_pattern(model, pattern)
         if row.lora:
-            _adapt(model, pattern, row.lora)
+            model.adapt(pattern, **row.lora.model_dump())
     deciding = _deciding_rows(model, stage)
     trained, counts, sizes = {}, Counter[str](), Counter[str]()
     for name, parameter in model.named_parameters():
@@ -74,16 +69,6 @@ def apply_stage(model: nn.Module, stage: Stage) -> Plan:
         raise UserError(f"Stage '{stage.name}' trains nothing: give at least one pattern a learning rate.")
     set_modes(model)
     return Plan(stage, trained, _boundary(model, trained), _table(stage, counts, sizes))
-
-
-def _adapt(model: nn.Module, pattern: str, lora: Lora) -> None:
-    settings: dict[str, Any] = {"rank": lora.rank, "alpha": lora.alpha, "dropout": lora.dropout}
-    if hasattr(model, "denoiser"):
-        from polylens.painting.lora import apply_denoiser_lora
-
-        apply_denoiser_lora(cast("Painter", model), pattern, **settings)
-    else:
-        apply_lora(cast(VisionLanguageModel, model), pattern, **settings)
 
 
 def set_modes(module: nn.Module, training: bool = False) -> None:

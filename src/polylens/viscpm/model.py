@@ -7,6 +7,7 @@
 Shapes: N pictures, Q queries, D width.
 """
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,7 @@ from polylens.data.collate import Layout
 from polylens.data.images import ImageProcessor
 from polylens.data.sample import Picture, Sample
 from polylens.errors import UserError
+from polylens.models.checkpoints.families import Stream
 from polylens.models.config import LanguageModelConfig, ModelConfig
 from polylens.models.decoding.chat import Chat
 from polylens.models.parts.precision import Quantization
@@ -36,8 +38,15 @@ from polylens.viscpm.cpm_bee.layout import (
 )
 from polylens.viscpm.cpm_bee.modeling import CpmBee
 from polylens.viscpm.cpm_bee.tokenizer import CpmBeeTokenizer, escape, unescape
-from polylens.viscpm.files import Stream, is_cpm_bee, read_cpm_bee, read_viscpm
-from polylens.viscpm.modeling import VisCpm
+from polylens.viscpm.files import (
+    is_cpm_bee,
+    read_cpm_bee,
+    read_released_viscpm,
+    read_viscpm,
+    released_file,
+    viscpm_processor,
+)
+from polylens.viscpm.modeling import VisCpm, VisCpmConfig
 
 LANGUAGES = ["en", "zh"]
 CAPTION_PROMPT = "Describe the image in {language}."
@@ -62,6 +71,8 @@ class VisCpmBatch:
 
 class VisCpmChat(nn.Module):
     """Answers samples as `VisionLanguageModel` does; `model` is a `VisCpm`, or a `CpmBee` that reads text alone."""
+
+    kind = "viscpm"
 
     def __init__(
         self, model: VisCpm | CpmBee, tokenizer: CpmBeeTokenizer, processor: ImageProcessor | None = None
@@ -90,6 +101,31 @@ class VisCpmChat(nn.Module):
             return cls(read_cpm_bee(folder, dtype, quantization, stream), tokenizer)
         model = read_viscpm(folder, dtype, quantization, stream)
         return cls(model, tokenizer, ImageProcessor.from_folder(folder))
+
+    @classmethod
+    def from_released(cls, path: str | Path, dtype: torch.dtype = torch.float32) -> "VisCpmChat":
+        """From a released file, or a folder with it; CPM-Bee's `vocab.txt` lies beside the file."""
+        path = Path(path)
+        file = released_file(path) if path.is_dir() else path
+        model = read_released_viscpm(file, dtype=dtype)
+        return cls(
+            model,
+            CpmBeeTokenizer.from_pretrained(file.parent),
+            viscpm_processor(model.config.vision.image_size),
+        )
+
+    @classmethod
+    def skeleton(cls, folder: Path) -> "VisCpmChat":
+        """The model of a converted folder on the meta device, without a tokenizer."""
+        sizes = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        config = VisCpmConfig.from_dict(sizes)
+        tokenizer: Any = None
+        with torch.device("meta"):
+            return cls(VisCpm(config), tokenizer, viscpm_processor(config.vision.image_size))
+
+    def adapt(self, pattern: str, *, rank: int, alpha: float, dropout: float) -> None:
+        """LoRA beside linear layers."""
+        raise UserError("VisCPM takes no LoRA adapters: give its parameters a learning rate.")
 
     @property
     def lm(self) -> CpmBee:
