@@ -140,9 +140,13 @@ class LocalPredictor:
 
 def _open_cache(model: VisionLanguageModel, root: Path) -> FeatureCache:
     """Visual tokens by everything that they depend on beside the picture."""
+    parts = [model.vision, model.resampler, model.projector]
+    if model.config.projector.kind != "linear":
+        # Other projectors may read the language model's embeddings too.
+        parts.append(model.lm.get_input_embeddings())
     origin = {
         "kind": "visual tokens",
-        "weights": hash_weights([model.vision, model.resampler, model.projector]),
+        "weights": hash_weights(parts),
         "vision": model.config.vision.model_dump(include={"layer", "class_token"}),
         "processor": repr(model.processor),
     }
