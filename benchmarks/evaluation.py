@@ -33,7 +33,6 @@ from polylens.data.sample import Sample, Turn
 from polylens.evaluation.predictor import Generation, LocalPredictor
 from polylens.languages import language
 from polylens.models.config import ModelConfig
-from polylens.models.decoding import search
 from polylens.models.decoding.vocabulary import ScreenedHead
 from polylens.models.parts.resamplers import QFormer, ResamplerConfig
 from polylens.models.parts.vision import VisionTower
@@ -182,8 +181,6 @@ def run_peer(
     codes: Sequence[str] = LANGUAGES,
 ) -> list[str]:
     """transformers' `generate`, language by language, over the pictures in batches."""
-    # Both read with one language model, and Polylens exchanges its attention for one that shares rows.
-    peer.set_attn_implementation("sdpa")
     said: dict[tuple[int, str], str] = {}
     for code in codes:
         prompt = model.tokenizer(PROMPT.format(language(code).name))["input_ids"]
@@ -258,15 +255,6 @@ def print_factors(model: VisionLanguageModel, pictures: Sequence[Noise], generat
         with mock.patch.object(ScreenedHead, "of", return_value=None):
             run_polylens(model, pictures, generation)
 
-    def plain_cache() -> None:
-        with mock.patch.object(search, "give_room"):
-            run_polylens(model, pictures, generation)
-
-    def plain_attention() -> None:
-        model.lm.set_attn_implementation("sdpa")
-        with mock.patch.object(search, "share_cross_attention", return_value=False):
-            run_polylens(model, pictures, generation)
-
     def small_batches() -> None:
         one_by_one = Generation(**(generation.__dict__ | {"batch_size": 1}))
         run_polylens(model, pictures[:1], one_by_one)
@@ -278,8 +266,6 @@ def print_factors(model: VisionLanguageModel, pictures: Sequence[Noise], generat
         ("pictures encoded once", encode_each_time, 1.0),
         ("own beam search", their_search, 1.0),
         ("output head in bfloat16 first", plain_head, 1.0),
-        ("own KV cache", plain_cache, 1.0),
-        ("shared cross-attention", plain_attention, 1.0),
         ("sorting by length", unsorted, 1.0),
         ("batches", small_batches, len(pictures)),
     ):

@@ -45,7 +45,7 @@ def choose_answers(model: Decodable, prompts: Prompts, answers: Sequence[Sequenc
         if not num_samples:
             return (field.best_S - field.first_S).tolist()
         pairs_Q = pairs_Q[open_Q]
-        reader = Reader(model, prompts.copy(), field.node_DA.shape[1])
+        reader = Reader(model, prompts.copy())
         _walk(reader, field, pairs_Q, min(width, max(WIDENED, ROWS // num_samples)))
         width *= WIDENED
 
