@@ -33,6 +33,7 @@ from polylens.data.sample import Sample, Turn
 from polylens.evaluation.predictor import Generation, LocalPredictor
 from polylens.languages import language
 from polylens.models.config import ModelConfig
+from polylens.models.decoding import search
 from polylens.models.decoding.vocabulary import ScreenedHead
 from polylens.models.parts.resamplers import QFormer, ResamplerConfig
 from polylens.models.parts.vision import VisionTower
@@ -239,7 +240,8 @@ def print_factors(model: VisionLanguageModel, pictures: Sequence[Noise], generat
             chunk = ordered[start : start + size]
             pixels = model.processor([sample.images[0].load() for sample in chunk])
             with torch.no_grad():
-                visual = model.visual_tokens(model.encode(pixels))
+                tokens = model.visual_tokens(model.encode(pixels))
+            visual = {sample.images[0].key: own for sample, own in zip(chunk, tokens, strict=True)}
             model.generate(chunk, visual=visual, batch_size=size, **settings)
 
     def their_search() -> None:
@@ -256,6 +258,15 @@ def print_factors(model: VisionLanguageModel, pictures: Sequence[Noise], generat
         with mock.patch.object(ScreenedHead, "of", return_value=None):
             run_polylens(model, pictures, generation)
 
+    def plain_cache() -> None:
+        with mock.patch.object(search, "give_room"):
+            run_polylens(model, pictures, generation)
+
+    def plain_attention() -> None:
+        model.lm.set_attn_implementation("sdpa")
+        with mock.patch.object(search, "share_cross_attention", return_value=False):
+            run_polylens(model, pictures, generation)
+
     def small_batches() -> None:
         one_by_one = Generation(**(generation.__dict__ | {"batch_size": 1}))
         run_polylens(model, pictures[:1], one_by_one)
@@ -267,6 +278,8 @@ def print_factors(model: VisionLanguageModel, pictures: Sequence[Noise], generat
         ("pictures encoded once", encode_each_time, 1.0),
         ("own beam search", their_search, 1.0),
         ("output head in bfloat16 first", plain_head, 1.0),
+        ("own KV cache", plain_cache, 1.0),
+        ("shared cross-attention", plain_attention, 1.0),
         ("sorting by length", unsorted, 1.0),
         ("batches", small_batches, len(pictures)),
     ):

@@ -15,6 +15,7 @@ from pydantic import (
     BeforeValidator,
     Field,
     create_model,
+    field_validator,
     model_serializer,
     model_validator,
 )
@@ -24,6 +25,7 @@ from polylens.data.containers import Format
 from polylens.data.spec import Codes, Part, Section, check_mix
 from polylens.errors import UserError
 from polylens.models.config import ModelConfig
+from polylens.plugins import check_name
 from polylens.recipe_text import nearest, override, parse_yaml, validated
 
 if TYPE_CHECKING:
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
 
 SECTIONS = "polylens.recipe_sections"
 OWN_SPLIT = 0.9
+OBJECTIVES = "polylens.objectives"  # the group of entry points; Polylens' own are among them
 Share = Annotated[float, Field(gt=0, lt=1)]
 
 
@@ -79,15 +82,15 @@ class Stage(Section):
     `table` maps patterns of parameter names (`projector.*`) to rows; of several that match, the last decides,
     and what none matches is frozen. The learning rate rises over `warmup_steps` and falls as a cosine to 0.
     `micro_batch` bounds memory and padding; the loss and gradients stay those of the whole batch. `objective`
-    is what is learnt: to write the `answers`; or that the visual tokens of a picture be the language model's
-    own `embeddings` of its answer, which needs no pass through the language model and makes a fast beginning.
+    is what is learnt: to write the `answers`, or to have the language model's `embeddings` of the answer as visual
+    tokens, which needs no pass through the language model and makes a fast beginning. Packages may add others.
     `parts` names the parts of the mix that it learns from, all unless given. `size` is the width and height of a
     painter's training pictures in this stage.
     """
 
     name: str
     table: dict[str, Row] = Field(min_length=1)
-    objective: Literal["answers", "embeddings"] = "answers"
+    objective: str = "answers"
     batch_size: int = Field(ge=1)
     micro_batch: int | None = Field(None, ge=1)
     steps: int | None = Field(None, ge=1)
@@ -97,6 +100,14 @@ class Stage(Section):
     clip: float = Field(1.0, gt=0)
     parts: list[str] | None = None
     size: int | None = Field(None, ge=8)
+
+    @field_validator("objective")
+    @classmethod
+    def _known_objective(cls, name: str) -> str:
+        try:
+            return check_name(name, "objective", OBJECTIVES)
+        except UserError as error:
+            raise PydanticCustomError("objective", "{error}", {"error": str(error)}) from None
 
     @model_validator(mode="after")
     def _one_length(self) -> Self:

@@ -108,8 +108,7 @@ def test_the_advice_is_one_that_helps(tmp_path: Path) -> None:
 def test_visual_words_are_planned_for(tmp_path: Path) -> None:
     given = recipe(tmp_path, "llama")
     (free,) = plan_recipe(given, 10**9, 1e9, LENGTH)
-    assert given.model is not None
-    given.model.visual_words = True
+    given.model.projector.kind = "words"
     (words,) = plan_recipe(given, 10**9, 1e9, LENGTH)
     assert words.flops > free.flops
 

@@ -10,7 +10,7 @@ the whole batch, T tokens, A answer tokens.
 """
 
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
 import torch
@@ -25,7 +25,8 @@ from polylens.errors import UserError
 IGNORED = -100
 IMAGE_MARK = "\ue000"  # a private-use character stands for a picture while a chat template is filled
 
-Side = Literal["left", "right"]
+# How far the pictures of a batch have come on their way into the language model.
+Level = Literal["pixels", "patches", "queries", "tokens"]
 
 
 class Layout(BaseModel):
@@ -62,12 +63,11 @@ class Layout(BaseModel):
 class Batch:
     """What a `VisionLanguageModel` reads.
 
-    The pictures of the batch come as `pixel_values` (N, 3, H, W), or as `visual`, computed before at
-    `visual_level`: "patches" (N, P, V), "queries" (N, Q, D) out of the resampler, "projected" (N, Q, L) as
-    wide as the language model, or "tokens" (N, Q, L) as it reads them. `image_mask` (B, T) is True where a
-    visual token goes, row by row in picture order. `labels` hold -100 where there is no target; a decoder's
-    (B, T) are aligned with `input_ids` (not shifted), an encoder-decoder's are (B, A). Where samples are read
-    in several ways, a row is one of these, and `ways` lists every sample's rows, with the logs of their shares.
+    `visual` holds the N pictures of the batch, row by row, at one `level`: "pixels" (N, 3, H, W), "patches"
+    (N, P, V) out of the image encoder, "queries" (N, Q, D) out of the resampler, or "tokens" (N, Q, L) as the
+    language model reads them. It is None where there are no pictures. `image_mask` (B, T) is True where a visual
+    token goes. `labels` hold -100 where there is no target; a decoder's (B, T) are aligned with `input_ids` (not
+    shifted), an encoder-decoder's are (B, A).
     """
 
     input_ids: torch.Tensor
@@ -76,10 +76,8 @@ class Batch:
     labels: torch.Tensor | None
     sample_ids: list[str]
     num_targets: int
-    pixel_values: torch.Tensor | None = None
     visual: torch.Tensor | None = None
-    visual_level: Literal["patches", "queries", "projected", "tokens"] = "patches"
-    ways: Sequence[Sequence[tuple[int, float]]] | None = None
+    level: Level = "pixels"
 
     def to(self, device: torch.device | str) -> "Batch":
         """The same batch with its tensors on `device`."""
@@ -91,12 +89,20 @@ class Batch:
 
 
 @dataclass
-class _Row:
-    ids: list[int]
-    image: list[bool]
-    labels: list[int]
+class Row:
+    """One sample as tokens, not padded yet. `labels` of a decoder are as long as `ids`."""
+
+    sample_id: str
+    ids: list[int] = field(default_factory=list)
+    image: list[bool] = field(default_factory=list)
+    labels: list[int] = field(default_factory=list)
+
+    @property
+    def num_targets(self) -> int:
+        return sum(label != IGNORED for label in self.labels)
 
     def add(self, ids: Sequence[int], image: bool = False, target: bool = False) -> None:
+        """Append tokens: those of a picture, those to be learnt, or those that are only read."""
         self.ids += ids
         self.image += [image] * len(ids)
         self.labels += ids if target else [IGNORED] * len(ids)
@@ -104,7 +110,7 @@ class _Row:
 
 @dataclass(frozen=True)
 class Collator:
-    """Turns samples into a `Batch`; with a `processor`, loads and normalises their pictures as well.
+    """Turns samples into a `Batch`. With a `processor` it also loads and normalises their pictures.
 
     `max_length` limits the text tokens of a row (pictures not counted): a longer training row loses its
     end, and an encoder's prompt keeps its closing tokens. Prompts to be answered are never cut.
@@ -122,35 +128,56 @@ class Collator:
         ids = (self.tokenizer.pad_token_id, self.tokenizer.eos_token_id, 0)
         return next(i for i in ids if i is not None)
 
-    def __call__(
-        self, samples: Sequence[Sample], answers: bool = True, padding_side: Side | None = None
-    ) -> Batch:
-        """A batch to train on, padded on the right; with `answers=False` one to answer the last turn of,
-        which pads decoders on the left.
+    def __call__(self, samples: Sequence[Sample], answers: bool = True) -> Batch:
+        """A batch to train on, or with `answers=False` one to answer the last turns of.
 
         Raises `UserError` for a sample without a target token, and for one with nothing to answer.
         """
-        rows = [self._row(sample, answers) for sample in samples]
-        left = (padding_side or ("right" if answers or self.is_encoder_decoder else "left")) == "left"
-        input_ids = pad_rows([row.ids for row in rows], self.pad_id, left)
-        mask = pad_rows([[1] * len(row.ids) for row in rows], 0, left)
-        image_mask = pad_rows([row.image for row in rows], 0, left).bool()
-        labels = None
-        if answers:
-            labels = pad_rows([row.labels for row in rows], IGNORED, left and not self.is_encoder_decoder)
+        batch = self.stack([self.row(sample, answers) for sample in samples], answers)
         pictures = [picture for sample in samples for picture in sample.images]
-        pixel_values = None
         if self.processor is not None and pictures:
-            pixel_values = self.processor([picture.load() for picture in pictures])
+            batch.visual = self.processor([picture.load() for picture in pictures])
+        return batch
+
+    def stack(self, rows: Sequence[Row], answers: bool = True) -> Batch:
+        """Rows as one batch without pictures, padded on the right; decoders' prompts to answer, on the left."""
+        left = not answers and not self.is_encoder_decoder
+        labels = pad_rows([row.labels for row in rows], IGNORED, left) if answers else None
         return Batch(
-            input_ids=input_ids,
-            attention_mask=mask,
-            image_mask=image_mask,
+            input_ids=pad_rows([row.ids for row in rows], self.pad_id, left),
+            attention_mask=pad_rows([[1] * len(row.ids) for row in rows], 0, left),
+            image_mask=pad_rows([row.image for row in rows], 0, left).bool(),
             labels=labels,
-            sample_ids=[sample.id for sample in samples],
-            num_targets=0 if labels is None else int((labels != IGNORED).sum()),
-            pixel_values=pixel_values,
+            sample_ids=[row.sample_id for row in rows],
+            num_targets=sum(row.num_targets for row in rows) if answers else 0,
         )
+
+    def row(self, sample: Sample, answers: bool = True) -> Row:
+        """The tokens of one sample, with its answers or up to the last one. Raises `UserError` as `__call__` does."""
+        if not sample.turns:
+            raise UserError(
+                f"Sample '{sample.id}' of {sample.source} has no turn: give a prompt (it may be empty)."
+            )
+        row = Row(sample.id)
+        if self.layout.kind == "chat":
+            self._fill_chat(row, sample, answers)
+        elif self.is_encoder_decoder:
+            self._fill_encoder(row, sample, answers)
+        else:
+            self._fill_decoder(row, sample, answers)
+        if answers and not self.is_encoder_decoder:
+            self._cut(row)
+        if not row.ids:
+            raise UserError(
+                f"Sample '{sample.id}' of {sample.source} has no image and an empty prompt: give one."
+            )
+        if answers and not row.num_targets:
+            limit = f" within max_length={self.max_length}" if self.max_length else ""
+            raise UserError(
+                f"Sample '{sample.id}' of {sample.source} has no target token{limit}: its turns are "
+                f"{sample.turns}; give it an answer, or raise the limit."
+            )
+        return row
 
     def answer_ids(self, answer: str) -> list[int]:
         """The target tokens of an answer, end of sequence included."""
@@ -167,33 +194,7 @@ class Collator:
         eos = [] if self.tokenizer.eos_token_id is None else [self.tokenizer.eos_token_id]
         return {answer: [*ids, *eos] for answer, ids in zip(answers, rows, strict=True)}
 
-    def _row(self, sample: Sample, answers: bool) -> _Row:
-        if not sample.turns:
-            raise UserError(
-                f"Sample '{sample.id}' of {sample.source} has no turn: give a prompt (it may be empty)."
-            )
-        row = _Row([], [], [])
-        if self.layout.kind == "chat":
-            self._fill_chat(row, sample, answers)
-        elif self.is_encoder_decoder:
-            self._fill_encoder(row, sample, answers)
-        else:
-            self._fill_decoder(row, sample, answers)
-        if answers and not self.is_encoder_decoder:
-            self._cut(row)
-        if not row.ids:
-            raise UserError(
-                f"Sample '{sample.id}' of {sample.source} has no image and an empty prompt: give one."
-            )
-        if answers and all(label == IGNORED for label in row.labels):
-            limit = f" within max_length={self.max_length}" if self.max_length else ""
-            raise UserError(
-                f"Sample '{sample.id}' of {sample.source} has no target token{limit}: its turns are "
-                f"{sample.turns}; give it an answer, or raise the limit."
-            )
-        return row
-
-    def _fill_decoder(self, row: _Row, sample: Sample, answers: bool) -> None:
+    def _fill_decoder(self, row: Row, sample: Sample, answers: bool) -> None:
         bos = self.tokenizer.bos_token_id
         if self.layout.bos == "first" and bos is not None:
             row.add([bos])
@@ -210,7 +211,7 @@ class Collator:
         # Nothing precedes the first token, so nothing can predict it.
         row.labels[:1] = [IGNORED] * len(row.labels[:1])
 
-    def _fill_encoder(self, row: _Row, sample: Sample, answers: bool) -> None:
+    def _fill_encoder(self, row: Row, sample: Sample, answers: bool) -> None:
         self._add_images(row, sample)
         *earlier, turn = sample.turns
         said = [t.prompt + self.layout.answer_prefix + t.answer + self.layout.turn_separator for t in earlier]
@@ -218,7 +219,7 @@ class Collator:
         row.add(self._cut_prompt(ids) if answers else ids)
         row.labels = self.answer_ids(turn.answer)[: self.max_length] if answers and turn.answer else []
 
-    def _fill_chat(self, row: _Row, sample: Sample, answers: bool) -> None:
+    def _fill_chat(self, row: Row, sample: Sample, answers: bool) -> None:
         messages: list[dict[str, str]] = []
         done = ""
         last = len(sample.turns) - 1
@@ -287,7 +288,7 @@ class Collator:
                 return ids[: front + len(plain)]
         return ids
 
-    def _add_images(self, row: _Row, sample: Sample) -> None:
+    def _add_images(self, row: Row, sample: Sample) -> None:
         row.add([self.pad_id] * (self.num_image_tokens * len(sample.images)), image=True)
 
     def _cut_prompt(self, ids: list[int]) -> list[int]:
@@ -295,13 +296,14 @@ class Collator:
             return ids
         return [*ids[: self.max_length - 1], ids[-1]]
 
-    def _cut(self, row: _Row) -> None:
+    def _cut(self, row: Row) -> None:
         if self.max_length is not None:
             length = self.max_length + sum(row.image)
             row.ids, row.image, row.labels = row.ids[:length], row.image[:length], row.labels[:length]
 
 
 def pad_rows(rows: Sequence[Sequence[int]], value: int, left: bool) -> torch.Tensor:
+    """(B, T) of rows of unequal lengths, filled up with `value`."""
     length = max((len(row) for row in rows), default=0)
     padded = torch.full((len(rows), length), value, dtype=torch.long)
     for i, row in enumerate(rows):

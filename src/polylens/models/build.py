@@ -20,6 +20,7 @@ from polylens.models.checkpoints.manifest import read_checkpoint_projector, read
 from polylens.models.checkpoints.registry import resolve_model
 from polylens.models.config import ModelConfig
 from polylens.models.parts.precision import Quantization, loading_settings
+from polylens.models.parts.projectors import new_projector
 from polylens.models.parts.resamplers import QFormer, Resampler, new_resampler
 from polylens.models.parts.vision import VisionTower, load_vision
 from polylens.models.vlm import VisionLanguageModel
@@ -38,15 +39,14 @@ def compose(
     """Join loaded parts by a new resampler (unless one is given) and a new projector, random from torch's
     seed.
     """
-    lm_width = language_model.get_input_embeddings().weight.shape[1]
     if resampler is None:
-        grid = config.resampler.kind == "mlp"
-        num_patches = vision.num_patches(processor.height, processor.width) if grid else 0
+        lm_width = language_model.get_input_embeddings().weight.shape[1]
+        num_patches = vision.num_patches(processor.height, processor.width)
         resampler = new_resampler(config.resampler, vision.width, num_patches, lm_width)
     return VisionLanguageModel(
         vision,
         resampler,
-        new_projector(config, resampler.width, lm_width),
+        new_projector(config.projector, resampler, language_model),
         language_model,
         tokenizer,
         processor,
@@ -119,11 +119,6 @@ def _keep_projector(projector: nn.Module, path: str) -> None:
             "it fits only the language model it was trained for; leave projector.path out for a new one."
         )
     projector.load_state_dict(state)
-
-
-def new_projector(config: ModelConfig, width: int, lm_width: int) -> nn.Module:
-    """From the resampler's width to the language model's; the MLP's tokens are as wide already."""
-    return nn.Identity() if config.resampler.kind == "mlp" else nn.Linear(width, lm_width)
 
 
 def load_language_model(

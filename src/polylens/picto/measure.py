@@ -92,15 +92,11 @@ def _answers(
         asked = [naming(concept, style, code) for code in codes for concept, style in drawn]
         if visual is None:
             asked = [replace(sample, images=()) for sample in asked]
+        texts = generate(model, asked, visual)
         if not choose:
-            return generate(model, asked, visual), []
+            return texts, []
         names = [candidates(concept, code) for code in codes for concept, _ in drawn]
-        texts: list[str] = []
-        picks: list[int] = []
-        for start in range(0, len(asked), BATCH_SIZE):
-            prompts = model.read(asked[start : start + BATCH_SIZE], visual=visual)
-            texts += model.generate(prompts, max_new_tokens=MAX_NEW_TOKENS)
-            picks += model.choose(prompts, names[start : start + BATCH_SIZE])
+        picks = model.choose(asked, names, visual=visual, batch_size=BATCH_SIZE)
         return texts, [row[pick] for row, pick in zip(names, picks, strict=True)]
 
     said, chosen = {}, {}

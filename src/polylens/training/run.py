@@ -23,7 +23,7 @@ from polylens.models.checkpoints.load import load_any
 from polylens.models.config import ModelConfig
 from polylens.models.vlm import VisionLanguageModel
 from polylens.progress import progress_bar
-from polylens.recipe import Recipe, Stage, load_recipe
+from polylens.recipe import Recipe, load_recipe
 from polylens.training.loop import Trainer, Validate
 from polylens.training.stages import never_trained
 from polylens.training.tasks import Task
@@ -138,20 +138,7 @@ def beginning(
     """(the model a run starts from, what it trains on, what it validates on); see `new_model` and `read_samples`."""
     model = new_model(recipe)
     samples, held_out = read_samples(recipe, model.config.layout.ask_caption, console, write_shards)
-    if isinstance(model, VisionLanguageModel) and model.config.memory == "answers":
-        model.remember(_imitated(recipe.stages, Mix.of(samples)))
     return model, samples, held_out
-
-
-def _imitated(stages: Sequence[Stage], samples: Mix) -> list[str]:
-    """The distinct answers that the stages with the objective `embeddings` train on."""
-    learnt = [samples.only(stage.parts) for stage in stages if stage.objective == "embeddings"]
-    if not learnt:
-        raise UserError(
-            "model.memory is 'answers', and no stage has the objective 'embeddings', which learns them: list captions "
-            "instead, or leave it out."
-        )
-    return list(dict.fromkeys(turn.answer for part in learnt for sample in part for turn in sample.turns))
 
 
 def halve(parameter: nn.Parameter) -> None:

@@ -4,16 +4,15 @@ import fnmatch
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from rich.table import Table
 from torch import nn
 
+from polylens.data.collate import Level
 from polylens.errors import UserError
 from polylens.recipe import Row, Stage
 from polylens.recipe_text import nearest
-
-Boundary = Literal["pixels", "patches", "queries"]
 
 
 @dataclass(frozen=True)
@@ -21,14 +20,14 @@ class Plan:
     """A stage applied to a model. `rows` maps the names of trained parameters, in the model's order, to
     patterns.
 
-    `boundary` is where training begins to matter to what an image becomes: "pixels" if the vision tower
-    trains, "patches" if it is frozen, "queries" if the resampler is too, None for a model that sees no
-    images.
+    `boundary` is the level up to which nothing that a picture passes through trains: "pixels" if the vision
+    tower trains, "patches" if it is frozen, "queries" if the resampler is too, None for a model that sees no
+    pictures.
     """
 
     stage: Stage
     rows: dict[str, str]
-    boundary: Boundary | None
+    boundary: Level | None
     table: Table
 
     def learning_rate(self, name: str) -> float:
@@ -124,7 +123,7 @@ def _deciding_rows(model: nn.Module, stage: Stage) -> dict[int, str]:
     }
 
 
-def _boundary(model: nn.Module, trained: dict[str, str]) -> Boundary | None:
+def _boundary(model: nn.Module, trained: dict[str, str]) -> Level | None:
     if not hasattr(model, "vision"):
         return None
     parts = {name.split(".")[0] for name in trained}

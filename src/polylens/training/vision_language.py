@@ -18,6 +18,7 @@ from polylens.models.build import fingerprint, part_state
 from polylens.models.checkpoints.folder import PARTS, save_model
 from polylens.models.vlm import VisionLanguageModel
 from polylens.recipe import Recipe
+from polylens.training.objectives import find_objective
 from polylens.training.stages import Plan
 from polylens.training.tasks import VisionLanguageTask
 from polylens.training.trainable import DryRun, Length, Shown, Token, Trainable
@@ -72,7 +73,7 @@ class VisionLanguageTraining(Trainable):
     ) -> DryRun:
         def forward() -> tuple[torch.Tensor, int]:
             tokens = _see(model, plan, m, cached, dtype)
-            if plan.stage.objective == "embeddings":
+            if not find_objective(plan.stage.objective).runs_language_model:
                 return tokens, 0
             return _read(model, tokens, m, length)
 

@@ -182,8 +182,8 @@ class VisCpmChat(nn.Module):
             return self.encode_pictures(pictures)
         return check_given(pictures, visual, (self.num_image_tokens, self.lm.config.hidden_size))
 
-    def _tokens_of(self, samples: Sequence[Sample], visual: Visual, first: int = 0) -> torch.Tensor | None:
-        tokens = tokens_of(samples, visual, first)
+    def _tokens_of(self, samples: Sequence[Sample], visual: Visual) -> torch.Tensor | None:
+        tokens = tokens_of(samples, visual)
         return None if tokens is None else tokens.to(self.device)
 
     def stream(self, sample: Sample, settings: BeamSettings, visual: Visual | None = None) -> Iterator[str]:
@@ -229,12 +229,10 @@ class VisCpmChat(nn.Module):
         settings = BeamSettings(num_beams, max_new_tokens, temperature, repetition_penalty, length_penalty)
         given = self._check_visual(samples, visual)
         texts = []
-        first = 0
         for start in range(0, len(samples), batch_size):
             chunk = samples[start : start + batch_size]
             rows = [self.encode_sample(sample) for sample in chunk]
-            tokens = self._tokens_of(chunk, given, first)
-            first += sum(len(sample.images) for sample in chunk)
+            tokens = self._tokens_of(chunk, given)
             *_, ids = search(self.lm, self.tokenizer, rows, settings, tokens)
             texts += [self._text(row, one).strip() for row, one in zip(rows, ids, strict=True)]
         return texts
@@ -285,9 +283,6 @@ class VisCpmChat(nn.Module):
         """
         check_candidates(samples, candidates)
         given = self._check_visual(samples, visual)
-        if isinstance(given, torch.Tensor):
-            pictures = [picture.key for sample in samples for picture in sample.images]
-            given = dict(zip(pictures, given, strict=True))
         pairs = [(s, text) for s, texts in enumerate(candidates) for text in texts]
         scores: list[list[float]] = [[] for _ in samples]
         for start in range(0, len(pairs), batch_size):

@@ -23,7 +23,8 @@ def ending_vlm(lm: str) -> VisionLanguageModel:
     """A random model that ends its answers now and then, early and late."""
     model = tiny_vlm(lm)
     head, end = model.lm.get_output_embeddings(), model.tokenizer.eos_token_id
-    first = read_prompts(model, model.visual_batch(SAMPLES, model.check_visual(SAMPLES, None, 5))).logits
+    visual = model.encode_pictures([picture for one in SAMPLES for picture in one.images])
+    first = read_prompts(model, model.visual_batch(SAMPLES, visual)).logits
     bias = torch.zeros(first.shape[1])
     bias[end] = 0.8 * (first.max(1).values - first[:, end]).mean().item()
     head.register_forward_hook(lambda module, inputs, output: output + bias)

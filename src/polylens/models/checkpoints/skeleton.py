@@ -31,7 +31,7 @@ from polylens.models.checkpoints.blip2_files import MODEL_TYPE
 from polylens.models.checkpoints.card import MANIFEST
 from polylens.models.checkpoints.manifest import read_manifest
 from polylens.models.checkpoints.registry import resolve_model
-from polylens.models.config import LanguageModelConfig, ModelConfig, ProjectorConfig
+from polylens.models.config import LanguageModelConfig, ModelConfig
 from polylens.models.parts.resamplers import QFormer, ResamplerConfig
 from polylens.models.parts.vision import VisionConfig, VisionTower
 from polylens.models.vlm import VisionLanguageModel
@@ -55,7 +55,7 @@ def skeleton(config: ModelConfig, relative_to: Path | None = None) -> VisionLang
         resampler = QFormer(*qformer) if qformer else None
         if resampler is not None:
             config.resampler = config.resampler.model_copy(update={"num_tokens": resampler.num_tokens})
-        config.projector = ProjectorConfig()
+        config.projector = config.projector.model_copy(update={"path": None})
         tokenizer: Any = None
         return compose(
             config, tower, language_model_skeleton(raw_lm), tokenizer, _processor(folder, tower), resampler
