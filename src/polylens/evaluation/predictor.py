@@ -15,8 +15,7 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 
 from polylens.data.sample import Picture, Sample
-from polylens.feature_cache import FeatureCache, hash_weights
-from polylens.models.vlm import VisionLanguageModel
+from polylens.feature_cache import FeatureCache
 
 # Samples that are looked at together: bounds the visual tokens in memory and what lengths are sorted over.
 SAMPLES_AT_ONCE = 256
@@ -75,20 +74,22 @@ class Chooser(Predictor, Protocol):
 
 
 class LocalPredictor:
-    """A `VisionLanguageModel` as a `Chooser`: each picture is encoded once for all its languages and prompts.
+    """A model of Polylens as a `Chooser`: each picture is encoded once for all its languages and prompts.
 
-    With `cache_root` its visual tokens are kept in a folder there, for other runs and benchmarks of the same weights.
+    The model may be of any family: it is asked for `encode_pictures`, `generate`, `choose`, `config`, `lm.dtype` and,
+    with a cache, `vision_identity` and `device`. With `cache_root` its visual tokens are kept in a folder there, for
+    other runs and benchmarks of the same weights.
     """
 
     def __init__(
         self,
-        model: VisionLanguageModel,
+        model: Any,
         name: str = "",
         model_sha256: str = "",
         cache_root: Path | None = None,
     ) -> None:
         self.model, self.name = model, name
-        self._cache = _open_cache(model, cache_root) if cache_root is not None else None
+        self._cache = None if cache_root is None else FeatureCache(cache_root, model.vision_identity())
         self.settings = {"model_sha256": model_sha256, "dtype": str(model.lm.dtype).removeprefix("torch.")}
 
     def ask_caption(self, code: str) -> str:
@@ -136,17 +137,6 @@ class LocalPredictor:
 
         self._cache.fill(by_key, encode, size)
         return dict(zip(by_key, self._cache.get(list(by_key)).to(self.model.device), strict=True))
-
-
-def _open_cache(model: VisionLanguageModel, root: Path) -> FeatureCache:
-    """Visual tokens by everything that they depend on beside the picture."""
-    origin = {
-        "kind": "visual tokens",
-        "weights": hash_weights([model.vision, model.resampler, model.projector]),
-        "vision": model.config.vision.model_dump(include={"layer", "class_token"}),
-        "processor": repr(model.processor),
-    }
-    return FeatureCache(root, origin)
 
 
 def _chunks(places: Sequence[int], size: int) -> Iterator[list[int]]:

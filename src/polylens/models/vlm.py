@@ -20,6 +20,7 @@ from polylens.data.collate import IGNORED, Batch, Collator, Side
 from polylens.data.images import ImageProcessor
 from polylens.data.sample import Picture, Sample
 from polylens.errors import UserError
+from polylens.feature_cache import hash_weights
 from polylens.models.config import ModelConfig
 from polylens.models.decoding.choosing import choose_candidates, choose_texts
 from polylens.models.decoding.generation import generate_answers
@@ -124,6 +125,18 @@ class VisionLanguageModel(nn.Module):
 
     def _words(self) -> torch.Tensor:
         return self.lm.get_input_embeddings().weight
+
+    def vision_identity(self) -> dict[str, Any]:
+        """What determines the visual tokens beside the picture, as JSON: settings, and a hash of the weights."""
+        modules = [self.vision, self.resampler, self.projector]
+        if self.config.visual_words:
+            modules.append(self.lm.get_input_embeddings())
+        return {
+            "kind": "visual tokens",
+            "weights": hash_weights(modules),
+            "vision": self.config.vision.model_dump(include={"layer", "class_token"}),
+            "processor": repr(self.processor),
+        }
 
     @torch.no_grad()
     def encode_pictures(self, pictures: Sequence[Picture], batch_size: int = 32) -> dict[str, torch.Tensor]:
