@@ -8,7 +8,8 @@ import torch
 from tests.models.tiny_models import NoisePicture, sample, tiny_vlm
 from tests.viscpm.tiny import ask, tiny_chat
 
-from polylens.evaluation.predictor import Chooser, Generation, LocalPredictor
+from polylens.evaluation.generation import Generation
+from polylens.evaluation.predictor import Chooser, LocalPredictor
 
 SAMPLES = [sample(text, pictures=(seed,)) for seed in (0, 1) for text in ("German:", "A:", "French is?")]
 SAMPLES += [sample("no picture", pictures=()), sample("both", pictures=(0, 1))]
