@@ -93,6 +93,7 @@ def tiles(results: Mapping[str, Any]) -> list[Tile]:
     others = _counted(len((results.get("languages") or {}).keys() - {PIVOT}), "language")
     for key, label, note in (
         ("mean_pivot_ratio", "Mean pivot ratio", f"exact match, {others}"),
+        ("mean_cider_pivot_ratio", "Mean pivot ratio", f"CIDEr-D, {others}"),
         ("mean_choice_pivot_ratio", "Mean pivot ratio", f"choice, {others}"),
         (
             "worst_pivot_ratio",
@@ -228,7 +229,7 @@ def describe_bars(results: Mapping[str, Any]) -> tuple[str, str, str]:
 def describe_curves(results: Mapping[str, Any]) -> tuple[str, str, str]:
     """Title, note and alternative text of the curves."""
     curves = results["curves"]
-    metric = metric_of(curves["measure"])
+    metric = metric_of(curves["measure"], results)
     first, last = curves["ticks"][0], curves["ticks"][-1]
     ends = [
         f"{name}: {metric.text(points[0][0])} at {first}, {metric.text(points[-1][0])} at {last}"

@@ -17,6 +17,7 @@ import torch
 from polylens.data.sample import Picture, Sample
 from polylens.evaluation.generation import Generation
 from polylens.feature_cache import FeatureCache
+from polylens.models.limits import Limits
 
 # Samples that are looked at together: bounds the visual tokens in memory and what lengths are sorted over.
 SAMPLES_AT_ONCE = 256
@@ -25,6 +26,8 @@ SAMPLES_AT_ONCE = 256
 class Predictor(Protocol):
     """The contract of every peer. An answer depends on its own sample and the settings only: never on the
     other samples, the batch size or the padding.
+
+    One that says more has `languages` (the codes that it knows) and `limits` (a `Limits`), for notes in results.
     """
 
     @property
@@ -68,7 +71,7 @@ class LocalPredictor:
 
     The model may be of any family: it is asked for `encode_pictures`, `generate`, `choose`, `config`, `lm.dtype` and,
     with a cache, `vision_identity` and `device`. With `cache_root` its visual tokens are kept in a folder there, for
-    other runs and benchmarks of the same weights.
+    other runs and benchmarks of the same weights. `limits` are what the model does not know, for notes.
     """
 
     def __init__(
@@ -77,8 +80,10 @@ class LocalPredictor:
         name: str = "",
         model_sha256: str = "",
         cache_root: Path | None = None,
+        limits: Limits | None = None,
     ) -> None:
-        self.model, self.name = model, name
+        self.model, self.name, self.limits = model, name, limits
+        self.languages = model.config.language_model.languages
         self._cache = None if cache_root is None else FeatureCache(cache_root, model.vision_identity())
         self.settings = {"model_sha256": model_sha256, "dtype": str(model.lm.dtype).removeprefix("torch.")}
 

@@ -64,6 +64,8 @@ class SharedPredictor:
     def __init__(self, predictor: Predictor) -> None:
         self.predictor = predictor
         self.name = predictor.name
+        self.languages = getattr(predictor, "languages", None)
+        self.limits = getattr(predictor, "limits", None)
 
     @property
     def settings(self) -> Mapping[str, Any]:

@@ -35,7 +35,7 @@ def difference_plot(
     if not found:
         return None
     name = comparison["measure"]
-    metric = metric_of(name)
+    metric = metric_of(name, results)
     order = sorted(found, key=lambda code: -found[code]["difference"])
     names = {code: language_name(code) for code in order}
     width = NARROW if narrow else WIDE
