@@ -292,7 +292,7 @@ def _differing(results: Mapping[str, Any]) -> dict[str, Any] | None:
     table = comparison["measures"][name]
     return {
         "metric": metric_of(name, results),
-        "names": comparison["names"],
+        "names": [comparison["baseline"], comparison["run"]],
         "rows": [("All items" if code == "all" else language_name(code), row) for code, row in table.items()],
         "level": comparison["level"],
     }

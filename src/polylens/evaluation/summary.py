@@ -146,16 +146,19 @@ def columns(results: Mapping[str, Any]) -> list[Column]:
 def comparison_columns(results: Mapping[str, Any]) -> list[Column]:
     """The measures of single benchmarks, of baselines and of held-out concepts."""
     runs = [
-        (f"{BENCHMARKS}{name}", one.get("title") or name, one.get("languages"))
+        (f"{BENCHMARKS}{name}", one.get("title") or name, one.get("languages"), one.get("main_measure"))
         for name, one in (results.get("benchmarks") or {}).items()
     ]
+    main = results.get("main_measure")
     runs += [
-        (f"baselines.{name}", BASELINES.get(name, name), scores)
+        (f"baselines.{name}", BASELINES.get(name, name), scores, main)
         for name, scores in (results.get("baselines") or {}).items()
     ]
-    runs.append(("heldout_concepts", HELD_OUT, results.get("heldout_concepts")))
+    runs.append(("heldout_concepts", HELD_OUT, results.get("heldout_concepts"), main))
     return [
-        column for key, group, scores in runs for column in _metric_columns(results, scores or {}, key, group)
+        column
+        for key, group, scores, first in runs
+        for column in _metric_columns(results, scores or {}, key, group, first)
     ]
 
 
