@@ -13,13 +13,11 @@ from polylens import __version__
 from polylens.evaluation.judge import (
     Judge,
     JudgeScore,
-    Question,
     Verdict,
-    read_answers,
-    read_questions,
     score_verdicts,
     wording,
 )
+from polylens.evaluation.judge_questions import Question, read_answers, read_questions
 from polylens.evaluation.peers.chat import ChatClient, Prices
 from polylens.evaluation.report import write_report
 from polylens.files import sha256_file, write_atomic

@@ -19,6 +19,7 @@ from polylens.data.collate import IGNORED, Batch, Collator
 from polylens.data.images import ImageProcessor
 from polylens.data.sample import Picture, Sample
 from polylens.errors import UserError
+from polylens.feature_cache import hash_weights
 from polylens.models.config import ModelConfig
 from polylens.models.decoding.chat import Chat, VisionLanguageSpeaker
 from polylens.models.decoding.choosing import choose_texts
@@ -26,6 +27,7 @@ from polylens.models.decoding.generation import end_ids, generate_answers
 from polylens.models.decoding.scoring import Prompts, head_only_at, read_prompts, score_texts
 from polylens.models.decoding.search import Search
 from polylens.models.parts.lora import apply_lora
+from polylens.models.parts.projectors import VisualWords
 from polylens.models.parts.resamplers import Resampler
 from polylens.models.parts.vision import VisionTower
 from polylens.models.visual import Visual, check_candidates, check_given, encode_distinct, tokens_of
@@ -102,6 +104,18 @@ class VisionLanguageModel(nn.Module):
         """(N, Q, D) queries out of the resampler to (N, Q, L) visual tokens."""
         weight = next(self.projector.parameters(), None)
         return self.projector(queries if weight is None else queries.to(weight.dtype))
+
+    def vision_identity(self) -> dict[str, Any]:
+        """What determines the visual tokens beside the picture, as JSON: settings, and a hash of the weights."""
+        modules: list[nn.Module] = [self.vision, self.resampler, self.projector]
+        if isinstance(self.projector, VisualWords):  # its tokens are made of the language model's embeddings
+            modules.append(self.lm.get_input_embeddings())
+        return {
+            "kind": "visual tokens",
+            "weights": hash_weights(modules),
+            "vision": self.config.vision.model_dump(include={"layer", "class_token"}),
+            "processor": repr(self.processor),
+        }
 
     @torch.no_grad()
     def encode_pictures(self, pictures: Sequence[Picture], batch_size: int = 32) -> dict[str, torch.Tensor]:

@@ -42,6 +42,7 @@ def read(folder: Path, languages: Container[str] | None) -> Iterator[Question]:
                     language=code,
                     answers=(label,),
                     choices=labels,
+                    where=f"{path}, '{spelling}', class {index}, '{name}'",
                 )
 
 
