@@ -139,15 +139,10 @@ class Order:
 
         self._owners, self._permutation = owners, permutation
 
-    def batch(self, step: int, process: int = 0, num_processes: int = 1) -> list[tuple[int, int]]:
-        """(sample number, how often it was drawn before) of every sample of step `step`, counted from 0.
-
-        Of several processes each takes every so-manyth, so that all together have the batch of one alone.
-        """
+    def batch(self, step: int) -> list[tuple[int, int]]:
+        """(sample number, how often it was drawn before) of every sample of step `step`, counted from 0."""
         start = step * self.batch_size
-        return [
-            self._at(position) for position in range(start + process, start + self.batch_size, num_processes)
-        ]
+        return [self._at(position) for position in range(start, start + self.batch_size)]
 
     def steps(self, epochs: float) -> int:
         """How many batches make up `epochs`."""

@@ -27,7 +27,6 @@ from polylens.models.decoding.generation import end_ids, generate_answers
 from polylens.models.decoding.scoring import Prompts, head_only_at, read_prompts, score_texts
 from polylens.models.decoding.search import Search
 from polylens.models.parts.lora import apply_lora
-from polylens.models.parts.projectors import VisualWords
 from polylens.models.parts.resamplers import Resampler
 from polylens.models.parts.vision import VisionTower
 from polylens.models.visual import Visual, check_candidates, check_given, encode_distinct, tokens_of
@@ -108,7 +107,7 @@ class VisionLanguageModel(nn.Module):
     def vision_identity(self) -> dict[str, Any]:
         """What determines the visual tokens beside the picture, as JSON: settings, and a hash of the weights."""
         modules: list[nn.Module] = [self.vision, self.resampler, self.projector]
-        if isinstance(self.projector, VisualWords):  # its tokens are made of the language model's embeddings
+        if self.config.projector.kind != "linear":  # others may read the language model's embeddings
             modules.append(self.lm.get_input_embeddings())
         return {
             "kind": "visual tokens",
@@ -157,9 +156,7 @@ class VisionLanguageModel(nn.Module):
             return self.lm(**inputs, use_cache=False).logits
 
     def loss(self, batch: Batch, num_targets: int | None = None) -> torch.Tensor:
-        """Cross-entropy summed over the batch's targets, divided by `num_targets`: the batch's own, unless
-        the trainer gives the count over all micro-batches.
-        """
+        """Cross-entropy summed over the batch's targets, divided by `num_targets` (the batch's own if not given)."""
         logits = self(batch)
         assert batch.labels is not None
         targets = batch.labels[batch.labels != IGNORED]
@@ -173,13 +170,10 @@ class VisionLanguageModel(nn.Module):
     @property
     def decoder_start(self) -> int:
         """The token that an encoder-decoder's answers begin after."""
-        ids = (
-            getattr(self.lm.generation_config, "decoder_start_token_id", None),
-            getattr(self.lm.config, "decoder_start_token_id", None),
-            self.lm.config.pad_token_id,
-            0,
-        )
-        return next(i for i in ids if i is not None)
+        for config in (self.lm.generation_config, self.lm.config):
+            if (start := getattr(config, "decoder_start_token_id", None)) is not None:
+                return start
+        return self.lm.config.pad_token_id or 0
 
     def positions(self, attention_mask: torch.Tensor, last: int | None = None) -> dict[str, torch.Tensor]:
         """Position ids of the (last) tokens, not counting padding; none if the language model takes none."""
@@ -220,10 +214,8 @@ class VisionLanguageModel(nn.Module):
     ) -> Iterator[tuple[Prompts, Sequence[Sequence[str]]]]:
         """Batches of prompts, read, with their candidates. Raises `UserError` where the numbers differ."""
         check_candidates(samples, candidates)
-        first = 0
-        for batch in self._batches(samples, visual, batch_size):
-            yield read_prompts(self, batch), candidates[first : first + batch_size]
-            first += batch_size
+        for number, batch in enumerate(self._batches(samples, visual, batch_size)):
+            yield read_prompts(self, batch), candidates[number * batch_size :][:batch_size]
 
     @torch.no_grad()
     def generate(
@@ -244,11 +236,7 @@ class VisionLanguageModel(nn.Module):
         A sample without pictures is answered from text alone. Further `settings` are those of transformers'
         `GenerationConfig`. Raises `UserError` for settings out of range.
         """
-        settings |= {
-            "num_beams": num_beams,
-            "max_new_tokens": max_new_tokens,
-            "length_penalty": length_penalty,
-        }
+        settings.update(num_beams=num_beams, max_new_tokens=max_new_tokens, length_penalty=length_penalty)
         with evaluating(self):
             batches = self._batches(samples, visual, batch_size)
             ids = generate_answers(self, batches, repetition_penalty, settings)

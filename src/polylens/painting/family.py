@@ -9,7 +9,7 @@ from polylens.models.checkpoints.families import Family, Loading
 from polylens.models.checkpoints.inventory import read_headers
 
 if TYPE_CHECKING:
-    from polylens.models.checkpoints.info import ModelInfo
+    from polylens.models.checkpoints.model_info import ModelInfo
 
 MANIFEST = "painter.json"
 # Beginnings of the tensor names of each part, in our folders and in VisCPM-Paint's released file.

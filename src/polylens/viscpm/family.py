@@ -8,7 +8,7 @@ from polylens.models.checkpoints.families import Family, Loading
 from polylens.models.checkpoints.inventory import read_headers
 
 if TYPE_CHECKING:
-    from polylens.models.checkpoints.info import ModelInfo
+    from polylens.models.checkpoints.model_info import ModelInfo
     from polylens.viscpm.model import VisCpmChat
 
 VOCABULARY = "vocab.txt"

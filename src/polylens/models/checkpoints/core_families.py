@@ -8,7 +8,7 @@ from polylens.models.checkpoints.card import MANIFEST
 from polylens.models.checkpoints.families import Family, Loading
 
 if TYPE_CHECKING:
-    from polylens.models.checkpoints.info import ModelInfo
+    from polylens.models.checkpoints.model_info import ModelInfo
     from polylens.models.vlm import VisionLanguageModel
 
 

@@ -19,7 +19,7 @@ from polylens.models.checkpoints.registry import resolve_model
 from polylens.models.parts.precision import Quantization
 
 if TYPE_CHECKING:
-    from polylens.models.checkpoints.info import ModelInfo
+    from polylens.models.checkpoints.model_info import ModelInfo
     from polylens.models.interface import Model
 
 GROUP = "polylens.families"

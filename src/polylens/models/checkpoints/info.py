@@ -5,9 +5,7 @@ Told from configs and from the headers of the weight files; no weights are read.
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
 
 from transformers.models.auto.modeling_auto import (
     MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
@@ -20,39 +18,10 @@ from polylens.models.checkpoints.card import MANIFEST, card_languages
 from polylens.models.checkpoints.families import match_family
 from polylens.models.checkpoints.inventory import TensorInfo, read_headers
 from polylens.models.checkpoints.manifest import WEIGHTS, read_manifest
+from polylens.models.checkpoints.model_info import ModelInfo, PartInfo
 from polylens.models.checkpoints.skeleton import blip2_skeleton, checkpoint_skeleton, language_model_skeleton
 from polylens.models.checkpoints.weight_sizes import PRECISIONS, language_model_bytes, weight_bytes
 from polylens.models.vlm import VisionLanguageModel
-
-
-@dataclass(frozen=True)
-class PartInfo:
-    """One part: how many numbers it holds, and what of it lies in the folder's own weight files."""
-
-    name: str
-    kind: str
-    parameters: int
-    tensors: int = 0
-    size_on_disk: int = 0
-    types: tuple[str, ...] = ()
-    source: str | None = None
-
-
-@dataclass(frozen=True)
-class ModelInfo:
-    """`memory` is {precision: {part: bytes}} for the weights alone; `notes` are worth knowing."""
-
-    path: str
-    kind: str
-    parts: list[PartInfo]
-    memory: Mapping[Any, Mapping[str, int]]
-    languages: list[str] | None = None
-    notes: list[str] = field(default_factory=list)
-
-    def to_dict(self) -> dict[str, Any]:
-        """For JSON, with totals."""
-        totals = {precision: sum(parts.values()) for precision, parts in self.memory.items()}
-        return asdict(self) | {"memory_total": totals}
 
 
 def describe(name_or_path: str | Path) -> ModelInfo:

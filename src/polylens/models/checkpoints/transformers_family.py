@@ -8,7 +8,7 @@ from polylens.models.checkpoints.blip2_files import MODEL_TYPE as BLIP2_TYPE
 from polylens.models.checkpoints.families import Family, Loading
 
 if TYPE_CHECKING:
-    from polylens.models.checkpoints.info import ModelInfo
+    from polylens.models.checkpoints.model_info import ModelInfo
     from polylens.models.transformers_model import TransformersModel
 
 
