@@ -128,13 +128,30 @@ class ArchivePicture:
 
     def _info(self) -> zipfile.ZipInfo:
         try:
-            return _open_zip(*self._identity()).getinfo(self.member)
+            return _only(_open_zip(*self._identity()), self.member)
         except FileNotFoundError as error:
             raise UserError(f"The archive '{self.archive}' does not exist: check the path.") from error
         except KeyError as error:
             raise UserError(f"The archive '{self.archive}' holds no image '{self.member}'.") from error
         except (OSError, zipfile.BadZipFile) as error:
             raise UserError(f"'{self.archive}' is no readable zip archive: {_reason(error)}.") from error
+
+
+def _only(archive: zipfile.ZipFile, member: str) -> zipfile.ZipInfo:
+    found = _members(archive).get(member, ())
+    if len(found) > 1:
+        raise UserError(
+            f"The archive '{archive.filename}' holds '{member}' {len(found)} times: give each its own name."
+        )
+    return found[0] if found else archive.getinfo(member)
+
+
+@lru_cache(maxsize=16)
+def _members(archive: zipfile.ZipFile) -> dict[str, list[zipfile.ZipInfo]]:
+    members: dict[str, list[zipfile.ZipInfo]] = {}
+    for info in archive.infolist():
+        members.setdefault(info.filename, []).append(info)
+    return members
 
 
 # Keyed by process as well: a forked worker that shared the file offset would read another worker's bytes.

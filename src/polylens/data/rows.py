@@ -25,7 +25,7 @@ def read_json(path: str | Path) -> Any:
     """The content of a JSON file. Raises `UserError` when it is missing, cut short, or not in UTF-8."""
     path = Path(path)
     with _reading(path):
-        return _parse(decode(_open(path).read(), str(path)), str(path))
+        return parse_json(decode(_open(path).read(), str(path)), str(path))
 
 
 def json_array(path: str | Path) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -104,7 +104,7 @@ def json_lines(path: str | Path) -> Iterator[tuple[int, dict[str, Any]]]:
             if not line.strip():
                 continue
             where = f"{path}, line {number}"
-            row = _parse(decode(line, where), where)
+            row = parse_json(decode(line, where), where)
             if not isinstance(row, dict):
                 raise UserError(f"{where}: not a JSON object.")
             yield number, row
@@ -177,10 +177,10 @@ def _check_mark(data: bytes, where: str) -> None:
 
 
 def _open(path: Path) -> Any:
-    return gzip.open(path, "rb") if path.suffix == ".gz" else open(path, "rb")
+    return gzip.open(path, "rb") if path.suffix.lower() == ".gz" else open(path, "rb")
 
 
-def _parse(text: str, where: str) -> Any:
+def parse_json(text: str, where: str) -> Any:
     try:
         return json.loads(text, object_pairs_hook=_without_repeats)
     except json.JSONDecodeError as error:

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from polylens.data.images import FilePicture
+from polylens.data.listing import PassedOver, is_picture, is_system
 from polylens.data.rows import check_text, decode, read_json
 from polylens.data.sample import Sample, Turn
 from polylens.errors import UserError
@@ -53,7 +54,7 @@ def read_imagenet(
     if synsets:
         by_language = {"en": names} | by_language
     wanted = list(by_language) if languages is None else [find_language(code).code for code in languages]
-    files = {name: sorted(entry.name for entry in (folder / name).iterdir()) for name in folders}
+    files = _pictures(folder, folders)
     for code in wanted:
         if code not in by_language:
             raise UserError(
@@ -72,6 +73,21 @@ def read_imagenet(
                     source=SOURCE,
                     extra={"image": file, "class": name},
                 )
+
+
+def _pictures(folder: Path, classes: Sequence[str]) -> dict[str, list[str]]:
+    """{class: names of its pictures}; what else its folder holds is counted aloud."""
+    files: dict[str, list[str]] = {}
+    others = PassedOver()
+    for name in classes:
+        files[name] = []
+        for file in sorted(entry.name for entry in (folder / name).iterdir()):
+            if is_picture(file) and not is_system(file):
+                files[name].append(file)
+            else:
+                others.add(f"{name}/{file}")
+    others.report(folder, "files that are no pictures")
+    return files
 
 
 def _synsets(path: Path) -> dict[str, str]:
