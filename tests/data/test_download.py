@@ -261,7 +261,7 @@ def test_lists_of_urls(tmp_path):
     (tmp_path / "c.txt").write_bytes("http://a/ä".encode("latin-1"))
     with pytest.raises(UserError, match=r"c\.txt: not UTF-8"):
         list(read_urls(tmp_path / "c.txt"))
-    with pytest.raises(UserError, match="cannot be read"):
+    with pytest.raises(UserError, match="There is no file"):
         list(read_urls(tmp_path / "d.txt"))
 
 

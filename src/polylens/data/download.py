@@ -31,7 +31,7 @@ import numpy as np
 
 from polylens import __version__
 from polylens.data.images import decode_image
-from polylens.data.rows import decode, json_array, json_lines, text_field
+from polylens.data.rows import json_array, json_lines, text_field, text_lines
 from polylens.data.urls import host_of, picture_path
 from polylens.errors import UserError
 from polylens.files import make_writable_folder, write_atomic
@@ -98,16 +98,12 @@ def read_urls(path: str | Path) -> Iterator[str]:
     Raises `UserError` with the place for a row without a URL.
     """
     path = Path(path)
-    name = path.name.removesuffix(".gz")
+    name = path.name.lower().removesuffix(".gz")
     if name.endswith((".json", ".jsonl")):
         rows = json_lines(path) if name.endswith(".jsonl") else json_array(path)
         yield from (text_field(row, "url", f"{path}, row {number}") for number, row in rows)
         return
-    try:
-        lines = decode(path.read_bytes(), str(path)).split("\n")
-    except OSError as error:
-        raise UserError(f"'{path}' cannot be read: {error.strerror or error}.") from error
-    yield from (line.strip() for line in lines if line.strip())
+    yield from (line for _, line in text_lines(path))
 
 
 def draw_urls(read: Callable[[], Iterable[str]], limit: int | None = None, seed: int = 0) -> list[str]:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 import numpy as np
 from PIL import Image
 
+from polylens.data.rows import read_json
 from polylens.errors import UserError
 from polylens.files import write_atomic
 
@@ -310,10 +311,7 @@ class ImageProcessor:
         for name in (CONFIG_NAME, COMBINED_CONFIG_NAME):
             path = Path(folder) / name
             if path.is_file():
-                try:
-                    config = json.loads(path.read_text(encoding="utf-8"))
-                except ValueError as error:
-                    raise UserError(f"'{path}' is not valid JSON: {error}.") from error
+                config = read_json(path)
                 if not isinstance(config, dict):
                     raise UserError(f"'{path}' holds no JSON object: is it an image processor's file?")
                 return cls.from_dict(config.get("image_processor", config), str(path))

@@ -129,9 +129,9 @@ def _headers(file: BinaryIO, archive: Path) -> list[tarfile.TarInfo]:
     offset = 0
     while offset < size:
         file.seek(offset)
-        tar = tarfile.open(fileobj=file, mode="r:")
-        infos += tar.getmembers()
-        end = tar.offset
+        with tarfile.open(fileobj=file, mode="r:") as tar:
+            infos += tar.getmembers()
+            end = tar.offset
         if end > size:
             raise UserError(f"'{archive}' is cut short: get it again.")
         offset = _after_zeros(file, end, size)

@@ -1,7 +1,6 @@
 """Own captions, scored: captions.jsonl -> held-out pictures -> answers -> scores by language -> a report."""
 
 import hashlib
-import json
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -26,7 +25,7 @@ from polylens.evaluation.predictor import Generation, LocalPredictor
 from polylens.evaluation.processes import share
 from polylens.evaluation.report import write_report
 from polylens.evaluation.runner import Item, answer, as_row, name_scores
-from polylens.files import make_writable_folder, sha256_file, write_atomic
+from polylens.files import json_text, make_writable_folder, sha256_file, write_atomic
 from polylens.languages import language, parse_languages
 from polylens.models.vlm import VisionLanguageModel
 from polylens.progress import progress_bar
@@ -123,7 +122,7 @@ def evaluate_captions(
     metric = next(METRICS[name] for name in RANKED_BY if any(name in one.scores for one in scored))
     ranks = {one.id: one.scores[metric.name] for one in scored if metric.name in one.scores}
     write_report(results, best_and_worst(items, said, ranks, metric), out)
-    write_atomic(out / "results.json", json.dumps(results, ensure_ascii=False, indent=1))
+    write_atomic(out / "results.json", json_text(results, indent=1))
     return results
 
 

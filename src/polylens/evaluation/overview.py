@@ -1,6 +1,5 @@
 """One page over many benchmarks of one model: languages against benchmarks."""
 
-import json
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -10,7 +9,7 @@ from polylens import __version__
 from polylens.data.rows import read_json
 from polylens.errors import UserError
 from polylens.evaluation.report import write_report
-from polylens.files import write_atomic
+from polylens.files import json_text, write_atomic
 
 
 def overview(folders: Sequence[str | Path]) -> dict[str, Any]:
@@ -51,5 +50,5 @@ def overview(folders: Sequence[str | Path]) -> dict[str, Any]:
 def write_overview(results: dict[str, Any], out: Path) -> Path:
     """overview.json and the page with its figures and CSV; returns the page's path."""
     page = write_report(results, [], out)
-    write_atomic(out / "overview.json", json.dumps(results, ensure_ascii=False, indent=1))
+    write_atomic(out / "overview.json", json_text(results, indent=1))
     return page

@@ -235,7 +235,11 @@ def test_class_folders_hold_pictures_only(tmp_path, caplog):
 @pytest.mark.parametrize("name", ["._x.jpg", "a/.git/x", "__MACOSX/x.jpg", "THUMBS.DB", "a/desktop.ini"])
 def test_system_files(name):
     assert is_system(name)
-    assert not is_system("a/x._jpg") and not is_system("./x.jpg")
+
+
+@pytest.mark.parametrize("name", ["a/x._jpg", "./x.jpg", "../x.jpg", "x"])
+def test_own_files(name):
+    assert not is_system(name)
 
 
 NAMES = st.text(

@@ -143,8 +143,14 @@ def sample_to_row(sample: Sample, folder: str | Path) -> dict[str, Any]:
 
 
 def dump_row(row: dict[str, Any]) -> str:
-    """The row as a line, line feed included: other characters that end lines elsewhere stay as they are."""
-    return json.dumps(row, ensure_ascii=False) + "\n"
+    """The row as a line, line feed included: other characters that end lines elsewhere stay as they are.
+
+    Raises `UserError` for a value that JSON does not have.
+    """
+    try:
+        return json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n"
+    except (ValueError, TypeError) as error:
+        raise UserError(f"Sample '{row.get('id')}' of {row.get('source')} is no JSON: {error}.") from error
 
 
 def write_jsonl(samples: Iterable[Sample], path: str | Path) -> int:

@@ -3,7 +3,6 @@
 Every answer is on disk as soon as it is given (predictions.jsonl), so a run that was killed goes on where it was.
 """
 
-import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
@@ -36,7 +35,7 @@ from polylens.evaluation.benchmarks.scoring import majority
 from polylens.evaluation.predictor import Predictor
 from polylens.evaluation.report import write_report
 from polylens.evaluation.runner import Item, answer, as_row
-from polylens.files import make_writable_folder, write_atomic
+from polylens.files import json_text, make_writable_folder, write_atomic
 from polylens.progress import progress_bar
 
 RESULTS = "results.json"
@@ -109,7 +108,7 @@ def evaluate_benchmark(
     results["settings"] = settings_of(asking, request, items, scored, run.generation, translator)
     write_scored(out, questions, scored)
     write_report(results, shown_examples(questions, items, said, scored), out)
-    write_atomic(out / RESULTS, json.dumps(results, ensure_ascii=False, indent=1))
+    write_atomic(out / RESULTS, json_text(results, indent=1))
     return results
 
 
