@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from polylens.data.plain_text import encode_renamed, renamed_copy
 from polylens.errors import UserError
 from polylens.files import sha256_folder
 from polylens.languages import language
@@ -36,6 +37,8 @@ class NllbTokenizer:
             raise UserError(f"'{folder / TOKENIZER}' cannot be read ({error}): get it again.") from error
         self.tokenizer.no_padding()
         self.tokenizer.no_truncation()
+        added = self.tokenizer.get_added_tokens_decoder()
+        self._special = {number for number, token in added.items() if token.special}
         if self.tokenizer.token_to_id("eng_Latn") is None:
             raise UserError(f"'{folder}' is no NLLB model: its tokenizer does not know 'eng_Latn'.")
 
@@ -54,8 +57,18 @@ class NllbTokenizer:
     def encode(self, texts: Sequence[str], source: str) -> list[list[int] | None]:
         """Ids of each text with those around it; None for one that is too long to be translated whole."""
         first, last = self.id_of(self.language_token(source)), self.id_of(END)
+        return [[first, *ids, last] if len(ids) <= MAX_TOKENS else None for ids in self._plain(texts)]
+
+    def _plain(self, texts: Sequence[str]) -> list[list[int]]:
+        """The tokens of texts as data: a "</s>" or "deu_Latn" in one is no special token."""
         encoded = self.tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
-        return [[first, *each.ids, last] if len(each.ids) <= MAX_TOKENS else None for each in encoded]
+        rows: list[list[int]] = [each.ids for each in encoded]
+        marked = [place for place, ids in enumerate(rows) if not self._special.isdisjoint(ids)]
+        if marked:
+            copy = renamed_copy(self, self.tokenizer, self._special)
+            for place, ids in zip(marked, encode_renamed(copy, [texts[at] for at in marked]), strict=True):
+                rows[place] = ids
+        return rows
 
     def decode(self, ids: Sequence[int]) -> str:
         text: str = self.tokenizer.decode(list(ids), skip_special_tokens=True)

@@ -99,6 +99,8 @@ def converted(folder: Path, precision: str) -> Path:
 
 
 def _check_architecture(folder: Path) -> None:
+    if not (folder / "config.json").is_file():
+        raise UserError(f"'{folder}' has no readable config.json: give a model folder.")
     config: Any = read_json(folder / "config.json")
     kind = config.get("model_type") if isinstance(config, dict) else None
     if kind != ARCHITECTURE:
