@@ -16,7 +16,8 @@ END = "</s>"
 TOKENIZER = "tokenizer.json"
 # NLLB was trained on sentences of at most 512 tokens; longer ones it would cut short without a word.
 MAX_TOKENS = 510
-MAX_NEW_TOKENS = 256
+# Some languages take twice the tokens of their source; what has not ended by then is not kept.
+MAX_NEW_TOKENS = 512
 
 
 class NllbTokenizer:
@@ -70,7 +71,10 @@ class NllbTokenizer:
                 rows[place] = ids
         return rows
 
-    def decode(self, ids: Sequence[int]) -> str:
+    def decode(self, ids: Sequence[int]) -> str | None:
+        """The translation whose tokens these are; None for one that did not come to its end."""
+        if self.id_of(END) not in ids:
+            return None
         text: str = self.tokenizer.decode(list(ids), skip_special_tokens=True)
         return text.strip()
 
@@ -97,4 +101,5 @@ def model_folder(folder: Path | None) -> Path:
 
 def fingerprint(folder: Path, *settings: Any) -> str:
     """What decides the translations of a model: its files' content, and the settings."""
-    return "/".join(["nllb", sha256_folder(folder), *map(str, settings)])
+    # The number changes with what is kept of an output: caches keep translations.
+    return "/".join(["nllb-2", sha256_folder(folder), str(MAX_NEW_TOKENS), *map(str, settings)])

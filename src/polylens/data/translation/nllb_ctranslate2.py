@@ -67,12 +67,13 @@ class CTranslate2Engine:
                 beam_size=self._beams,
                 max_input_length=MAX_TOKENS + 2,
                 max_decoding_length=MAX_NEW_TOKENS,
+                return_end_token=True,
             )
         )
         # The first token of a result is the target language.
         return [None if ids is None else self._decode(next(results).hypotheses[0][1:]) for ids in encoded]
 
-    def _decode(self, tokens: Sequence[str]) -> str:
+    def _decode(self, tokens: Sequence[str]) -> str | None:
         return self.tokenizer.decode([self.tokenizer.id_of(token) for token in tokens])
 
 
