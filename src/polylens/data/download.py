@@ -30,7 +30,7 @@ import httpx2
 import numpy as np
 
 from polylens import __version__
-from polylens.data.images import decode_image
+from polylens.data.images import begins_as_image, decode_image
 from polylens.data.rows import json_array, json_lines, text_field, text_lines
 from polylens.data.urls import host_of, picture_path
 from polylens.errors import UserError
@@ -267,9 +267,12 @@ class _Run:
 
     async def _one(self, client: httpx2.AsyncClient, url: str, attempt: int, host: _Host) -> None:
         try:
-            data = await self._fetch(client, url)
+            data, measured = await self._fetch(client, url)
             loop = asyncio.get_running_loop()
             outcome = await loop.run_in_executor(self.pool, self._keep, url, data, attempt)
+            # Where the end of the connection is that of the answer, nothing else tells that it was cut short.
+            if outcome.state != "ok" and not measured and (not data or begins_as_image(data)):
+                raise _Passing("no whole answer", 200)
         except _Gone as gone:
             outcome = Outcome(url, "dead", gone.reason, gone.status, attempt)
         except _Passing as trouble:
@@ -284,8 +287,8 @@ class _Run:
             outcome = Outcome(url, "failed", trouble.reason, trouble.status, attempt)
         self._note(outcome)
 
-    async def _fetch(self, client: httpx2.AsyncClient, url: str) -> bytes:
-        """The body. Raises `_Gone` or `_Passing`."""
+    async def _fetch(self, client: httpx2.AsyncClient, url: str) -> tuple[bytes, bool]:
+        """(the body, whether the server said how long it is). Raises `_Gone` or `_Passing`."""
         try:
             async with client.stream("GET", url) as response:
                 status = response.status_code
@@ -299,7 +302,8 @@ class _Run:
                     data += block
                     if len(data) > MAX_PICTURE:
                         raise _Gone(f"more than {MAX_PICTURE >> 20} MiB", status)
-                return bytes(data)
+                headers = response.headers
+                return bytes(data), "Content-Length" in headers or "Transfer-Encoding" in headers
         except httpx2.TimeoutException as error:
             raise _Passing("no answer in time") from error
         except (httpx2.UnsupportedProtocol, httpx2.TooManyRedirects, httpx2.InvalidURL) as error:
