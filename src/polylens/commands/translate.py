@@ -267,11 +267,11 @@ def _languages(lang: str | None, shares: str | None, temperature: float) -> dict
 
 
 def _words(path: Path) -> list[str]:
-    from polylens.data.rows import decode
+    from polylens.data.rows import text_lines
 
     if not path.is_file():
         raise UserError(f"There is no file '{path}' with words to keep: check --keep.")
-    return [line.strip() for line in decode(path.read_bytes(), str(path)).split("\n") if line.strip()]
+    return [line for _, line in text_lines(path)]
 
 
 def _cluster(settings: "EngineSettings", workers: int) -> Any:

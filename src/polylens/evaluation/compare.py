@@ -8,7 +8,6 @@ large, itself included.
 
 import csv
 import io
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -23,7 +22,7 @@ from polylens.evaluation.items import ScoredItem, read_items
 from polylens.evaluation.measures import OWN, in_order
 from polylens.evaluation.report import write_report
 from polylens.evaluation.summary import language_name
-from polylens.files import write_atomic
+from polylens.files import json_text, write_atomic
 
 LEVEL = 0.05
 ALL = "all"
@@ -118,7 +117,7 @@ def write_comparison(results: Mapping[str, Any], out: Path) -> Path:
     """compare.csv, compare.json and the report with its figures; returns the page's path."""
     write_atomic(out / TABLE, comparison_csv(results))
     page = write_report(results, [], out)
-    write_atomic(out / "compare.json", json.dumps(results, ensure_ascii=False, indent=1))
+    write_atomic(out / "compare.json", json_text(results, indent=1))
     return page
 
 

@@ -1,13 +1,12 @@
 """What every single item scored, beside the predictions: paired tests and best and worst answers are made of it."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from polylens.data.rows import json_lines
 from polylens.errors import UserError
-from polylens.files import write_atomic
+from polylens.files import json_text, write_atomic
 
 FILE_NAME = "items.jsonl"
 
@@ -30,14 +29,13 @@ class ScoredItem:
 def write_items(folder: Path, items: Sequence[ScoredItem]) -> None:
     """Write `items.jsonl`, whole."""
     lines = [
-        json.dumps(
+        json_text(
             {
                 "id": item.id,
                 "language": item.language,
                 "pictures": list(item.pictures),
                 "scores": dict(item.scores),
-            },
-            ensure_ascii=False,
+            }
         )
         for item in items
     ]

@@ -30,7 +30,7 @@ from polylens.evaluation.peers.chat import (
     map_concurrently,
     text_tokens,
 )
-from polylens.files import make_writable_folder
+from polylens.files import json_text, make_writable_folder
 
 CACHE = "judgements.jsonl"
 LOWEST, HIGHEST = 1.0, 10.0
@@ -116,7 +116,7 @@ class Judge:
                 key = self._key(missing[place])
                 said[key] = reply.text
                 row = {"key": key, "reply": reply.text, "judge": reply.model or self.client.model}
-                file.write(json.dumps(row, ensure_ascii=False) + "\n")
+                file.write(json_text(row) + "\n")
                 file.flush()
                 advance(1)
         verdicts = []

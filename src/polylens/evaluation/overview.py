@@ -16,7 +16,7 @@ from polylens.errors import UserError
 from polylens.evaluation.measures import OWN
 from polylens.evaluation.report import write_report
 from polylens.evaluation.summary import Column, language_name, main_column, rows
-from polylens.files import write_atomic
+from polylens.files import json_text, write_atomic
 
 # Settings without which two runs of one benchmark are no measurements of the same thing.
 SAME = ("data_sha256", "protocol", "limit", "split")
@@ -92,7 +92,7 @@ def overview_table(results: Mapping[str, Any]) -> Table:
 def write_overview(results: dict[str, Any], out: Path) -> Path:
     """overview.json and the page with its figures and CSV; returns the page's path."""
     page = write_report(results, [], out)
-    write_atomic(out / "overview.json", json.dumps(results, ensure_ascii=False, indent=1))
+    write_atomic(out / "overview.json", json_text(results, indent=1))
     return page
 
 

@@ -7,7 +7,6 @@ fingerprint of everything that moves them, so that answers of two settings are n
 """
 
 import hashlib
-import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,14 +14,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from polylens.data.rows import Ids
+from polylens.data.rows import Ids, decode, parse_json
 from polylens.data.sample import Sample
 from polylens.errors import UserError
 from polylens.evaluation.bootstrap import Score
 from polylens.evaluation.generation import Generation
 from polylens.evaluation.names import chrf_score, exact_match_score
 from polylens.evaluation.predictor import Chooser, Predictor
-from polylens.files import make_writable_folder
+from polylens.files import json_text, make_writable_folder
 
 FILE_NAME = "predictions.jsonl"
 
@@ -113,19 +112,19 @@ class _Store:
         for number, item in enumerate(items, start=1):
             ids.add(item.sample.id, f"Item {number}")
         path = make_writable_folder(folder) / FILE_NAME
-        header = json.dumps({"fingerprint": dict(fingerprint)}, ensure_ascii=False, sort_keys=True)
+        header = json_text({"fingerprint": dict(fingerprint)}, sort_keys=True)
         self.done: dict[str, str] = {}
         self.asked = {item.sample.id: item.asked for item in items}
         if path.exists():
             whole = path.read_bytes()
             # A kill may leave half a line, which is answered anew.
             kept = whole[: whole.rfind(b"\n") + 1]
-            lines = kept.decode("utf-8").split("\n")[:-1]
+            lines = decode(kept, str(path)).split("\n")[:-1]
             if lines and lines[0] != header:
                 raise UserError(
                     f"'{path}' holds answers of other settings: choose another --out, or delete it."
                 )
-            rows = [json.loads(line) for line in lines[1:]]
+            rows = [parse_json(line, f"{path}, line {n}") for n, line in enumerate(lines[1:], start=2)]
             self.done = {
                 row["id"]: row["prediction"]
                 for row in rows
@@ -150,7 +149,7 @@ class _Store:
         }
         # A field of the data never takes the place of one of these.
         row |= {name: value for name, value in item.sample.extra.items() if name not in row}
-        self._write([json.dumps(row, ensure_ascii=False)])
+        self._write([json_text(row)])
 
     def close(self) -> None:
         self.file.close()

@@ -48,7 +48,9 @@ class Engine(Protocol):
         """Raise `UserError` if a language, given by BCP 47 code, is not among the engine's."""
 
     def translate(self, texts: Sequence[str], source: str, target: str) -> list[str | None]:
-        """One translation for each text, whatever else is in the batch; None where the engine has none."""
+        """One translation for each text, whatever else is in the batch; None where the engine has none, or one that
+        was cut at its limit of tokens.
+        """
 
 
 def _nllb(settings: EngineSettings) -> Engine:

@@ -55,6 +55,8 @@ class TransformersEngine:
             num_beams=self._beams,
             do_sample=False,
             max_new_tokens=MAX_NEW_TOKENS,
+            forced_eos_token_id=None,  # would end what has not ended
         )
-        results = iter(output.tolist())
+        # The first token of a row is where the decoder starts: an end token, too.
+        results = iter(output[:, 1:].tolist())
         return [None if ids is None else self.tokenizer.decode(next(results)) for ids in encoded]

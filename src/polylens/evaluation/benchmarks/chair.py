@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from polylens.data.rows import json_lines
+from polylens.data.rows import json_lines, text_lines
 from polylens.errors import UserError
 from polylens.evaluation.benchmarks.fields import text_of, texts_of
 from polylens.evaluation.benchmarks.files import need, the_file, wanted
@@ -71,7 +71,7 @@ def read(folder: Path, languages: Container[str] | None) -> Iterator[Question]:
 def read_synonyms(path: Path) -> dict[str, str]:
     """{name: object}: of each line, split at commas, the first name is the object's."""
     found: dict[str, str] = {}
-    for line in path.read_text(encoding="utf-8").splitlines():
+    for _, line in text_lines(path):
         several = [name.strip().lower() for name in line.split(",") if name.strip()]
         found |= dict.fromkeys(several, several[0])
     return found

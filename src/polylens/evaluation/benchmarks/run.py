@@ -3,7 +3,6 @@
 Every answer is on disk as soon as it is given (predictions.jsonl), so a run that was killed goes on where it was.
 """
 
-import json
 import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -37,7 +36,7 @@ from polylens.evaluation.measures import OWN, described
 from polylens.evaluation.predictor import Chooser, Predictor
 from polylens.evaluation.report import write_report
 from polylens.evaluation.settings import EvaluationSettings
-from polylens.files import make_writable_folder, write_atomic
+from polylens.files import json_text, make_writable_folder, write_atomic
 
 RESULTS = "results.json"
 
@@ -117,7 +116,7 @@ def evaluate_benchmark(
     )
     write_scored(out, questions, scored)
     write_report(results, shown_examples(questions, items, said, scored, results), out)
-    write_atomic(out / RESULTS, json.dumps(results, ensure_ascii=False, indent=1))
+    write_atomic(out / RESULTS, json_text(results, indent=1))
     return results
 
 
