@@ -17,7 +17,7 @@ from polylens.data.sources import Unreadable, pictures_are_there, read_part
 from polylens.data.spec import Part
 from polylens.errors import UserError
 from polylens.files import json_text, make_writable_folder, write_atomic
-from polylens.models.build import build_model
+from polylens.models.checkpoints.build import build_model
 from polylens.models.checkpoints.load import load_any
 from polylens.models.config import ModelConfig
 from polylens.models.vlm import VisionLanguageModel
