@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from polylens.data.sample import Sample
     from polylens.data.translation import engines
     from polylens.data.translation.cache import TranslationCache
-    from polylens.data.translation.engines import EngineSettings
+    from polylens.data.translation.engine import EngineSettings
     from polylens.data.translation.run import Counts
 
 # Fields of a mix's part; what else is set are options of the source.
@@ -303,7 +303,7 @@ class _Bars:
 
 
 def _settings(engine: str, model: str | None, beams: int, precision: str | None) -> "EngineSettings":
-    from polylens.data.translation.engines import EngineSettings
+    from polylens.data.translation.engine import EngineSettings
     from polylens.models.checkpoints.registry import resolve_model
 
     return EngineSettings(engine, resolve_model(model) if model else None, beams=beams, precision=precision)

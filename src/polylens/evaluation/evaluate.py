@@ -81,7 +81,8 @@ def open_translator(name: str | None) -> tuple[Translate | None, str]:
     """The engine of that name as a function, and what results call it; the model itself needs none."""
     if name is None or name == ITSELF:
         return None, ""
-    from polylens.data.translation.engines import EngineSettings, open_engine
+    from polylens.data.translation.engine import EngineSettings
+    from polylens.data.translation.engines import open_engine
 
     engine_name, _, folder = name.partition(":")
     engine = open_engine(EngineSettings(engine=engine_name, model=Path(folder) if folder else None))

@@ -3,10 +3,12 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from polylens.errors import UserError
-from polylens.evaluation.benchmarks.interface import Benchmark
+
+if TYPE_CHECKING:
+    from polylens.evaluation.benchmarks.interface import Benchmark
 
 PrecisionName = Literal["float32", "bfloat16", "int8", "nf4"]
 BASELINES = ("majority", "text-only", "translate-test", "text-ceiling")
@@ -39,7 +41,7 @@ class EvaluationSettings:
     """
 
     model: str = ""
-    benchmark: str | Benchmark = OWN_CAPTIONS
+    benchmark: "str | Benchmark" = OWN_CAPTIONS
     data: Path | None = None
     images: tuple[Path, ...] = ()
     languages: str = "all"

@@ -22,7 +22,8 @@ from rich.console import Console
 from polylens import __version__
 from polylens.data.language_plan import shares
 from polylens.data.translation.cache import TranslationCache
-from polylens.data.translation.engines import EngineSettings, open_engine
+from polylens.data.translation.engine import EngineSettings
+from polylens.data.translation.engines import open_engine
 from polylens.data.translation.run import Plan, translate_samples
 from polylens.errors import UserError
 from polylens.evaluation.bootstrap import bootstrap_mean

@@ -5,7 +5,8 @@ import shutil
 import pytest
 from safetensors.torch import load_file, save_file
 
-from polylens.data.translation.engines import EngineSettings, engine_names, open_engine
+from polylens.data.translation.engine import EngineSettings
+from polylens.data.translation.engines import engine_names, open_engine
 from polylens.data.translation.nllb import MAX_TOKENS, NllbTokenizer
 from polylens.errors import UserError
 

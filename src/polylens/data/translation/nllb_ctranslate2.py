@@ -10,7 +10,7 @@ from typing import Any
 import ctranslate2
 
 from polylens.data.rows import read_json
-from polylens.data.translation.engines import EngineSettings
+from polylens.data.translation.engine import EngineSettings
 from polylens.data.translation.nllb import (
     MAX_NEW_TOKENS,
     MAX_TOKENS,

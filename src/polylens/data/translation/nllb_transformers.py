@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import torch
 
-from polylens.data.translation.engines import EngineSettings
+from polylens.data.translation.engine import EngineSettings
 from polylens.data.translation.nllb import END, MAX_NEW_TOKENS, NllbTokenizer, fingerprint, model_folder
 from polylens.errors import UserError
 

@@ -23,7 +23,7 @@ from polylens.data.language_plan import assign
 from polylens.data.readers.jsonl import dump_row, sample_to_row
 from polylens.data.sample import Sample
 from polylens.data.translation.cache import TranslationCache
-from polylens.data.translation.engines import Engine
+from polylens.data.translation.engine import Engine
 from polylens.data.translation.gate import judge
 from polylens.data.translation.pieces import join
 from polylens.data.translation.texts import TASKS, Part, Role, Texts, parts_of, texts_of, translated

@@ -29,6 +29,7 @@ from polylens.models.checkpoints.build import (
     compose,
     fingerprint,
     load_language_model,
+    load_vision,
     part_state,
     remember_parts,
 )
@@ -38,7 +39,6 @@ from polylens.models.checkpoints.registry import packaged_models, part_reference
 from polylens.models.parts.lora import has_adapters
 from polylens.models.parts.precision import Quantization, is_quantized
 from polylens.models.parts.resamplers import QFormer
-from polylens.models.parts.vision import load_vision
 from polylens.models.vlm import VisionLanguageModel
 
 ADAPTER = "adapter"
