@@ -239,7 +239,7 @@ def test_evaluating_the_upper_part(run, place):
     assert 0 < upper["n"] < 8
     assert Path("runs").is_dir()
     assert "lower it" in run(*arguments, "--split", 1, exit_code=2).stderr
-    assert "choose from" in run(*arguments, "--lang", "sw", exit_code=2).stderr
+    assert "has nothing in sw: it has en, de" in run(*arguments, "--lang", "sw", exit_code=2).stderr
     assert "'year'" in run(*arguments, "--group-by", "yaer", exit_code=2).stderr
     assert "captions.jsonl" in run("evaluate", place / "model", "--data", place, exit_code=2).stderr
     Path("file").write_text("in the way")

@@ -16,7 +16,7 @@ from tests.models.tiny_models import (
 from transformers import AutoModelForCausalLM, CohereConfig, Gemma3TextConfig, Qwen3Config
 
 from polylens.data.collate import IGNORED
-from polylens.models.build import build_model
+from polylens.models.checkpoints.build import build_model
 from polylens.models.checkpoints.folder import load_model
 from polylens.models.checkpoints.skeleton import KNOWN
 from polylens.models.config import ModelConfig

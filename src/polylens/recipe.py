@@ -22,6 +22,7 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from polylens.data.containers import Format
+from polylens.data.rows import decode
 from polylens.data.spec import Codes, Part, Section, check_mix
 from polylens.errors import UserError
 from polylens.models.config import ModelConfig
@@ -382,8 +383,8 @@ def _read_tree(name_or_path: str | Path, overrides: Sequence[str]) -> dict[str, 
         text = packaged[str(name_or_path)]
     else:
         try:
-            text = path.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
+            text = decode(path.read_bytes(), str(path))
+        except OSError as error:
             raise UserError(f"The recipe '{path}' cannot be read: {error}.") from error
     tree = parse_yaml(text, f"The recipe '{name_or_path}'")
     if not isinstance(tree, dict):

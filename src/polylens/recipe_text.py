@@ -20,11 +20,24 @@ def nearest(key: str, known: Iterable[str]) -> str:
 
 
 def parse_yaml(text: str, what: str) -> Any:
-    """What a YAML text holds. Raises `UserError`, beginning with `what`, for one that is not YAML."""
+    """What a YAML text holds. Raises `UserError`, beginning with `what`, for bad YAML and for equal keys."""
     try:
-        return yaml.safe_load(text)
+        return yaml.load(text, _StrictLoader)  # a SafeLoader
     except yaml.YAMLError as error:
         raise UserError(f"{what} is not YAML: {' '.join(str(error).split())}.") from error
+
+
+class _StrictLoader(yaml.SafeLoader):
+    """YAML's own loader lets the last of equal keys win."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [key.value for key, _ in node.value if key.tag != "tag:yaml.org,2002:merge"]
+        for key in keys:
+            if isinstance(key, str) and keys.count(key) > 1:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"the key '{key}' is there twice", node.start_mark
+                )
+        return super().construct_mapping(node, deep)
 
 
 def override(tree: dict[str, Any], change: str) -> None:

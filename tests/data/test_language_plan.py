@@ -49,7 +49,7 @@ def test_own_table(tmp_path):
     for content, message in [
         ("[]", "holds no shares"), ("{}", "holds no shares"), ('{"de": 0}', "share of 'de' is 0"),
         ('{"de": "1"}', "share of 'de' is"), ('{"de": true}', "share of 'de' is true"),
-        ('{"de": NaN}', "share of 'de' is NaN"), ('{"he": 1, "iw": 1}', "second spelling of 'he'"),
+        ('{"de": NaN}', "NaN is no JSON"), ('{"he": 1, "iw": 1}', "second spelling of 'he'"),
         ('{"dee": 1}', "did you mean 'de'"), ("{", "not valid JSON"),
     ]:  # fmt: skip
         path.write_text(content)

@@ -9,7 +9,7 @@ from tests.models.tiny_models import sample, save_language_model, save_vision
 from tests.viscpm.tiny import ask, tiny_chat
 
 from polylens.errors import UserError
-from polylens.models.build import build_model
+from polylens.models.checkpoints.build import build_model
 from polylens.models.config import ModelConfig
 from polylens.recipe import Recipe
 from polylens.training.plan import plan_recipe

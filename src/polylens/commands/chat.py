@@ -73,10 +73,9 @@ def chat(
 
 
 def _read_history(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"The conversation '{path}' cannot be read: {error}") from error
+    from polylens.data.rows import read_json
+
+    return read_json(path)
 
 
 def _converse(talk: "Chat", waiting: list[Path], console: Console, stderr: Console) -> None:

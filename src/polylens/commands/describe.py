@@ -109,7 +109,7 @@ def _all_languages(model: "VisionLanguageModel", name: str) -> list[str]:
 
 
 def _warn_of_unknown(model: "VisionLanguageModel", codes: list[str], name: str) -> None:
-    from polylens.evaluation.captions import unknown_languages
+    from polylens.models.limits import unknown_languages
 
     if unknown := unknown_languages(model, codes):
         names = ", ".join(f"{language(code).name} ({code})" for code in unknown)

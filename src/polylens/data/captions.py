@@ -94,13 +94,13 @@ def split_by_image(samples: Sequence[Sample], share: float) -> tuple[list[Sample
             raise UserError(f"Sample '{sample.id}' has no image to split by: leave it out of the split.")
         key = tuple(picture.key for picture in sample.images)
         if key not in places:
-            places[key] = _place(sample.images)
+            places[key] = place_of(sample.images)
         parts[places[key] >= share].append(sample)
     return parts
 
 
-def _place(pictures: Sequence[Picture]) -> float:
-    """A number in [0, 1) from the images' content."""
+def place_of(pictures: Sequence[Picture]) -> float:
+    """A number in [0, 1) from the images' content: what splits are made by."""
     digest = hashlib.sha256()
     for picture in pictures:
         # A picture that is made rather than stored has its pixels for bytes.

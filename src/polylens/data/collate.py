@@ -18,12 +18,15 @@ from PIL.Image import Image
 from pydantic import BaseModel, ConfigDict
 from transformers import PreTrainedTokenizerBase
 
+from polylens.data.plain_text import ChatText, plain_ids
 from polylens.data.prompts import Templates
 from polylens.data.sample import Sample
 from polylens.errors import UserError
 
 IGNORED = -100
-IMAGE_MARK = "\ue000"  # a private-use character stands for a picture while a chat template is filled
+IMAGE_MARK = "\ue000"  # stands for a picture while a chat template is filled, unless the texts have it
+
+PROBE = "a"  # any text
 
 # How far the pictures of a batch have come on their way into the language model.
 Level = Literal["pixels", "patches", "queries", "tokens"]
@@ -188,9 +191,12 @@ class Collator:
         if self.layout.kind == "chat":
             question = [{"role": "user", "content": "?"}]
             before = self._render(question, True)
-            return {answer: self._chat_answer(question, before, answer)[0] for answer in answers}
-        texts = [self.layout.answer_prefix + answer for answer in answers]
-        rows = self.tokenizer(texts, add_special_tokens=False).input_ids if texts else []
+            found = {}
+            for answer in answers:
+                text = ChatText(self.tokenizer, [answer])
+                found[answer] = self._chat_answer(text, question, before, answer)[0]
+            return found
+        rows = plain_ids(self.tokenizer, [self.layout.answer_prefix + answer for answer in answers])
         eos = [] if self.tokenizer.eos_token_id is None else [self.tokenizer.eos_token_id]
         return {answer: [*ids, *eos] for answer, ids in zip(answers, rows, strict=True)}
 
@@ -215,7 +221,8 @@ class Collator:
         self._add_images(row, sample)
         *earlier, turn = sample.turns
         said = [t.prompt + self.layout.answer_prefix + t.answer + self.layout.turn_separator for t in earlier]
-        ids = self.tokenizer("".join(said) + turn.prompt, add_special_tokens=True).input_ids
+        front, behind = self._added()
+        ids = [*front, *self._encode("".join(said) + turn.prompt), *behind]
         row.add(self._cut_prompt(ids) if answers else ids)
         row.labels = self.answer_ids(turn.answer)[: self.max_length] if answers and turn.answer else []
 
@@ -224,18 +231,21 @@ class Collator:
         done = ""
         last = len(sample.turns) - 1
         targets: list[int] = []
+        text = ChatText(
+            self.tokenizer, [part for turn in sample.turns for part in (turn.prompt, turn.answer)]
+        )
         for i, turn in enumerate(sample.turns):
-            marks = IMAGE_MARK * len(sample.images) if i == 0 else ""
-            messages.append({"role": "user", "content": marks + turn.prompt})
+            marks = text.mark * len(sample.images) if i == 0 else ""
+            messages.append({"role": "user", "content": marks + text.hide(turn.prompt)})
             before = self._render(messages, add_generation_prompt=True)
-            for j, text in enumerate(self._after(before, done).split(IMAGE_MARK)):
+            for j, piece in enumerate(self._after(before, done).split(text.mark)):
                 if j:
                     row.add([self.pad_id] * self.num_image_tokens, image=True)
-                row.add(self._encode(text))
+                row.add(text.encode(piece))
             if i == last and not answers:
                 break
-            ids, said = self._chat_answer(messages, before, turn.answer)
-            messages.append({"role": "assistant", "content": turn.answer})
+            ids, said = self._chat_answer(text, messages, before, turn.answer)
+            messages.append({"role": "assistant", "content": text.hide(turn.answer)})
             done = before + said
             if i == last and self.is_encoder_decoder:
                 targets = ids[: self.max_length] if turn.answer else []
@@ -245,14 +255,17 @@ class Collator:
         if self.is_encoder_decoder:
             row.labels = targets
 
-    def _chat_answer(self, messages: list[dict[str, str]], before: str, answer: str) -> tuple[list[int], str]:
+    def _chat_answer(
+        self, text: ChatText, messages: list[dict[str, str]], before: str, answer: str
+    ) -> tuple[list[int], str]:
         """The target tokens of an answer in a chat, and the text they stand for: up to the end token."""
-        said = self._after(self._render([*messages, {"role": "assistant", "content": answer}], False), before)
+        answered = [*messages, {"role": "assistant", "content": text.hide(answer)}]
+        said = self._after(self._render(answered, False), before)
         eos = self.tokenizer.eos_token
         if eos is not None and eos in said:
             said = said[: said.index(eos) + len(eos)]
-            return self._encode(said), said
-        ids = self._encode(said)
+            return text.encode(said), said
+        ids = text.encode(said)
         return (ids if eos is None else [*ids, self.tokenizer.eos_token_id]), said
 
     def _render(self, messages: list[dict[str, str]], add_generation_prompt: bool) -> str:
@@ -273,20 +286,28 @@ class Collator:
         return text[len(start) :]
 
     def _encode(self, text: str) -> list[int]:
-        return self.tokenizer(text, add_special_tokens=False).input_ids
+        """The tokens of a text as data: none of them is special."""
+        return plain_ids(self.tokenizer, [text])[0]
 
     def _first_text(self, prompt: str) -> list[int]:
-        """A decoder's first prompt, with the special tokens that its tokenizer puts in front, none behind."""
-        ids = self.tokenizer(prompt, add_special_tokens=True).input_ids
-        if self.layout.bos == "first" and ids[:1] == [self.tokenizer.bos_token_id]:
-            ids = ids[1:]
-        plain = self._encode(prompt)
-        extra = len(ids) - len(plain)
-        # A tokenizer that closes every text would end the sequence before the answer.
-        for front in range(extra + 1):
+        """A decoder's first prompt, with the special tokens that its tokenizer puts in front, none behind.
+
+        A tokenizer that closes every text would end the sequence before the answer.
+        """
+        front, _ = self._added()
+        if self.layout.bos == "first" and front[:1] == [self.tokenizer.bos_token_id]:
+            front = front[1:]
+        ids = self._encode(prompt)
+        return [*front, *ids] if ids else []
+
+    def _added(self) -> tuple[list[int], list[int]]:
+        """The special tokens that the tokenizer puts in front of a text and behind it."""
+        plain: list[int] = self.tokenizer(PROBE, add_special_tokens=False).input_ids
+        ids: list[int] = self.tokenizer(PROBE, add_special_tokens=True).input_ids
+        for front in range(len(ids) - len(plain) + 1):
             if ids[front : front + len(plain)] == plain:
-                return ids[: front + len(plain)]
-        return ids
+                return ids[:front], ids[front + len(plain) :]
+        raise UserError("The tokenizer changes a text that it adds special tokens to: use another.")
 
     def _add_images(self, row: Row, sample: Sample) -> None:
         row.add([self.pad_id] * (self.num_image_tokens * len(sample.images)), image=True)

@@ -2,10 +2,8 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from polylens.evaluation.judge import Question
+from polylens.evaluation.judge_questions import Question
 
 
 @dataclass(frozen=True)
@@ -25,7 +23,7 @@ class Wording:
         """The same parts with the instructions of a rule file."""
         return replace(self, rules=dict(rules), name=name)
 
-    def ask(self, question: "Question", answer: str, swapped: bool) -> str:
+    def ask(self, question: Question, answer: str, swapped: bool) -> str:
         """The request: the reference stands first, unless `swapped`."""
         first, second = (answer, question.reference) if swapped else (question.reference, answer)
         boxes = [f"{name}: [{', '.join(f'{end:g}' for end in box)}]" for name, box in question.boxes]

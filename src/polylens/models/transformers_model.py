@@ -18,7 +18,6 @@ from transformers import AutoModelForImageTextToText, AutoProcessor, TextIterato
 from polylens.data.collate import Layout
 from polylens.data.sample import Picture, Sample
 from polylens.errors import UserError
-from polylens.models.checkpoints.card import card_languages
 from polylens.models.config import LanguageModelConfig, ModelConfig
 from polylens.models.decoding.chat import Chat
 from polylens.models.parts.precision import Quantization, loading_settings
@@ -55,6 +54,7 @@ class TransformersModel:
         folder: str | Path,
         dtype: torch.dtype | str = torch.float32,
         quantization: Quantization | None = None,
+        languages: list[str] | None = None,
     ) -> Self:
         """From a folder as transformers saves it. Raises `UserError` when transformers cannot load all of it."""
         settings = {"dtype": dtype} if isinstance(dtype, str) else loading_settings(dtype, quantization)
@@ -71,7 +71,7 @@ class TransformersModel:
         if report["missing_keys"]:
             lacking = sorted(report["missing_keys"])
             raise UserError(f"'{folder}' lacks '{lacking[0]}' ({len(lacking)} in all): fetch it again.")
-        return cls(model.eval(), processor, Path(folder).name, card_languages(Path(folder)))
+        return cls(model.eval(), processor, Path(folder).name, languages)
 
     @property
     def lm(self) -> Any:

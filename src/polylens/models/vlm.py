@@ -19,6 +19,7 @@ from polylens.data.collate import IGNORED, Batch, Collator
 from polylens.data.images import ImageProcessor
 from polylens.data.sample import Picture, Sample
 from polylens.errors import UserError
+from polylens.feature_cache import hash_weights
 from polylens.models.config import ModelConfig
 from polylens.models.decoding.chat import Chat, VisionLanguageSpeaker
 from polylens.models.decoding.choosing import choose_texts
@@ -102,6 +103,18 @@ class VisionLanguageModel(nn.Module):
         """(N, Q, D) queries out of the resampler to (N, Q, L) visual tokens."""
         weight = next(self.projector.parameters(), None)
         return self.projector(queries if weight is None else queries.to(weight.dtype))
+
+    def vision_identity(self) -> dict[str, Any]:
+        """What determines the visual tokens beside the picture, as JSON: settings, and a hash of the weights."""
+        modules: list[nn.Module] = [self.vision, self.resampler, self.projector]
+        if self.config.projector.kind != "linear":  # others may read the language model's embeddings
+            modules.append(self.lm.get_input_embeddings())
+        return {
+            "kind": "visual tokens",
+            "weights": hash_weights(modules),
+            "vision": self.config.vision.model_dump(include={"layer", "class_token"}),
+            "processor": repr(self.processor),
+        }
 
     @torch.no_grad()
     def encode_pictures(self, pictures: Sequence[Picture], batch_size: int = 32) -> dict[str, torch.Tensor]:

@@ -19,7 +19,7 @@ from safetensors.torch import load_file, save_file
 from polylens import __version__
 from polylens.errors import UserError
 from polylens.files import replacing_folder, sha256_file, sha256_folder, write_atomic
-from polylens.models.build import fingerprint
+from polylens.models.checkpoints.build import fingerprint
 from polylens.models.checkpoints.registry import part_reference, resolve_model
 from polylens.painting.build import build_painter, denoiser_state
 from polylens.painting.config import PainterConfig

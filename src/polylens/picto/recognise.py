@@ -15,6 +15,8 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
+from polylens.models.limits import Limits
+
 SIDE = 64
 CORNER = 2  # pixels
 SAME_GROUND = 16  # of 255, in any channel: what JPEG adds to a plain ground
@@ -45,3 +47,11 @@ def look(picture: Image.Image) -> Look:
     alike = [sum(np.abs(corner - ground).max() <= SAME_GROUND for corner in corners) for ground in grounds]
     steps = [np.abs(np.diff(pixels_HWC, axis=axis)).max(-1).ravel() for axis in (0, 1)]
     return Look(int(max(alike)), float((np.concatenate(steps) <= SAME_COLOUR).mean()))
+
+
+LIMITS = Limits(
+    knows="pictograms such as emoji, and nothing else; for photographs give another model.",
+    kind="a pictogram",
+    flag="looks_like_pictogram",
+    fits=lambda picture: look(picture).is_pictogram,
+)

@@ -1,6 +1,5 @@
 """From a recipe to a model folder."""
 
-import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,8 +16,8 @@ from polylens.data.sample import Sample
 from polylens.data.sources import Unreadable, pictures_are_there, read_part
 from polylens.data.spec import Part
 from polylens.errors import UserError
-from polylens.files import make_writable_folder, write_atomic
-from polylens.models.build import build_model
+from polylens.files import json_text, make_writable_folder, write_atomic
+from polylens.models.checkpoints.build import build_model
 from polylens.models.checkpoints.load import load_any
 from polylens.models.config import ModelConfig
 from polylens.models.vlm import VisionLanguageModel
@@ -106,7 +105,7 @@ def fit(
         resume=resume,
         console=console,
     ).run()
-    write_atomic(folder / "results.json", json.dumps(results, indent=1, ensure_ascii=False))
+    write_atomic(folder / "results.json", json_text(results, indent=1))
     return {"recipe": settings, "results": results}
 
 

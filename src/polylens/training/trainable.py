@@ -6,7 +6,6 @@ A kind registers itself by the entry point group `polylens.trainables`, under th
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ from rich.console import Console
 from torch import nn
 
 from polylens.data.sample import Sample
-from polylens.errors import UserError
+from polylens.plugins import find_plugin
 from polylens.recipe import Recipe
 from polylens.training.stages import Plan
 from polylens.training.tasks import Task
@@ -93,8 +92,4 @@ class Trainable(ABC):
 
 def trainable(model: Any) -> Trainable:
     """How this model is trained. Raises `UserError` for a kind that cannot be."""
-    found = [point for point in entry_points(group=GROUP) if point.name == model.kind]
-    if not found:
-        known = ", ".join(sorted(point.name for point in entry_points(group=GROUP)))
-        raise UserError(f"A model of kind '{model.kind}' cannot be trained here: the kinds are {known}.")
-    return found[0].load()
+    return find_plugin(model.kind, "trainable kind of model", GROUP)

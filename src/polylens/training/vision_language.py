@@ -14,7 +14,7 @@ from transformers import DynamicCache, PreTrainedTokenizerBase
 
 from polylens.data.collate import IGNORED
 from polylens.data.sample import Sample
-from polylens.models.build import fingerprint, part_state
+from polylens.models.checkpoints.build import fingerprint, part_state
 from polylens.models.checkpoints.folder import PARTS, save_model
 from polylens.models.vlm import VisionLanguageModel
 from polylens.recipe import Recipe

@@ -21,6 +21,7 @@ from polylens.data.collate import Layout
 from polylens.data.images import ImageProcessor
 from polylens.data.sample import Picture, Sample
 from polylens.errors import UserError
+from polylens.feature_cache import hash_weights
 from polylens.models.checkpoints.families import Stream
 from polylens.models.config import LanguageModelConfig, ModelConfig
 from polylens.models.decoding.chat import Chat
@@ -162,6 +163,21 @@ class VisCpmChat(nn.Module):
                 f"Sample '{sample.id}' has {len(encoded.ids)} tokens, but {MAX_PROMPT} are the limit: shorten it."
             )
         return encoded
+
+    def vision_identity(self) -> dict[str, Any]:
+        """What determines the visual tokens beside the picture, as JSON: settings, and a hash of the weights.
+
+        Raises `UserError` for CPM-Bee alone, which sees no pictures.
+        """
+        if not isinstance(self.model, VisCpm):
+            raise UserError("CPM-Bee alone reads text and has no visual tokens to keep: leave --cache out.")
+        return {
+            "kind": "visual tokens",
+            "weights": hash_weights([self.model.vpm, self.model.mapping]),
+            "query": hash_weights([nn.ParameterList([self.model.query])]),
+            "vision": self.model.config.vision.to_dict(),
+            "processor": repr(self.processor),
+        }
 
     @torch.no_grad()
     def encode_pictures(self, pictures: Sequence[Picture], batch_size: int = 32) -> dict[str, torch.Tensor]:

@@ -7,9 +7,10 @@ from tests.models.tiny_models import sample
 from tests.models.tiny_transformers import TEMPLATE, save_blip2, save_llava
 
 from polylens.errors import UserError
+from polylens.evaluation.generation import Generation
 from polylens.evaluation.peers import is_peer, open_peer
 from polylens.evaluation.peers.transformers_model import TransformersPredictor
-from polylens.evaluation.predictor import Generation, Predictor
+from polylens.evaluation.predictor import Predictor
 
 SAMPLES = [
     sample("what", pictures=(0,)),

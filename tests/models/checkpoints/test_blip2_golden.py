@@ -16,9 +16,9 @@ from polylens.batching import chunks
 from polylens.data.collate import Batch
 from polylens.data.sample import Sample, Turn
 from polylens.errors import UserError
-from polylens.models.build import build_model
 from polylens.models.checkpoints.blip2 import load_blip2, save_blip2
 from polylens.models.checkpoints.blip2_parts import read_tensors
+from polylens.models.checkpoints.build import build_model
 from polylens.models.checkpoints.folder import load_model, save_model
 from polylens.models.config import ModelConfig
 from polylens.models.decoding.generation import generate_answers

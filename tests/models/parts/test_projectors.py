@@ -20,8 +20,8 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 from polylens.errors import UserError
-from polylens.models.build import compose
 from polylens.models.checkpoints.blip2 import save_blip2
+from polylens.models.checkpoints.build import compose
 from polylens.models.checkpoints.folder import load_model, save_model
 from polylens.models.config import ModelConfig
 from polylens.models.parts.projectors import ProjectorConfig, VisualWords

@@ -7,7 +7,7 @@ import torch
 from tests.models.tiny_models import sample, save_language_model, save_vision
 from tests.plugins import install
 
-from polylens.models.build import build_model
+from polylens.models.checkpoints.build import build_model
 from polylens.models.checkpoints.folder import load_model, save_model
 from polylens.models.config import ModelConfig
 from polylens.models.parts.resamplers import ResamplerConfig

@@ -13,7 +13,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from polylens.data.images import FilePicture
-from polylens.data.rows import check_text, decode, read_json
+from polylens.data.listing import PassedOver, is_picture, is_system
+from polylens.data.rows import check_text, read_json, text_lines
 from polylens.data.sample import Sample, Turn
 from polylens.errors import UserError
 from polylens.languages import language as find_language
@@ -53,7 +54,7 @@ def read_imagenet(
     if synsets:
         by_language = {"en": names} | by_language
     wanted = list(by_language) if languages is None else [find_language(code).code for code in languages]
-    files = {name: sorted(entry.name for entry in (folder / name).iterdir()) for name in folders}
+    files = _pictures(folder, folders)
     for code in wanted:
         if code not in by_language:
             raise UserError(
@@ -74,21 +75,31 @@ def read_imagenet(
                 )
 
 
+def _pictures(folder: Path, classes: Sequence[str]) -> dict[str, list[str]]:
+    """{class: names of its pictures}; what else its folder holds is counted aloud."""
+    files: dict[str, list[str]] = {}
+    others = PassedOver()
+    for name in classes:
+        files[name] = []
+        for file in sorted(entry.name for entry in (folder / name).iterdir()):
+            if is_picture(file) and not is_system(file):
+                files[name].append(file)
+            else:
+                others.add(f"{name}/{file}")
+    others.report(folder, "files that are no pictures")
+    return files
+
+
 def _synsets(path: Path) -> dict[str, str]:
     """{WordNet id: first English name}."""
-    try:
-        lines = decode(path.read_bytes(), str(path)).split("\n")
-    except OSError as error:
-        raise UserError(f"'{path}' cannot be read: {error.strerror or error}.") from error
     names: dict[str, str] = {}
-    for number, line in enumerate(lines, start=1):
-        if line.strip():
-            name, _, words = line.strip().partition(" ")
-            if not SYNSET.fullmatch(name) or not words:
-                raise UserError(f"{path}, line {number}: not 'n01440764 tench, Tinca tinca'.")
-            if name in names:
-                raise UserError(f"{path}, line {number}: the class {name} is there twice.")
-            names[name] = words.split(",")[0].strip()
+    for number, line in text_lines(path):
+        name, _, words = line.partition(" ")
+        if not SYNSET.fullmatch(name) or not words:
+            raise UserError(f"{path}, line {number}: not 'n01440764 tench, Tinca tinca'.")
+        if name in names:
+            raise UserError(f"{path}, line {number}: the class {name} is there twice.")
+        names[name] = check_text(words.split(",")[0].strip(), f"{path}, line {number}: the name")
     return names
 
 

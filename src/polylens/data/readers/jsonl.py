@@ -13,14 +13,16 @@ from pathlib import Path
 from typing import Any
 
 from polylens.data.images import ArchivePicture, FilePicture
+from polylens.data.listing import PassedOver, is_system
 from polylens.data.rows import Ids, check_text, json_lines, list_field, text_field
 from polylens.data.sample import Picture, Sample, Turn
-from polylens.data.tars import TarPicture, tar_picture
+from polylens.data.tars import PACKED_TAR, TarPicture, tar_picture
 from polylens.errors import UserError
 from polylens.files import find_file
 from polylens.languages import language
 
 SUFFIXES = (".jsonl", ".jsonl.gz")
+PACKED = (".jsonl.bz2", ".jsonl.xz", ".jsonl.zst", ".jsonl.zip", ".jsonl.lz4")
 
 
 def read_jsonl(
@@ -49,7 +51,19 @@ def read_jsonl(
 def _files(path: Path) -> list[Path]:
     if not path.is_dir():
         return [path]
-    files = sorted(file for file in path.iterdir() if file.name.endswith(SUFFIXES))
+    hidden, files = PassedOver(), []
+    for file in sorted(path.iterdir()):
+        if not file.name.lower().endswith((*SUFFIXES, *PACKED)):
+            continue
+        if is_system(file.name):
+            hidden.add(file.name)
+        elif file.name.lower().endswith(PACKED):
+            raise UserError(
+                f"The folder '{path}' holds '{file.name}', packed in another way than gzip: unpack it."
+            )
+        else:
+            files.append(file)
+    hidden.report(path)
     if not files:
         raise UserError(f"The folder '{path}' holds no {' or '.join(SUFFIXES)} file: check the path.")
     return files
@@ -102,10 +116,12 @@ def picture_at(folder: Path, name: Any, where: str = "") -> Picture:
     if not isinstance(name, str) or not name.strip():
         raise UserError(f"{where}: an image is {json.dumps(name)[:40]}, and a path was expected.")
     archive, mark, member = name.partition("!")
-    if mark and archive.endswith(".zip"):
+    if mark and archive.lower().endswith(".zip"):
         return ArchivePicture(folder / archive, member)
-    if mark and archive.endswith(".tar"):
+    if mark and archive.lower().endswith(".tar"):
         return tar_picture(folder / archive, member)
+    if mark and PACKED_TAR.search(archive):
+        raise UserError(f"{where}: '{archive}' is a packed tar: unpack it, and name its .tar.")
     found = find_file(folder, name) or find_file(folder / "images", name)
     return FilePicture(found or folder / name)
 
@@ -127,8 +143,14 @@ def sample_to_row(sample: Sample, folder: str | Path) -> dict[str, Any]:
 
 
 def dump_row(row: dict[str, Any]) -> str:
-    """The row as a line, line feed included: other characters that end lines elsewhere stay as they are."""
-    return json.dumps(row, ensure_ascii=False) + "\n"
+    """The row as a line, line feed included: other characters that end lines elsewhere stay as they are.
+
+    Raises `UserError` for a value that JSON does not have.
+    """
+    try:
+        return json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n"
+    except (ValueError, TypeError) as error:
+        raise UserError(f"Sample '{row.get('id')}' of {row.get('source')} is no JSON: {error}.") from error
 
 
 def write_jsonl(samples: Iterable[Sample], path: str | Path) -> int:

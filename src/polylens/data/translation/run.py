@@ -10,7 +10,6 @@ Work goes in portions, so that memory does not grow with the data. Whatever the 
 before anything is made of it: a run that was killed translates nothing again.
 """
 
-import json
 import os
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -24,12 +23,12 @@ from polylens.data.language_plan import assign
 from polylens.data.readers.jsonl import dump_row, sample_to_row
 from polylens.data.sample import Sample
 from polylens.data.translation.cache import TranslationCache
-from polylens.data.translation.engines import Engine
+from polylens.data.translation.engine import Engine
 from polylens.data.translation.gate import judge
 from polylens.data.translation.pieces import join
 from polylens.data.translation.texts import TASKS, Part, Role, Texts, parts_of, texts_of, translated
 from polylens.errors import UserError
-from polylens.files import make_writable_folder, write_atomic
+from polylens.files import json_text, make_writable_folder, write_atomic
 
 SAMPLES = "samples.jsonl"
 REJECTS = Path("rejects") / "rejects.jsonl"
@@ -170,7 +169,7 @@ def translate_samples(
                 _finish(job, parts, known, engine, counts[job.target], out, accept, reject)
     rows = {code: counts[code].row() for code in sorted(counts)}
     summary = {"engine": engine.fingerprint, "kept": sorted(kept), "languages": rows}
-    write_atomic(out / SUMMARY, json.dumps(summary, ensure_ascii=False, indent=1) + "\n")
+    write_atomic(out / SUMMARY, json_text(summary, indent=1) + "\n")
     return dict(counts)
 
 

@@ -72,12 +72,32 @@ def in_text_only(items: Sequence[Item]) -> list[Item]:
     return [replace(item, sample=replace(item.sample, images=())) for item in items]
 
 
+def with_text(items: Sequence[Item], texts: Sequence[str]) -> list[Item]:
+    """The same questions, each with a text in front of its prompt in the place of its pictures."""
+    found = []
+    for item, text in zip(in_text_only(items), texts, strict=True):
+        turn = item.sample.turns[-1]
+        asked = Turn(f"{text} {turn.prompt}", turn.answer)
+        found.append(replace(item, sample=replace(item.sample, turns=(asked,))))
+    return found
+
+
 def sha256_questions(items: Sequence[Item]) -> str:
     """Names what was asked and what counts as right: equal hashes mean the same test."""
     digest = hashlib.sha256()
     for item in items:
         parts = (item.sample.id, item.sample.turns[-1].prompt, *item.references, *item.choices)
         digest.update("\x1f".join(parts).encode("utf-8", "surrogatepass") + b"\x1e")
+    return digest.hexdigest()
+
+
+def sha256_data(items: Sequence[Item]) -> str:
+    """Names what counts as right for which pictures, in whatever words it is asked: equal hashes, equal data."""
+    digest = hashlib.sha256()
+    for item in items:
+        digest.update(
+            "\x1f".join((item.sample.id, *item.references)).encode("utf-8", "surrogatepass") + b"\x1e"
+        )
     return digest.hexdigest()
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Container, Iterator
 from pathlib import Path
 
-from polylens.data.rows import read_json
+from polylens.data.rows import read_json, text_lines
 from polylens.errors import UserError
 from polylens.evaluation.benchmarks.files import known_code, the_file, wanted
 from polylens.evaluation.benchmarks.interface import Benchmark, Question
@@ -42,6 +42,7 @@ def read(folder: Path, languages: Container[str] | None) -> Iterator[Question]:
                     language=code,
                     answers=(label,),
                     choices=labels,
+                    where=f"{path}, '{spelling}', class {index}, '{name}'",
                 )
 
 
@@ -52,9 +53,8 @@ def _pictures(path: Path) -> list[list[str]]:
             f"There is no '{path}': write a line such as n01440764/ILSVRC2012_val_00000293.JPEG for every picture."
         )
     found: dict[str, list[str]] = {}
-    for line in path.read_text(encoding="utf-8").splitlines():
-        if line.strip():
-            found.setdefault(line.strip().split("/")[0], []).append(line.strip())
+    for _, line in text_lines(path):
+        found.setdefault(line.split("/")[0], []).append(line)
     if len(found) != CLASSES:
         raise UserError(f"'{path}' names pictures of {len(found)} classes, and ImageNet-1k has {CLASSES}.")
     return [found[name] for name in sorted(found)]

@@ -7,6 +7,7 @@ from typing import Any
 
 from polylens.errors import UserError
 from polylens.evaluation.benchmarks.answers import LETTERS, lettered
+from polylens.evaluation.benchmarks.fields import options_of
 from polylens.evaluation.benchmarks.files import known_code, need, wanted
 from polylens.evaluation.benchmarks.interface import Benchmark, Question
 from polylens.evaluation.benchmarks.scoring import score_choices
@@ -34,6 +35,7 @@ def read(folder: Path, languages: Container[str] | None) -> Iterator[Question]:
         question, options, label, subset = need(
             row, "Question", "Options", "Label", "Subset", path=Path(where)
         )
+        options = options_of(options, "Options", where)
         name, country = _subset(subset, where)
         code = _code(name)
         if not wanted(code, languages):
@@ -54,6 +56,7 @@ def read(folder: Path, languages: Container[str] | None) -> Iterator[Question]:
             choices=tuple(LETTERS[: len(options)]),
             group=f"{name}, {country}",
             extra={"options": list(options)},
+            where=where,
         )
 
 

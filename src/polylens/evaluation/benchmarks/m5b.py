@@ -29,6 +29,7 @@ def read_vgr(folder: Path, languages: Container[str] | None) -> Iterator[Questio
             fields={"statement": statement},
             answer_language="en",
             choices=LABELS,
+            where=where,
         )
 
 
@@ -43,6 +44,7 @@ def read_vlod(folder: Path, languages: Container[str] | None) -> Iterator[Questi
             fields={"statement": statement},
             answer_language="en",
             choices=tuple(LETTERS[:OUTLIERS]),
+            where=where,
             extra={"options": [f"image {letter}" for letter in LETTERS[:OUTLIERS]]},
         )
 

@@ -8,7 +8,7 @@ import torch
 from transformers import PreTrainedTokenizerBase
 
 from polylens.errors import UserError
-from polylens.models.build import part_state
+from polylens.models.checkpoints.build import part_state
 from polylens.models.parts.precision import is_quantized
 from polylens.models.vlm import VisionLanguageModel
 

@@ -26,8 +26,8 @@ from transformers import (
 
 from polylens.data.images import ImageProcessor
 from polylens.errors import UserError
-from polylens.models.build import compose, keep_untied
 from polylens.models.checkpoints.blip2_files import MODEL_TYPE
+from polylens.models.checkpoints.build import compose, keep_untied
 from polylens.models.checkpoints.card import MANIFEST
 from polylens.models.checkpoints.manifest import read_manifest
 from polylens.models.checkpoints.registry import resolve_model

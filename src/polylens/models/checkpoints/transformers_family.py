@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from polylens.models.checkpoints.blip2_files import MODEL_TYPE as BLIP2_TYPE
+from polylens.models.checkpoints.card import card_languages
 from polylens.models.checkpoints.families import Family, Loading
 
 if TYPE_CHECKING:
@@ -28,7 +29,9 @@ class TransformersFamily(Family):
     def load(self, path: Path, loading: Loading) -> "TransformersModel":
         from polylens.models.transformers_model import TransformersModel
 
-        return TransformersModel.from_pretrained(path, loading.dtype, loading.quantization)
+        return TransformersModel.from_pretrained(
+            path, loading.dtype, loading.quantization, card_languages(path)
+        )
 
     def describe(self, path: Path) -> "ModelInfo":
         from polylens.models.checkpoints.info import describe_part

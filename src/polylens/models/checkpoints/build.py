@@ -1,9 +1,11 @@
 """A new model from parts that exist: an image encoder, a language model, and a fresh (or taken) resampler."""
 
 import torch
+import transformers
 from torch import nn
 from transformers import (
     AutoConfig,
+    AutoModel,
     AutoModelForCausalLM,
     AutoModelForSeq2SeqLM,
     AutoTokenizer,
@@ -14,7 +16,12 @@ from transformers import (
 from polylens.data.images import ImageProcessor
 from polylens.errors import UserError
 from polylens.models.checkpoints.blip2_files import is_blip2
-from polylens.models.checkpoints.blip2_parts import read_language_model, read_projector, read_qformer
+from polylens.models.checkpoints.blip2_parts import (
+    read_language_model,
+    read_projector,
+    read_qformer,
+    read_vision,
+)
 from polylens.models.checkpoints.card import MANIFEST, card_languages
 from polylens.models.checkpoints.manifest import read_checkpoint_projector, read_checkpoint_qformer
 from polylens.models.checkpoints.registry import resolve_model
@@ -22,7 +29,7 @@ from polylens.models.config import ModelConfig
 from polylens.models.parts.precision import Quantization, loading_settings
 from polylens.models.parts.projectors import new_projector
 from polylens.models.parts.resamplers import QFormer, Resampler, new_resampler
-from polylens.models.parts.vision import VisionTower, load_vision
+from polylens.models.parts.vision import VisionConfig, VisionTower
 from polylens.models.vlm import VisionLanguageModel
 
 INTEGERS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}  # by size in bytes
@@ -119,6 +126,33 @@ def _keep_projector(projector: nn.Module, path: str) -> None:
             "it fits only the language model it was trained for; leave projector.path out for a new one."
         )
     projector.load_state_dict(state)
+
+
+def load_vision(config: VisionConfig, dtype: torch.dtype = torch.float32) -> VisionTower:
+    """The encoder in the folder (or hub repository) `config.path`; of a two-tower model, its vision tower.
+
+    Raises `UserError` when the path is missing or holds no vision model.
+    """
+    if config.path is None:
+        raise UserError(
+            "The vision part has no path: set vision.path to a model folder, a packaged name or a hub id."
+        )
+    source = resolve_model(config.path, part="vision")
+    if is_blip2(source):
+        return VisionTower(read_vision(source, dtype), config.layer, config.class_token)
+    try:
+        model_config = AutoConfig.from_pretrained(source)
+        try:
+            model = AutoModel.from_pretrained(source, dtype=dtype)
+        except ValueError:
+            # Some vision models stand in no Auto table; their folder names their class.
+            model = getattr(transformers, model_config.architectures[0]).from_pretrained(source, dtype=dtype)
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        raise UserError(f"No vision model can be loaded from '{config.path}': {error}") from error
+    model = getattr(model, "vision_model", None) if hasattr(model.config, "vision_config") else model
+    if model is None or getattr(model, "main_input_name", "pixel_values") != "pixel_values":
+        raise UserError(f"'{config.path}' holds no vision model: give the folder of an image encoder.")
+    return VisionTower(model, config.layer, config.class_token)
 
 
 def load_language_model(

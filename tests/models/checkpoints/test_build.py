@@ -8,10 +8,10 @@ from tests.models.tiny_models import LANGUAGE_MODELS, VISION, sample, save_langu
 from transformers import AutoModelForSeq2SeqLM
 
 from polylens.errors import UserError
-from polylens.models.build import build_model, load_language_model
+from polylens.models.checkpoints.build import build_model, load_language_model, load_vision
 from polylens.models.checkpoints.registry import resolve_model
 from polylens.models.config import ModelConfig
-from polylens.models.parts.vision import VisionConfig, load_vision
+from polylens.models.parts.vision import VisionConfig
 
 
 @pytest.mark.parametrize("lm", ["llama", "mt5"])
