@@ -308,7 +308,9 @@ def test_pictures_that_cannot_be_read(run, place):
 def noise_and_plain(place, monkeypatch):
     """A picture that is no pictogram and one that may be, in front of a tiny model in the packaged one's place."""
     for module in ("describe", "chat", "evaluation"):
-        monkeypatch.setattr(f"polylens.commands.{module}.open_model", lambda *_: load_model(place / "model"))
+        monkeypatch.setattr(
+            f"polylens.commands.{module}.open_model", lambda *_, **__: load_model(place / "model")
+        )
     noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
     Image.fromarray(noise).save("noise.png")
     Image.new("RGB", (64, 64), "white").save("plain.png")
