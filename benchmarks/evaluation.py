@@ -30,7 +30,8 @@ from transformers import (
 
 from polylens.data.images import ImageProcessor
 from polylens.data.sample import Sample, Turn
-from polylens.evaluation.predictor import Generation, LocalPredictor
+from polylens.evaluation.generation import Generation
+from polylens.evaluation.predictor import LocalPredictor
 from polylens.languages import language
 from polylens.models.config import ModelConfig
 from polylens.models.decoding.vocabulary import ScreenedHead

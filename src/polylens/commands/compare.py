@@ -43,6 +43,7 @@ def compare(
       polylens compare runs/after --baseline runs/before
     """
     from polylens.evaluation.compare import compare_runs, read_run, write_comparison
+    from polylens.evaluation.report import print_whole
 
     console, _ = consoles(as_json)
     folders = [*([baseline] if baseline is not None else []), *runs]
@@ -54,7 +55,7 @@ def compare(
     out = out or Path("runs") / folder_name("compare", *(folder.resolve().name for folder in folders))
     results = compare_runs(*map(read_run, folders), seed=seed)
     page = write_comparison(results, out)
-    console.print(_table(results))
+    print_whole(_table(results), console)
     comparison = results["comparison"]
     say(console, f"Difference: run {comparison['run']} minus baseline {comparison['baseline']}")
     for note in results["notes"]:

@@ -238,11 +238,11 @@ def evaluate(
     results = run(settings, out, open_model, stderr)
     if results is None:
         return
-    from polylens.evaluation.report import print_table
+    from polylens.evaluation.report import print_table, print_whole
 
     print_table(results, console)
     if group_by and results.get("groups"):
-        console.print(_groups(results, group_by))
+        print_whole(_groups(results, group_by), console)
     for note in results["notes"]:
         complain(note, "note")
     say(console, f"The report is {out / 'report.html'}")

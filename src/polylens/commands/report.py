@@ -23,11 +23,12 @@ def report(
       polylens report runs/step-1000 runs/step-2000 runs/step-3000
     """
     from polylens.evaluation.overview import overview, overview_table, write_overview
+    from polylens.evaluation.report import print_whole
 
     console, _ = consoles(as_json)
     results = overview(runs)
     page = write_overview(results, out)
-    console.print(overview_table(results))
+    print_whole(overview_table(results), console)
     for note in results["notes"]:
         complain(note, "note")
     say(console, f"The report is {page}")

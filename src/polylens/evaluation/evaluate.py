@@ -18,8 +18,8 @@ from polylens.files import sha256_folder
 from polylens.models.checkpoints.registry import resolve_model
 from polylens.models.limits import limits_of
 
-# (name, precision) -> model, on its device.
-OpenModel = Callable[[str, Any], Any]
+# (name, precision=...) -> model, on its device.
+OpenModel = Callable[..., Any]
 
 
 def evaluate(
@@ -69,7 +69,7 @@ def open_predictor(settings: EvaluationSettings, open_model: OpenModel, console:
             retries=settings.retries,
         )
     return LocalPredictor(
-        open_model(settings.model, settings.precision),
+        open_model(settings.model, precision=settings.precision),
         settings.told_model,
         sha256_folder(resolve_model(settings.model)),
         settings.cache,

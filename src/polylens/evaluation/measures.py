@@ -179,6 +179,13 @@ METRICS = {
             higher_is_better=False,
         ),
         Metric(
+            name="fd_encoder",
+            label="FD, encoder",
+            meaning="distance to real pictures on the features of the encoder that the settings name",
+            digits=2,
+            higher_is_better=False,
+        ),
+        Metric(
             name="clip_score",
             label="CLIP score",
             meaning="100 times the cosine of CLIP's embeddings of picture and prompt",

@@ -92,6 +92,7 @@ SECTIONS = (
 )
 # Columns of a terminal that has room for spaces between the columns of the table.
 WIDE_TERMINAL = 110
+MOST_COLUMNS = 10_000
 COMPARISONS = {
     "benchmarks": "By benchmark",
     "baselines": "Beside another run",
@@ -193,9 +194,19 @@ def print_table(results: Mapping[str, Any], console: Console) -> None:
         previous = row.script
     if title := results.get("title"):
         console.print(Text(str(title), style="bold"))
-    console.print(table)
+    print_whole(table, console)
     for line in summary_lines(results):
         console.print(Text(line))
+
+
+def print_whole(table: Table, console: Console) -> None:
+    """The table, in a terminal as wide as that is; a file or a pipe takes lines of any length, and nothing is cut."""
+    before = console.width
+    whole = console.measure(table, options=console.options.update(max_width=MOST_COLUMNS)).maximum
+    if not console.is_terminal:
+        console.width = max(before, whole)
+    console.print(table)
+    console.width = before
 
 
 def _page(

@@ -19,13 +19,15 @@ ENTRY_POINTS = "polylens.limits"
 @dataclass(frozen=True)
 class Limits:
     """`knows` goes on after "the packaged model 'x' knows"; `fits` tells whether a picture is of that kind, which is
-    called `kind` ("a pictogram") in messages and `flag` in JSON.
+    called `kind` ("a pictogram") in messages and `flag` in JSON. An answer whose probability is below `sure` is
+    doubtful.
     """
 
     knows: str
     kind: str
     flag: str
     fits: Callable[[Image.Image], bool]
+    sure: float
 
     def note(self, model: str) -> str:
         """What the model knows, in a sentence."""

@@ -110,7 +110,7 @@ class Plain:
         return Image.new("RGB", (self.size, self.size), self.colour)
 
 
-def test_fd_picto_tells_drawings_from_plain_colours():
+def test_fd_encoder_tells_drawings_from_plain_colours():
     from polylens.picto.world import concepts
 
     folder = resolve_model("picto-parts/vision")

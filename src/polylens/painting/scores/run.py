@@ -85,7 +85,7 @@ def score_paintings(
     batch_size: int = 32,
     advance: Callable[[int], None] = lambda count: None,
 ) -> dict[str, Any]:
-    """Distances (by name, such as "fid" and "fd_picto") of each language's paintings to all `real` pictures, and the
+    """Distances (by name, such as "fid" and "fd_encoder") of each language's paintings to all `real` pictures, and the
     CLIP score. Writes results.json into `out` and returns the results; `advance` hears of pictures looked at.
     """
     make_writable_folder(out)
