@@ -25,7 +25,7 @@ from polylens.data.containers import Format
 from polylens.data.language_plan import allocate, shares
 from polylens.data.sample import Sample
 from polylens.data.shards import ShardedSamples, open_shards, write_shards
-from polylens.data.sources import Policy, Unreadable, pictures_are_there, read_part
+from polylens.data.sources import Policy, Unreadable, opened, pictures_are_there, read_part
 from polylens.data.spec import Part
 from polylens.errors import UserError
 
@@ -267,6 +267,8 @@ def read_mix(
     `advance(name of the part, samples written so far)` hears how shards grow. Raises `UserError` for what cannot be
     read, and for shards that were made of something else.
     """
+    for part in parts:
+        opened(part)  # a mistake in the last part ends it before the first is read
     read = []
     for part in parts:
         unreadable = Unreadable(policy)

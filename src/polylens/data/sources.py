@@ -11,6 +11,7 @@ from difflib import get_close_matches
 from importlib.metadata import entry_points
 from typing import Any, Literal
 
+from polylens.data.options import checked_options
 from polylens.data.readers.aokvqa import read_aokvqa
 from polylens.data.readers.capfilt import read_capfilt
 from polylens.data.readers.coco import read_coco
@@ -58,27 +59,32 @@ def find_source(name: str) -> Source:
 
 
 def read_part(part: Part) -> Iterator[Sample]:
-    """The samples of a part's source, before anything is built out of them.
+    """The samples of a part's source, before anything is built out of them. Raises `UserError` as `opened` does."""
+    yield from opened(part)()
 
-    Raises `UserError` for a source that is not there, and for options that it needs or does not know.
+
+def opened(part: Part) -> Callable[[], Iterable[Sample]]:
+    """What reads a part's source, each time anew.
+
+    Raises `UserError` for a source that is not there, for options that it needs or does not know or that are of
+    another type, and for a language that is not known.
     """
     source = find_source(part.source)
     given: dict[str, Any] = {"path": part.path, "split": part.split, "tasks": part.tasks}
     options = {key: value for key, value in given.items() if value is not None} | part.options
-    signature = inspect.signature(source)
-    filtered = part.languages is not None and "languages" not in signature.parameters
-    if part.languages is not None and not filtered:
+    codes = None if part.languages is None else {language(code).code for code in part.languages}
+    filtered = codes is not None and "languages" not in inspect.signature(source).parameters
+    if codes is not None and not filtered:
         options["languages"] = part.languages
-    try:
-        signature.bind(**options)
-    except TypeError as error:
-        raise UserError(f"The source '{part.source}' cannot be read: {error}; see data.options.") from error
-    samples = source(**options)
-    if not filtered:
-        yield from samples
-        return
-    codes = {language(code).code for code in part.languages or ()}
-    yield from (sample for sample in samples if sample.language in codes)
+    options = checked_options(source, part.source, options)
+
+    def read() -> Iterable[Sample]:
+        samples = source(**options)
+        if codes is None or not filtered:
+            return samples
+        return (sample for sample in samples if sample.language in codes)
+
+    return read
 
 
 @dataclass
