@@ -41,7 +41,7 @@ def parse_value(text: str, what: str) -> Any:
 class _StrictLoader(yaml.SafeLoader):
     """YAML 1.1 as people mean it: `no` is Norwegian, 007 and 2014-01-01 are texts, and no key is there twice."""
 
-    yaml_implicit_resolvers: ClassVar[dict[str, Any]] = {}
+    yaml_implicit_resolvers: ClassVar[dict[str, Any]] = {}  # type: ignore[misc]  # none of the base's
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         keys = [key.value for key, _ in node.value if key.tag != "tag:yaml.org,2002:merge"]

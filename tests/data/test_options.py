@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from polylens.data.options import checked_options
-from polylens.data.sources import READERS, opened
+from polylens.data.sources import READERS, opened, read_part
 from polylens.data.spec import Part
 from polylens.errors import UserError
 from polylens.recipe import load_data
@@ -129,4 +129,4 @@ def test_a_part_whose_names_are_numbers(tmp_path):
     (part,) = load_data(tmp_path / "r.yaml").data.parts
     assert (part.name, str(part.path), part.languages) == ("2", "2014", ["no"])
     with pytest.raises(UserError, match="There is no file '2014'"):
-        next(iter(opened(part)()))
+        next(iter(read_part(part)))

@@ -23,7 +23,9 @@ def checked_options(source: Callable[..., Any], name: str, options: Mapping[str,
     Raises `UserError` for an option that the source does not know, naming the nearest, for one that it lacks, and
     for a value of another type.
     """
-    parameters = inspect.signature(source).parameters
+    parameters = {
+        key: each for key, each in inspect.signature(source).parameters.items() if key != "unreadable"
+    }
     open_ended = any(each.kind is each.VAR_KEYWORD for each in parameters.values())
     named = {
         key: each

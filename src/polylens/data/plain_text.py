@@ -115,7 +115,7 @@ def renamed_copy(owner: Any, backend: Tokenizer, special: Collection[int]) -> To
     known, copy = _COPIES.get(owner, (None, None))
     if copy is None or known != wanted:
         content = json.loads(backend.to_str())
-        names = {backend.id_to_token(number): guarded(number) for number in wanted}
+        names = {str(backend.id_to_token(number)): guarded(number) for number in wanted}
         for token in content["added_tokens"]:
             if token["content"] in names:
                 token |= {"content": names[token["content"]], "normalized": False}

@@ -70,7 +70,10 @@ def evaluate_captions(
     selection, generation = selection or Selection(), generation or Generation()
     console = console or Console(quiet=True)
     make_writable_folder(out)
-    samples = read_captions(folder, prompt=model.config.layout.ask_caption)
+    everything = selection.languages.strip().lower() == "all"
+    samples = read_captions(
+        folder, prompt=model.config.layout.ask_caption, unknown="error" if everything else "skip"
+    )
     items = _select(samples, selection, folder)
     num_pictures = len({item.sample.images[0].key for item in items})
     start = time.monotonic()
