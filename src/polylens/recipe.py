@@ -23,7 +23,7 @@ from pydantic_core import PydanticCustomError
 
 from polylens.data.containers import Format
 from polylens.data.rows import decode
-from polylens.data.spec import Codes, Part, Section, check_mix
+from polylens.data.spec import Codes, Part, Section, Text, TextPath, check_mix
 from polylens.errors import UserError
 from polylens.models.config import ModelConfig
 from polylens.plugins import check_name
@@ -195,14 +195,14 @@ class Data(Section):
     of a mix without shards are only looked for, not decoded).
     """
 
-    source: str | None = None
-    path: Path | None = None
+    source: Text | None = None
+    path: TextPath | None = None
     languages: Codes | None = None
-    tasks: list[str] | None = None
+    tasks: list[Text] | None = None
     split: str | Share | None = None
     options: dict[str, Any] = Field(default_factory=dict)
     mix: list[Part] | None = Field(None, min_length=1)
-    shards: Path | None = None
+    shards: TextPath | None = None
     shard_format: Format = "tar"
     unreadable: Literal["error", "skip"] = "error"
     max_length: int | None = Field(None, ge=1)

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-import yaml
 from rich.console import Console
 from rich.table import Table
 
@@ -216,8 +215,9 @@ def plan_languages(
 def _reader(data: str, settings: list[str], source: str) -> "Callable[[], Iterable[Sample]]":
     """What reads the samples of one language, each time anew."""
     from polylens.data.captions import FILE_NAME, read_captions
-    from polylens.data.sources import read_part
+    from polylens.data.sources import opened, read_part
     from polylens.data.spec import Part
+    from polylens.recipe_text import validated
 
     values = dict(_setting(text) for text in settings)
     path = Path(data).expanduser()
@@ -229,7 +229,9 @@ def _reader(data: str, settings: list[str], source: str) -> "Callable[[], Iterab
         raise UserError(f"There is no '{data}': give samples, a folder with {FILE_NAME}, or a source's name.")
     else:
         fields = {key: values.pop(key) for key in PART_FIELDS if key in values}
-        part = Part(**{"source": data, "languages": [source]} | fields, options=values)
+        chosen = {"source": data, "languages": [source], "options": values} | fields
+        part = validated(Part, chosen, f"'{data}'")
+    opened(part)
 
     def read() -> "Iterator[Sample]":
         found = False
@@ -247,10 +249,9 @@ def _setting(text: str) -> tuple[str, Any]:
     key, equals, value = text.partition("=")
     if not key or not equals:
         raise UserError(f"'{text}' must look like key=value, such as path=FILE.")
-    try:
-        return key, yaml.safe_load(value)
-    except yaml.YAMLError as error:
-        raise UserError(f"The value of '{text}' cannot be read: quote it.") from error
+    from polylens.recipe_text import parse_value
+
+    return key, parse_value(value, f"The value of '{text}'")
 
 
 def _languages(lang: str | None, shares: str | None, temperature: float) -> dict[str, Any]:

@@ -13,8 +13,9 @@ from polylens.data.captions import read_captions, split_by_image
 from polylens.data.mix import Mix, read_mix
 from polylens.data.prompts import caption_prompt
 from polylens.data.sample import Sample
-from polylens.data.sources import Unreadable, pictures_are_there, read_part
+from polylens.data.sources import opened
 from polylens.data.spec import Part
+from polylens.data.unreadable import Unreadable, pictures_are_there
 from polylens.errors import UserError
 from polylens.files import json_text, make_writable_folder, write_atomic
 from polylens.models.checkpoints.build import build_model
@@ -207,7 +208,7 @@ def _read(
     assert data.source is not None
     if data.source == "captions":
         assert data.path is not None
-        return read_captions(data.path, languages, prompt)
+        return read_captions(data.path, languages, prompt, data.unreadable)
     unreadable = Unreadable(data.unreadable)
     part = Part(
         source=data.source,
@@ -217,7 +218,7 @@ def _read(
         tasks=data.tasks,
         options=data.options,
     )
-    samples = [sample for sample in read_part(part) if unreadable.keep(sample, pictures_are_there)]
+    samples = [sample for sample in opened(part)(unreadable) if unreadable.keep(sample, pictures_are_there)]
     unreadable.report(data.source)
     return samples
 

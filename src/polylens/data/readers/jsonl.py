@@ -9,6 +9,7 @@ An image is a path (beside the file, in the folder `images`, or absolute), ARCHI
 import json
 import os
 from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from polylens.data.listing import PassedOver, is_system
 from polylens.data.rows import Ids, check_text, json_lines, list_field, text_field
 from polylens.data.sample import Picture, Sample, Turn
 from polylens.data.tars import PACKED_TAR, TarPicture, tar_picture
+from polylens.data.unreadable import Unreadable
 from polylens.errors import UserError
 from polylens.files import find_file
 from polylens.languages import language
@@ -31,6 +33,7 @@ def read_jsonl(
     languages: Sequence[str] | None = None,
     tasks: Sequence[str] | None = None,
     images: str | Path | None = None,
+    unreadable: Unreadable | None = None,
 ) -> Iterator[Sample]:
     """Samples of one file, or of all `*.jsonl` and `*.jsonl.gz` of a folder by name.
 
@@ -38,11 +41,13 @@ def read_jsonl(
     above, and for an id that one source has twice.
     """
     wanted = None if languages is None else {language(code).code for code in languages}
-    seen = Ids()
+    seen, skip = Ids(), unreadable or Unreadable()
     for file in _files(Path(path)):
         for number, row in json_lines(file):
             where = f"{file}, line {number}"
-            sample = sample_from_row(row, Path(images) if images else file.parent, where)
+            sample = skip.made(partial(sample_from_row, row, Path(images) if images else file.parent, where))
+            if sample is None:
+                continue
             seen.add(sample.id, where, sample.source)
             if (wanted is None or sample.language in wanted) and (tasks is None or sample.task in tasks):
                 yield sample

@@ -6,12 +6,14 @@
 
 import re
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from polylens.data.readers.jsonl import picture_at
 from polylens.data.rows import check_text, json_array, list_field, text_field
 from polylens.data.sample import Sample, Turn
+from polylens.data.unreadable import Unreadable
 from polylens.errors import UserError
 from polylens.languages import language as find_language
 
@@ -20,7 +22,9 @@ MARK = "<image>"
 PLACE = re.compile(r"(\s*)<image>(\s*)")
 
 
-def read_llava(path: str | Path, *, images: str | Path, language: str = "en") -> Iterator[Sample]:
+def read_llava(
+    path: str | Path, *, images: str | Path, language: str = "en", unreadable: Unreadable | None = None
+) -> Iterator[Sample]:
     """One plain instruction sample per conversation, all of its turns.
 
     `images` is COCO's folder (`train2017`), `language` that of the conversations. Rows share names (one image, several
@@ -29,25 +33,30 @@ def read_llava(path: str | Path, *, images: str | Path, language: str = "en") ->
     `UserError` for a file of another kind, a conversation that does not go from person to assistant and back, marks
     that are not as many as the images, and a mark after the first question.
     """
-    code = find_language(language).code
+    code, skip = find_language(language).code, unreadable or Unreadable()
     for number, row in json_array(path):
-        where = f"{path}, row {number}"
-        said = [_said(one, where) for one in list_field(row, "conversations", where)]
-        if not said or [speaker for speaker, _ in said] != ["human", "gpt"] * (len(said) // 2):
-            raise UserError(f"{where}: its turns do not go 'human', 'gpt', 'human', 'gpt' to the end.")
-        names = _images(row, where)
-        texts = [text for _, text in said]
-        _check_marks(texts[::2], len(names), where)
-        texts[::2] = [check_text(_without_marks(text), f"{where}: a turn") for text in texts[::2]]
-        yield Sample(
-            id=str(number),
-            images=tuple(picture_at(Path(images), name, where) for name in names),
-            turns=tuple(Turn(prompt, answer) for prompt, answer in zip(texts[::2], texts[1::2], strict=True)),
-            language=code,
-            task="instruction",
-            source=SOURCE,
-            extra={"image": names[0]} if names else {},
-        )
+        sample = skip.made(partial(_sample, row, number, Path(images), code, f"{path}, row {number}"))
+        if sample is not None:
+            yield sample
+
+
+def _sample(row: dict[str, Any], number: int, folder: Path, code: str, where: str) -> Sample:
+    said = [_said(one, where) for one in list_field(row, "conversations", where)]
+    if not said or [speaker for speaker, _ in said] != ["human", "gpt"] * (len(said) // 2):
+        raise UserError(f"{where}: its turns do not go 'human', 'gpt', 'human', 'gpt' to the end.")
+    names = _images(row, where)
+    texts = [text for _, text in said]
+    _check_marks(texts[::2], len(names), where)
+    texts[::2] = [check_text(_without_marks(text), f"{where}: a turn") for text in texts[::2]]
+    return Sample(
+        id=str(number),
+        images=tuple(picture_at(folder, name, where) for name in names),
+        turns=tuple(Turn(prompt, answer) for prompt, answer in zip(texts[::2], texts[1::2], strict=True)),
+        language=code,
+        task="instruction",
+        source=SOURCE,
+        extra={"image": names[0]} if names else {},
+    )
 
 
 def _images(row: dict[str, Any], where: str) -> list[str]:

@@ -3,12 +3,14 @@
 import glob
 import os
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path, PurePosixPath
 
 from polylens.data.listing import PICTURES, PassedOver, is_system
 from polylens.data.rows import Ids, check_text, decode, parse_json
 from polylens.data.sample import Sample, Turn
 from polylens.data.tars import PACKED_TAR, Member, TarPicture, members, read_member
+from polylens.data.unreadable import Unreadable
 from polylens.errors import UserError
 from polylens.languages import language as find_language
 
@@ -21,6 +23,7 @@ def read_webdataset(
     *,
     language: str = "en",
     caption: str | None = None,
+    unreadable: Unreadable | None = None,
 ) -> Iterator[Sample]:
     """One plain caption sample per key, in the order of tars and members.
 
@@ -33,18 +36,21 @@ def read_webdataset(
     code = find_language(language).code
     tars = _tars(path)
     base = Path(os.path.commonpath([os.path.abspath(tar.parent) for tar in tars]))
-    seen = Ids()
+    seen, skip = Ids(), unreadable or Unreadable()
     for tar in tars:
         shard = Path(os.path.abspath(tar)).relative_to(base).with_suffix("").as_posix()
         for key, parts in _keys(tar):
             where = f"{tar}!{key}"
             name = f"{shard}/{key}"
             seen.add(name, where)
-            image = _only_image(parts, where)
+            found = skip.made(partial(_pair, tar, parts, caption, where))
+            if found is None:
+                continue
+            image, text = found
             yield Sample(
                 id=name,
                 images=(TarPicture(tar, image),),
-                turns=(Turn("", _caption(tar, parts, caption, where)),),
+                turns=(Turn("", text),),
                 language=code,
                 task="caption",
                 source=SOURCE,
@@ -100,6 +106,10 @@ def _keys(tar: Path) -> Iterator[tuple[str, dict[str, Member]]]:
     hidden.report(tar)
     if parts:
         yield key, parts
+
+
+def _pair(tar: Path, parts: dict[str, Member], field: str | None, where: str) -> tuple[Member, str]:
+    return _only_image(parts, where), _caption(tar, parts, field, where)
 
 
 def _only_image(parts: dict[str, Member], where: str) -> Member:
