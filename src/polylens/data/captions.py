@@ -17,7 +17,7 @@ from polylens.data.rows import check_text, json_lines
 from polylens.data.sample import Picture, Sample, Turn
 from polylens.errors import UserError
 from polylens.files import find_file
-from polylens.languages import language
+from polylens.languages import language_codes
 
 FILE_NAME = "captions.jsonl"
 
@@ -34,7 +34,7 @@ def read_captions(
     for what is not as described above, an image that is missing or in two lines, and when nothing is left.
     """
     path = Path(folder) / FILE_NAME
-    wanted = None if languages is None else {language(code).code for code in languages}
+    wanted = None if languages is None else set(language_codes(languages))
     samples: list[Sample] = []
     found: set[str] = set()
     lines: dict[Path, int] = {}
@@ -133,12 +133,13 @@ def _captions(row: dict[str, Any], where: str) -> dict[str, list[str]]:
     captions = row.get("captions")
     if not isinstance(captions, dict) or not captions:
         raise UserError(f'{where}: no captions: write "captions": {{"de": ["Ein Hund."]}}.')
+    try:
+        language_codes(captions)
+    except UserError as error:
+        raise UserError(f"{where}: {error}") from error
     by_language: dict[str, list[str]] = {}
     for spelling, texts in captions.items():
-        try:
-            code = language(spelling).code
-        except UserError as error:
-            raise UserError(f"{where}: {error}") from error
+        [code] = language_codes([spelling])
         if code in by_language:
             raise UserError(
                 f"{where}: '{spelling}' is a second spelling of '{code}': put its captions together."

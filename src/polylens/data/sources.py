@@ -22,7 +22,7 @@ from polylens.data.readers.webdataset import read_webdataset
 from polylens.data.sample import Sample
 from polylens.data.spec import Part
 from polylens.errors import UserError
-from polylens.languages import language
+from polylens.languages import language_codes
 
 logger = logging.getLogger(__name__)
 
@@ -77,7 +77,7 @@ def read_part(part: Part) -> Iterator[Sample]:
     if not filtered:
         yield from samples
         return
-    codes = {language(code).code for code in part.languages or ()}
+    codes = set(language_codes(part.languages or ()))
     yield from (sample for sample in samples if sample.language in codes)
 
 

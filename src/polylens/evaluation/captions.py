@@ -27,7 +27,7 @@ from polylens.evaluation.processes import share
 from polylens.evaluation.report import write_report
 from polylens.evaluation.runner import Item, answer, as_row, name_scores
 from polylens.files import make_writable_folder, sha256_file, write_atomic
-from polylens.languages import language, parse_languages
+from polylens.languages import language, language_codes, parse_languages
 from polylens.models.vlm import VisionLanguageModel
 from polylens.progress import progress_bar
 from polylens.recipe_text import nearest
@@ -132,7 +132,7 @@ def unknown_languages(model: VisionLanguageModel, codes: Sequence[str]) -> list[
     known = model.config.language_model.languages
     if known is None:
         return []
-    known_codes = {language(code).code for code in known}
+    known_codes = set(language_codes(known))
     return [code for code in codes if code not in known_codes]
 
 

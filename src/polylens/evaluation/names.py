@@ -11,7 +11,7 @@ from sacrebleu.metrics.chrf import CHRF
 
 from polylens.errors import UserError
 from polylens.evaluation.bootstrap import Floats, Score, bootstrap, bootstrap_mean
-from polylens.evaluation.text import normalise
+from polylens.text import normalise
 
 # A reference may be one text or several of which any counts.
 References = str | Sequence[str]

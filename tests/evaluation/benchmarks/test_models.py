@@ -1,21 +1,15 @@
 """Benchmarks on a real (tiny) model: what a picture costs, what a score depends on, and the command."""
 
-import json
-
 import pytest
 import torch
-from tests.evaluation.benchmarks.stand_ins import draw
 from tests.models.tiny_models import NoisePicture, tiny_vlm
-from typer.testing import CliRunner
 
-from polylens.cli import app
 from polylens.data.sample import Sample, Turn
 from polylens.evaluation import predictor as predictors
 from polylens.evaluation.benchmarks.asking import Asking
 from polylens.evaluation.benchmarks.interface import Question, find_benchmark
 from polylens.evaluation.benchmarks.protocols import PROTOCOLS
 from polylens.evaluation.predictor import Generation, LocalPredictor
-from polylens.models.checkpoints.folder import save_model
 
 torch.set_num_threads(1)
 
@@ -133,62 +127,3 @@ def test_generation_of_mblips_protocol():
         == Generation(num_beams=5, max_new_tokens=10, length_penalty=-1)
     )
     assert settings("chair") == Generation(num_beams=5, max_new_tokens=256, repetition_penalty=1.5)
-
-
-def test_languages_without_a_name_are_left_out_of_all_and_named(model):
-    asking = Asking(find_benchmark("babel-imagenet"), PROTOCOLS["raw"], LocalPredictor(model))
-    asked = [Question(id=code, images=(), language=code, answers=("a",)) for code in ("de", "qqq", "qqq")]
-    kept, unknown = asking.without_unknown(asked)
-    assert ([question.language for question in kept], unknown) == (["de"], ["qqq"])
-
-
-def test_the_command(model, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("COLUMNS", "200")
-    save_model(model, tmp_path / "model")
-    (tmp_path / "xvnli" / "fr").mkdir(parents=True)
-    rows = [
-        {"gold_label": label, "sentence2": "Il dort.", "Flikr30kID": "1", "pairID": label}
-        for label in ("entailment", "neutral")
-    ]
-    (tmp_path / "xvnli" / "fr" / "test.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    draw(tmp_path / "images", ["1.jpg"])
-
-    def run(*more, exit_code=0):
-        result = CliRunner().invoke(app, ["evaluate", "model", *more])
-        assert result.exit_code == exit_code, result.output
-        return result
-
-    given = ("--benchmark", "xvnli", "--data", "xvnli", "--images", "images", "--lang", "fr")
-    run(
-        *given,
-        "--protocol",
-        "mblip",
-        "--likelihood",
-        "--limit",
-        "2",
-        "--num-beams",
-        "1",
-        "--out",
-        "out",
-        "--json",
-    )
-    results = json.loads((tmp_path / "out" / "results.json").read_text())
-    assert results["settings"]["model"]["dtype"] == "float32"
-    assert len(results["settings"]["model"]["model_sha256"]) == 64
-    assert results["settings"]["generation"]["num_beams"] == 1
-    assert "departs from the protocol (num_beams 1)" in results["notes"][1]
-    said = [
-        json.loads(line)["prediction"]
-        for line in (tmp_path / "out" / "predictions.jsonl").read_text().splitlines()[1:]
-    ]
-    assert set(said) <= {"yes", "no", "maybe"}
-    for more, message in [
-        ((*given, "--split", "0.5"), "--split is an option of own captions"),
-        (("--data", "xvnli", "--protocol", "mblip"), "--protocol is an option of a benchmark"),
-        ((), "Nothing to score"),
-        ((*given[:-4], "--images", "elsewhere"), "There is no folder 'elsewhere'"),
-    ]:
-        assert message in run(*more, exit_code=2).stderr
-    listed = CliRunner().invoke(app, ["benchmarks", "--json"])
-    assert len(json.loads(listed.stdout)) == 22

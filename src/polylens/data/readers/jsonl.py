@@ -18,7 +18,7 @@ from polylens.data.sample import Picture, Sample, Turn
 from polylens.data.tars import TarPicture, tar_picture
 from polylens.errors import UserError
 from polylens.files import find_file
-from polylens.languages import language
+from polylens.languages import language, language_codes
 
 SUFFIXES = (".jsonl", ".jsonl.gz")
 
@@ -35,7 +35,7 @@ def read_jsonl(
     `languages` and `tasks` keep only those. Raises `UserError`, with the line, for what is not as described
     above, and for an id that one source has twice.
     """
-    wanted = None if languages is None else {language(code).code for code in languages}
+    wanted = None if languages is None else set(language_codes(languages))
     seen = Ids()
     for file in _files(Path(path)):
         for number, row in json_lines(file):

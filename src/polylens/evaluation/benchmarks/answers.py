@@ -7,7 +7,7 @@ import re
 import unicodedata
 from collections.abc import Sequence
 
-from polylens.evaluation.text import normalise
+from polylens.text import normalise
 
 # The VQA challenge's rules (Antol et al., 2015; its evaluation program), as facts: numbers up to ten become digits,
 # articles go, and contractions that lost their apostrophe get it back.

@@ -6,18 +6,17 @@ from typing import Any
 
 from polylens.data.rows import json_lines
 from polylens.errors import UserError
-from polylens.evaluation.benchmarks.files import files_by_language, known_code, need, the_file, wanted
+from polylens.evaluation.benchmarks.files import files_by_language, need, the_file, wanted
 from polylens.evaluation.benchmarks.interface import Benchmark, Question
 from polylens.evaluation.benchmarks.scoring import LabelScorer
+from polylens.languages import code_at
 
 LABELS = ("yes", "no")
 
 
 def read_marvl(folder: Path, languages: Container[str] | None) -> Iterator[Question]:
     """`marvl-LANGUAGE.jsonl`: rows of `concept`, `language`, `caption`, `left_img`, `right_img`, `label`, `id`."""
-    for code, path in files_by_language(folder, ["marvl-{code}.jsonl"], "MaRVL").items():
-        if not wanted(code, languages):
-            continue
+    for code, path in files_by_language(folder, ["marvl-{code}.jsonl"], "MaRVL", languages).items():
         for number, row in json_lines(path):
             concept, caption, left, right, label = need(
                 row, "concept", "caption", "left_img", "right_img", "label", path=path
@@ -25,7 +24,7 @@ def read_marvl(folder: Path, languages: Container[str] | None) -> Iterator[Quest
             yield Question(
                 id=f"{code}/{number}",
                 images=(_names(code, concept, left), _names(code, concept, right)),
-                language=known_code(row.get("language", code)),
+                language=code_at(row.get("language", code), f"{path}, line {number}"),
                 answers=(LABELS[not yes(label, path)],),
                 fields={"statement": caption},
                 answer_language="en",

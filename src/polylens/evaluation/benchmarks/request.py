@@ -7,8 +7,8 @@ from typing import Any
 
 from polylens.errors import UserError
 from polylens.evaluation.benchmarks.baselines import NAMES, Translate
-from polylens.evaluation.benchmarks.files import known_code
 from polylens.evaluation.benchmarks.interface import Benchmark, Question
+from polylens.languages import language_codes, split_list
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,9 +48,7 @@ def read_questions(benchmark: Benchmark, request: Request) -> list[Question]:
     if request.languages.strip().lower() == "all":
         codes = None
     else:
-        codes = [known_code(code.strip()) for code in request.languages.split(",") if code.strip()]
-        if not codes:
-            raise UserError(f"No language in '{request.languages}': give codes such as 'de,sw', or 'all'.")
+        codes = language_codes(split_list(request.languages))
     questions = list(benchmark.read(folder, codes))
     found = dict.fromkeys(question.language for question in questions)
     if missing := [code for code in codes or () if code not in found]:

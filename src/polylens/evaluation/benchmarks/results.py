@@ -83,7 +83,6 @@ def score_rows(
 def notes_of(
     request: Request,
     located: Located,
-    unknown: Sequence[str],
     scored: Mapping[str, Scores],
     benchmark: Benchmark,
 ) -> list[str]:
@@ -98,8 +97,6 @@ def notes_of(
             f"{len(located.missing):,} pictures are missing, and {located.left_out:,} questions were left out of the"
             " score (--skip-missing): not comparable with other scores."
         )
-    if unknown:
-        notes.append(f"Languages that have no name here were left out: {', '.join(unknown)}.")
     if request.changes:
         changed = ", ".join(f"{key} {value}" for key, value in request.changes.items())
         notes.append(

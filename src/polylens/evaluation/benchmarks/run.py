@@ -61,11 +61,7 @@ def evaluate_benchmark(
     benchmark = find_benchmark(request.benchmark)
     check_request(request, benchmark, translate)
     asking = Asking(benchmark, find_protocol(request.protocol, benchmark.task), predictor)
-    questions, unknown = asking.without_unknown(read_questions(benchmark, request))
-    if not questions:
-        raise UserError(
-            f"The languages {', '.join(unknown)} have no name here, so no answer can be asked for in them."
-        )
+    questions = read_questions(benchmark, request)
     if request.likelihood and not all(question.choices for question in questions):
         raise UserError(
             f"{benchmark.title} has no labels to choose from by likelihood: have the answers generated."
@@ -101,7 +97,7 @@ def evaluate_benchmark(
         "questions": located.left_out,
         "first": located.missing[:NAMED],
     }
-    results["notes"] = notes_of(request, located, unknown, scored, benchmark)
+    results["notes"] = notes_of(request, located, scored, benchmark)
     results["seconds"] = {
         "answers": round(answered - start, 1),
         "scores and baselines": round(time.monotonic() - answered, 1),

@@ -17,7 +17,7 @@ from polylens.evaluation.benchmarks.protocols import Protocol
 from polylens.evaluation.bootstrap import Floats, Score, bootstrap_all, bootstrap_mean
 from polylens.evaluation.caption_metrics import caption_scores
 from polylens.evaluation.names import chrf_score
-from polylens.evaluation.text import normalise
+from polylens.text import normalise
 
 # (cleaned answer, cleaned answers of people) -> 0 to 1.
 Credit = Callable[[str, Sequence[str]], float]
