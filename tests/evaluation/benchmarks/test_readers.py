@@ -346,7 +346,9 @@ def test_two_folders_of_one_language_are_refused(tmp_path):
 def test_a_folder_of_an_unknown_language_is_refused_unless_others_are_asked_for(tmp_path):
     for name in ("de", "Germna", "backup", ".hidden"):
         write(tmp_path, f"{name}/test.jsonl", [CAPTION])
-    with pytest.raises(UserError, match=r"2 unknown languages: 'Germna': did you mean 'de'.*'backup'.*--lang"):
+    with pytest.raises(
+        UserError, match=r"2 unknown languages: 'Germna': did you mean 'de'.*'backup'.*--lang"
+    ):
         read("xflickrco", tmp_path)
     assert [q.language for q in read("xflickrco", tmp_path, ["de"])] == ["de"]
 
