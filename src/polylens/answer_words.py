@@ -1,9 +1,10 @@
 """What people answer with, language by language: yes, no and perhaps, how they deny, and "the answer is".
 
-The table is answer_words.json beside this file; words are compared in `normalise`d form.
+The table is answer_words.json beside this file; words are compared in NFKC and `normalise`d.
 """
 
 import json
+import unicodedata
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
@@ -48,15 +49,19 @@ def answer_words(code: str = "") -> AnswerWords:
 def _merged(*codes: str) -> AnswerWords:
     rows = [_TABLE[code] for code in codes]
     kinds = ("yes", "no", "maybe", "denials", "phrases")
-    return AnswerWords(*(frozenset(normalise(word) for row in rows for word in row[kind]) for kind in kinds))
+    return AnswerWords(*(frozenset(_plain(word) for row in rows for word in row[kind]) for kind in kinds))
 
 
 @cache
 def _all_words() -> AnswerWords:
     every, english = _merged(*_TABLE), _merged("en")
     kinds = (every.yes, every.no, every.maybe)
-    clear = [
+    yes, no, maybe = (
         frozenset(word for word in kind if sum(word in other for other in kinds) == 1) | own
         for kind, own in zip(kinds, (english.yes, english.no, english.maybe), strict=True)
-    ]
-    return AnswerWords(*clear, denials=(every.denials - _AMBIGUOUS) | english.denials, phrases=every.phrases)
+    )
+    return AnswerWords(yes, no, maybe, (every.denials - _AMBIGUOUS) | english.denials, every.phrases)
+
+
+def _plain(word: str) -> str:
+    return normalise(unicodedata.normalize("NFKC", word))

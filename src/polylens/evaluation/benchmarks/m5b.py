@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from polylens.errors import UserError
-from polylens.evaluation.benchmarks.answers import LETTERS
 from polylens.evaluation.benchmarks.files import need, wanted_code
 from polylens.evaluation.benchmarks.interface import Benchmark, Question
+from polylens.evaluation.benchmarks.letters import LETTERS
 from polylens.evaluation.benchmarks.marvl import LABELS, yes
 from polylens.evaluation.benchmarks.scoring import LabelScorer, score_choices
 from polylens.evaluation.benchmarks.tables import pictures_of, read_table
