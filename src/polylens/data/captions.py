@@ -21,7 +21,7 @@ from polylens.data.sample import Picture, Sample, Turn
 from polylens.data.unreadable import Policy, Unreadable
 from polylens.errors import UserError
 from polylens.files import find_file
-from polylens.languages import language
+from polylens.languages import language, language_codes
 
 logger = logging.getLogger(__name__)
 
@@ -71,7 +71,7 @@ def _samples(
     unreadable: Unreadable,
     unknown: Policy | None,
 ) -> Iterator[Sample]:
-    wanted = None if languages is None else {language(code).code for code in languages}
+    wanted = None if languages is None else set(language_codes(languages))
     unknown = unknown or (unreadable.policy if wanted is None else "skip")
     found: set[str] = set()
     strange: Strange = {}

@@ -23,7 +23,7 @@ from polylens.data.sample import Sample
 from polylens.data.spec import Part
 from polylens.data.unreadable import Unreadable
 from polylens.errors import UserError
-from polylens.languages import language
+from polylens.languages import language_codes
 
 GROUP = "polylens.sources"
 Source = Callable[..., Iterable[Sample]]
@@ -68,7 +68,7 @@ def opened(part: Part) -> Callable[[Unreadable], Iterable[Sample]]:
     source = find_source(part.source)
     given: dict[str, Any] = {"path": part.path, "split": part.split, "tasks": part.tasks}
     options = {key: value for key, value in given.items() if value is not None} | part.options
-    codes = None if part.languages is None else {language(code).code for code in part.languages}
+    codes = None if part.languages is None else set(language_codes(part.languages))
     filtered = codes is not None and "languages" not in inspect.signature(source).parameters
     if codes is not None and not filtered:
         options["languages"] = part.languages

@@ -12,7 +12,7 @@ from sacrebleu.metrics.chrf import CHRF
 
 from polylens.errors import UserError
 from polylens.evaluation.bootstrap import Floats, Score, bootstrap, bootstrap_mean
-from polylens.evaluation.text import normalise
+from polylens.text import normalise
 
 # Words that are nothing but articles, or next to nothing else, by language.
 ARTICLES = {

@@ -17,11 +17,11 @@ from polylens.data.sample import Sample, Turn
 from polylens.evaluation.bootstrap import bootstrap_mean
 from polylens.evaluation.names import exact_match
 from polylens.evaluation.runner import as_row, name_scores
-from polylens.evaluation.text import normalise
 from polylens.models.vlm import VisionLanguageModel
 from polylens.picto.tasks import naming
 from polylens.picto.workers import each_part
 from polylens.picto.world import Concept, concepts
+from polylens.text import normalise
 
 NUM_CANDIDATES = 100
 # The demo's drawings in one language, held-out ones included; several languages at once are slower.

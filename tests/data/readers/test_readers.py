@@ -335,7 +335,18 @@ def test_imagenet(imagenet):
     assert len({s.images[0].path for s in samples[3:]}) > 3  # each language draws its own
     assert samples == read_folder(imagenet, languages=["de", "fil"], per_class=3)
     assert samples != read_folder(imagenet, languages=["de", "fil"], per_class=3, seed=1)
-    assert {s.language for s in read_folder(imagenet)} == {"en", "de", "fil"}
+    with pytest.raises(UserError, match=r"names unknown languages \(XYZ\): name those that you want"):
+        read_folder(imagenet)
+    labels = {
+        "DE": [[2], ["Hund"]],
+        "ALS": [[2], ["Hond"]],
+        "KMR": [[2, 5], ["se", "x"]],
+        "KU": [[5], ["pisîk"]],
+    }
+    write(imagenet / "babel.json", labels)
+    found = {(s.language, s.turns[0].answer) for s in read_folder(imagenet)}
+    assert {code for code, _ in found} == {"en", "de", "gsw", "ku"}
+    assert {text for code, text in found if code == "ku"} == {"se", "pisîk"}
     assert len(read_folder(imagenet, languages=["en"], per_class=99)) == 10
     assert read_folder(imagenet, languages=["en"])[0].turns[0].answer == "thing2"
 

@@ -136,13 +136,6 @@ def test_generation_of_mblips_protocol():
     assert settings("chair") == Generation(num_beams=5, max_new_tokens=256, repetition_penalty=1.5)
 
 
-def test_languages_without_a_name_are_left_out_of_all_and_named(model):
-    asking = Asking(find_benchmark("babel-imagenet"), PROTOCOLS["raw"], LocalPredictor(model))
-    asked = [Question(id=code, images=(), language=code, answers=("a",)) for code in ("de", "qqq", "qqq")]
-    kept, unknown = asking.without_unknown(asked)
-    assert ([question.language for question in kept], unknown) == (["de"], ["qqq"])
-
-
 def test_the_command(model, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "200")

@@ -21,7 +21,7 @@ from polylens.data.tars import PACKED_TAR, TarPicture, tar_picture
 from polylens.data.unreadable import Unreadable
 from polylens.errors import UserError
 from polylens.files import find_file
-from polylens.languages import language
+from polylens.languages import language, language_codes
 
 SUFFIXES = (".jsonl", ".jsonl.gz")
 PACKED = (".jsonl.bz2", ".jsonl.xz", ".jsonl.zst", ".jsonl.zip", ".jsonl.lz4")
@@ -40,7 +40,7 @@ def read_jsonl(
     `languages` and `tasks` keep only those. Raises `UserError`, with the line, for what is not as described
     above, and for an id that one source has twice.
     """
-    wanted = None if languages is None else {language(code).code for code in languages}
+    wanted = None if languages is None else set(language_codes(languages))
     seen, skip = Ids(), unreadable or Unreadable()
     for file in _files(Path(path)):
         for number, row in json_lines(file):

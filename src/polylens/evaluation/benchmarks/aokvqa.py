@@ -6,10 +6,11 @@ from pathlib import Path
 
 from polylens.data.rows import json_array
 from polylens.errors import UserError
-from polylens.evaluation.benchmarks.answers import LETTERS, lettered
+from polylens.evaluation.benchmarks.answers import lettered
 from polylens.evaluation.benchmarks.fields import options_of, place_in, texts_of
 from polylens.evaluation.benchmarks.files import coco_names, need, the_file, wanted
 from polylens.evaluation.benchmarks.interface import Benchmark, Question
+from polylens.evaluation.benchmarks.letters import LETTERS
 from polylens.evaluation.benchmarks.scoring import AnswerScorer, a_third_each, score_choices
 
 FILES = ("aokvqa_v1p0_val.json", "aokvqa*.json")

@@ -5,12 +5,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from polylens.data.sample import Picture, Sample, Turn
-from polylens.errors import UserError
 from polylens.evaluation.benchmarks.interface import Benchmark, Question
 from polylens.evaluation.benchmarks.protocols import Protocol
 from polylens.evaluation.predictor import Predictor
 from polylens.evaluation.runner import Item
-from polylens.languages import language
 
 PLAIN = (str, int, float)
 
@@ -50,22 +48,6 @@ class Asking:
         )
         return Item(sample, question.answers, question.choices)
 
-    def without_unknown(self, questions: Sequence[Question]) -> tuple[list[Question], list[str]]:
-        """The questions that can be put in words, and the languages of the others, whose names are not known."""
-        unknown: dict[str, None] = {}
-        kept = []
-        for question in questions:
-            try:
-                self.prompt(question)
-            except UserError:
-                code = question.answer_language or question.language
-                if _known(code):
-                    raise
-                unknown[code] = None
-            else:
-                kept.append(question)
-        return kept, list(unknown)
-
 
 def in_text_only(items: Sequence[Item]) -> list[Item]:
     """The same questions without their pictures."""
@@ -99,11 +81,3 @@ def sha256_data(items: Sequence[Item]) -> str:
             "\x1f".join((item.sample.id, *item.references)).encode("utf-8", "surrogatepass") + b"\x1e"
         )
     return digest.hexdigest()
-
-
-def _known(code: str) -> bool:
-    try:
-        language(code)
-    except UserError:
-        return False
-    return True

@@ -18,7 +18,7 @@ from polylens.evaluation.benchmarks.interface import Question, Scores, picture_n
 from polylens.evaluation.bootstrap import bootstrap_mean
 from polylens.evaluation.measures import METRICS, Metric
 from polylens.evaluation.runner import Item
-from polylens.evaluation.text import normalise
+from polylens.text import normalise
 
 MEASURE = "choice_accuracy"
 FOLDER = "choices"

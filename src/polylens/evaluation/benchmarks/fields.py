@@ -3,7 +3,7 @@
 from typing import Any
 
 from polylens.errors import UserError
-from polylens.evaluation.benchmarks.answers import LETTERS
+from polylens.evaluation.benchmarks.letters import LETTERS
 
 
 def text_of(value: Any, name: str, where: str) -> str:

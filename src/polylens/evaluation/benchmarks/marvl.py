@@ -7,18 +7,17 @@ from typing import Any
 from polylens.data.rows import json_lines
 from polylens.errors import UserError
 from polylens.evaluation.benchmarks.fields import text_of
-from polylens.evaluation.benchmarks.files import files_by_language, known_code, need, the_file, wanted
+from polylens.evaluation.benchmarks.files import files_by_language, need, the_file, wanted
 from polylens.evaluation.benchmarks.interface import Benchmark, Question
 from polylens.evaluation.benchmarks.scoring import LabelScorer
+from polylens.languages import code_at
 
 LABELS = ("yes", "no")
 
 
 def read_marvl(folder: Path, languages: Container[str] | None) -> Iterator[Question]:
     """`marvl-LANGUAGE.jsonl`: rows of `concept`, `language`, `caption`, `left_img`, `right_img`, `label`, `id`."""
-    for code, path in files_by_language(folder, ["marvl-{code}.jsonl"], "MaRVL").items():
-        if not wanted(code, languages):
-            continue
+    for code, path in files_by_language(folder, ["marvl-{code}.jsonl"], "MaRVL", languages).items():
         for number, row in json_lines(path):
             where = f"{path}, line {number}"
             concept, caption, left, right, label = need(
@@ -27,7 +26,7 @@ def read_marvl(folder: Path, languages: Container[str] | None) -> Iterator[Quest
             yield Question(
                 id=f"{code}/{number}",
                 images=(_names(code, concept, left), _names(code, concept, right)),
-                language=known_code(row.get("language", code)),
+                language=code_at(row.get("language", code), where),
                 answers=(LABELS[not yes(label, Path(where))],),
                 fields={"statement": caption},
                 answer_language="en",

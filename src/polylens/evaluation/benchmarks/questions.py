@@ -5,10 +5,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from polylens.errors import UserError
-from polylens.evaluation.benchmarks.files import known_code
 from polylens.evaluation.benchmarks.interface import Benchmark, Question, Scorer
 from polylens.evaluation.benchmarks.protocols import Protocol
 from polylens.evaluation.settings import EvaluationSettings
+from polylens.languages import language_codes, split_list
 from polylens.recipe_text import nearest
 
 
@@ -23,7 +23,7 @@ def read_questions(benchmark: Benchmark, settings: EvaluationSettings) -> list[Q
     if settings.languages.strip().lower() == "all":
         codes = None
     else:
-        codes = [known_code(code.strip()) for code in settings.languages.split(",") if code.strip()]
+        codes = language_codes(split_list(settings.languages))
         if not codes:
             raise UserError(f"No language in '{settings.languages}': give codes such as 'de,sw', or 'all'.")
     questions = list(benchmark.read(folder, codes))

@@ -10,7 +10,7 @@ import numpy as np
 from polylens.evaluation.benchmarks.grouping import by
 from polylens.evaluation.benchmarks.interface import Question, Scores, picture_name
 from polylens.evaluation.bootstrap import Floats, bootstrap
-from polylens.evaluation.text import normalise
+from polylens.text import normalise
 
 PIVOT = "en"
 

@@ -90,7 +90,6 @@ def notes_of(
     settings: EvaluationSettings,
     asking: Asking,
     located: Located,
-    unknown: Sequence[str],
     scored: Mapping[str, Scores],
 ) -> list[str]:
     """What a reader of the scores must know, in sentences."""
@@ -106,8 +105,6 @@ def notes_of(
             f"{len(located.missing):,} pictures are missing, and {located.left_out:,} questions were left out of the"
             " score (--skip-missing): not comparable with other scores."
         )
-    if unknown:
-        notes.append(f"Languages that have no name here were left out: {', '.join(unknown)}.")
     if settings.generation_changes:
         changed = ", ".join(f"{key} {value}" for key, value in settings.generation_changes.items())
         notes.append(

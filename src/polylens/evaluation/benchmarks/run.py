@@ -62,12 +62,7 @@ def evaluate_benchmark(
     baselines = benchmark.baselines if settings.baselines is None else settings.baselines
     protocol = find_protocol(settings.protocol or benchmark.protocol, benchmark.task)
     asking = Asking(benchmark, protocol, predictor)
-    questions, unknown = asking.without_unknown(read_questions(benchmark, settings))
-    if not questions:
-        raise UserError(
-            f"The languages {', '.join(unknown)} have no name here, so no answer can be asked for in them."
-        )
-    located = _chosen(questions, settings)
+    located = _chosen(read_questions(benchmark, settings), settings)
     questions = located.questions
     items = [asking.item(question, mine) for question, mine in zip(questions, located.pictures, strict=True)]
     check_baselines(baselines, benchmark, questions, settings.translator, translate)
@@ -105,7 +100,7 @@ def evaluate_benchmark(
         "questions": located.left_out,
         "first": located.missing[:NAMED],
     }
-    results["notes"] = notes_of(settings, asking, located, unknown, scored)
+    results["notes"] = notes_of(settings, asking, located, scored)
     results["unknown_languages"] = unknown_languages(predictor, questions)
     results["seconds"] = {
         "answers": round(answered - start, 1),

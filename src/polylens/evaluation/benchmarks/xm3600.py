@@ -5,7 +5,7 @@ from pathlib import Path
 
 from polylens.data.rows import json_lines
 from polylens.evaluation.benchmarks.fields import text_of, texts_of
-from polylens.evaluation.benchmarks.files import known_code, need, the_file, wanted
+from polylens.evaluation.benchmarks.files import need, the_file, wanted_codes
 from polylens.evaluation.benchmarks.interface import Benchmark, Question
 from polylens.evaluation.benchmarks.scoring import score_captions
 
@@ -16,18 +16,19 @@ def read(folder: Path, languages: Container[str] | None) -> Iterator[Question]:
     for number, row in json_lines(path):
         where = f"{path}, line {number}"
         key = text_of(need(row, "image/key", path=Path(where))[0], "image/key", where)
-        for spelling, texts in row.items():
-            if "/" in spelling or not isinstance(texts, dict):
-                continue
-            code = known_code(spelling)
-            if wanted(code, languages) and texts.get("caption"):
-                yield Question(
-                    id=f"{code}/{key}",
-                    images=(f"{key}.jpg",),
-                    language=code,
-                    answers=texts_of(texts["caption"], f"{spelling}.caption", where),
-                    where=where,
-                )
+        captions = {
+            spelling: texts["caption"]
+            for spelling, texts in row.items()
+            if "/" not in spelling and isinstance(texts, dict) and texts.get("caption")
+        }
+        for spelling, code in wanted_codes(captions, languages, where).items():
+            yield Question(
+                id=f"{code}/{key}",
+                images=(f"{key}.jpg",),
+                language=code,
+                answers=texts_of(captions[spelling], f"{spelling}.caption", where),
+                where=where,
+            )
 
 
 BENCHMARK = Benchmark(

@@ -6,7 +6,7 @@ from pathlib import Path
 from polylens.data.rows import json_lines
 from polylens.errors import UserError
 from polylens.evaluation.benchmarks.fields import key_of
-from polylens.evaluation.benchmarks.files import files_by_language, need, wanted
+from polylens.evaluation.benchmarks.files import files_by_language, need
 from polylens.evaluation.benchmarks.interface import Benchmark, Question
 from polylens.evaluation.benchmarks.scoring import LabelScorer
 
@@ -17,9 +17,7 @@ NO_LABEL = "-"
 
 def read(folder: Path, languages: Container[str] | None) -> Iterator[Question]:
     """`LANGUAGE/test.jsonl`: rows of `gold_label`, `sentence2` (the hypothesis), `Flikr30kID` (sic) and `pairID`."""
-    for code, path in files_by_language(folder, ["{code}/test.jsonl"], "XVNLI").items():
-        if not wanted(code, languages):
-            continue
+    for code, path in files_by_language(folder, ["{code}/test.jsonl"], "XVNLI", languages).items():
         for number, row in json_lines(path):
             where = f"{path}, line {number}"
             label, hypothesis, image, pair = need(

@@ -3,7 +3,7 @@ import unicodedata
 from hypothesis import given
 from hypothesis import strategies as st
 
-from polylens.evaluation.text import normalise
+from polylens.text import normalise
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]))
 
