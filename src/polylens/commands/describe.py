@@ -56,6 +56,7 @@ def caption(
     """
     codes = None if lang.strip().lower() == "all" else parse_languages(lang)
     quiet_libraries()
+    from polylens.data.answer import num_cut
     from polylens.data.images import FilePicture
     from polylens.data.sample import Sample, Turn
 
@@ -85,7 +86,13 @@ def caption(
         for path, picture in zip(images, pictures, strict=True)
         for code in codes
     ]
-    said = iter(opened.generate(samples, num_beams=num_beams, max_new_tokens=max_new_tokens))
+    answers = opened.generate(samples, num_beams=num_beams, max_new_tokens=max_new_tokens)
+    if cut := num_cut(answers):
+        complain(
+            f"{cut} of {len(answers)} captions were cut at {max_new_tokens} tokens: raise --max-new-tokens.",
+            "warning",
+        )
+    said = iter(answers)
     rows: list[dict[str, Any]] = []
     for path, own in zip(images, pictograms, strict=True):
         row: dict[str, Any] = {"image": str(path), "captions": {code: next(said) for code in codes}}

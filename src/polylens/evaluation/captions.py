@@ -11,6 +11,7 @@ from typing import Any
 from rich.console import Console
 
 from polylens import __version__
+from polylens.data.answer import num_cut
 from polylens.data.captions import FILE_NAME, read_captions, split_by_image, with_references
 from polylens.data.sample import Sample
 from polylens.errors import UserError
@@ -24,7 +25,7 @@ from polylens.evaluation.names import exact_match
 from polylens.evaluation.predictor import Generation, LocalPredictor
 from polylens.evaluation.processes import share
 from polylens.evaluation.report import write_report
-from polylens.evaluation.runner import Item, answer, as_row, name_scores
+from polylens.evaluation.runner import Item, answer, as_row, name_scores, notes_of_cut
 from polylens.files import json_text, make_writable_folder, sha256_file, write_atomic
 from polylens.languages import language, parse_languages
 from polylens.models.vlm import VisionLanguageModel
@@ -102,7 +103,12 @@ def evaluate_captions(
     unknown = unknown_languages(model, list(results["languages"]))
     results |= {
         "unknown_languages": unknown,
-        "notes": [*_notes(unknown, selection, num_pictures), *remarks],
+        "num_cut": num_cut(said),
+        "notes": [
+            *_notes(unknown, selection, num_pictures),
+            *notes_of_cut(said, generation, "captions"),
+            *remarks,
+        ],
         "seconds": {"captions": round(answered - start, 1), "scores": round(time.monotonic() - answered, 1)},
         "settings": {
             "data": str(folder),

@@ -16,13 +16,14 @@ from torch import nn
 from torch.nn import functional as F
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from polylens.data.answer import Answer
 from polylens.data.collate import IGNORED, Batch, Collator, Side
 from polylens.data.images import ImageProcessor
 from polylens.data.sample import Picture, Sample
 from polylens.errors import UserError
 from polylens.models.config import ModelConfig
 from polylens.models.decoding.choosing import choose_candidates, choose_texts
-from polylens.models.decoding.generation import generate_answers
+from polylens.models.decoding.generation import as_answer, generate_answers
 from polylens.models.decoding.scoring import Prompts, head_only_at, read_prompts, score_candidates
 from polylens.models.parts.resamplers import Resampler
 from polylens.models.parts.vision import VisionTower
@@ -298,8 +299,10 @@ class VisionLanguageModel(nn.Module):
         length_penalty: float = 1.0,
         repetition_penalty: float = 1.0,
         **settings: Any,
-    ) -> list[str]:
+    ) -> list[Answer]:
         """The answers to the samples' last turns, in their order, without surrounding white space.
+
+        An answer's `finish_reason` says whether it ended or was cut at `max_new_tokens`.
 
         `visual` stands in for the pictures: visual tokens by picture key (see `encode_pictures`), or one
         (N, Q, L) for the pictures of all samples in their order. A sample without pictures is answered from
@@ -315,7 +318,7 @@ class VisionLanguageModel(nn.Module):
         with evaluating(self):
             ids = generate_answers(self, samples, visual, batch_size, repetition_penalty, settings)
         # One by one: of no answers `batch_decode` makes an empty one.
-        return [self.tokenizer.decode(answer, skip_special_tokens=True).strip() for answer in ids]
+        return [as_answer(self, answer) for answer in ids]
 
     def chat(
         self,

@@ -13,6 +13,7 @@ from typing import Any
 from rich.console import Console
 
 from polylens import __version__
+from polylens.data.answer import num_cut
 from polylens.data.sample import Picture
 from polylens.errors import UserError
 from polylens.evaluation.benchmarks.asking import Asking, in_text_only
@@ -34,7 +35,7 @@ from polylens.evaluation.benchmarks.results import (
 from polylens.evaluation.benchmarks.scoring import majority
 from polylens.evaluation.predictor import Predictor
 from polylens.evaluation.report import write_report
-from polylens.evaluation.runner import Item, answer, as_row
+from polylens.evaluation.runner import Item, answer, as_row, notes_of_cut
 from polylens.files import json_text, make_writable_folder, write_atomic
 from polylens.progress import progress_bar
 
@@ -100,7 +101,8 @@ def evaluate_benchmark(
         "questions": located.left_out,
         "first": located.missing[:NAMED],
     }
-    results["notes"] = notes_of(request, located, unknown, scored, benchmark)
+    results["num_cut"] = num_cut(said)
+    results["notes"] = [*notes_of(request, located, unknown, scored, benchmark), *run.cut]
     results["seconds"] = {
         "answers": round(answered - start, 1),
         "scores and baselines": round(time.monotonic() - answered, 1),
@@ -119,11 +121,12 @@ class _Run:
         self.asking, self.request, self.out, self.console = asking, request, out, console
         given = asking.protocol.settings_of(asking.benchmark.task)
         self.generation = replace(given, batch_size=request.batch_size, **request.changes)
+        self.cut: list[str] = []  # notes on answers that were cut
 
     def answer(self, items: Sequence[Item], likelihood: bool, folder: str = "") -> list[str]:
         with progress_bar(self.console) as bar:
             task = bar.add_task(folder or "answers", total=len(items))
-            return answer(
+            said = answer(
                 self.asking.predictor,
                 items,
                 self.generation,
@@ -132,6 +135,8 @@ class _Run:
                 fingerprint=self._fingerprint(likelihood, folder),
                 advance=lambda count: bar.advance(task, count),
             )
+        self.cut += notes_of_cut(said, self.generation, f"answers of {folder}" if folder else "answers")
+        return said
 
     def _fingerprint(self, likelihood: bool, folder: str) -> dict[str, Any]:
         """All that moves an answer but the question, its pictures and its choices, which every row names."""

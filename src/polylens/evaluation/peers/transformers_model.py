@@ -11,6 +11,7 @@ import torch
 import transformers
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
+from polylens.data.answer import Answer
 from polylens.data.sample import Sample
 from polylens.errors import UserError
 from polylens.evaluation.predictor import Generation
@@ -64,7 +65,7 @@ class TransformersPredictor:
             yield from zip(places, self._answer([samples[at] for at in places], generation), strict=True)
             start += len(places)
 
-    def _answer(self, samples: Sequence[Sample], generation: Generation) -> list[str]:
+    def _answer(self, samples: Sequence[Sample], generation: Generation) -> list[Answer]:
         inputs = self._inputs(samples).to(self.model.device)
         settings: dict[str, Any] = {"length_penalty": generation.length_penalty}
         # Sampling settings that come with a model have no part in a search.
@@ -83,7 +84,16 @@ class TransformersPredictor:
         # Most decoders give the prompt back in front of the answer.
         if ids_BA.shape[1] >= length and torch.equal(ids_BA[:, :length], prompt_BT):
             ids_BA = ids_BA[:, length:]
-        return [text.strip() for text in self.tokenizer.batch_decode(ids_BA, skip_special_tokens=True)]
+        texts = self.tokenizer.batch_decode(ids_BA, skip_special_tokens=True)
+        return [
+            Answer(text.strip(), "stop" if self._ends.intersection(ids) else "length")
+            for text, ids in zip(texts, ids_BA.tolist(), strict=True)
+        ]
+
+    @property
+    def _ends(self) -> set[int]:
+        named = self.model.generation_config.eos_token_id
+        return {self.tokenizer.eos_token_id, *(named if isinstance(named, list) else [named])} - {None}
 
     @property
     def _has_template(self) -> bool:
