@@ -3,7 +3,9 @@
 Shapes: B samples of a batch, T tokens of the longest prompt.
 """
 
+import logging
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +14,14 @@ import transformers
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from polylens.data.answer import Answer
-from polylens.data.sample import Sample
+from polylens.data.plain_text import spaced_names
+from polylens.data.sample import Sample, Turn
 from polylens.errors import UserError
 from polylens.evaluation.predictor import Generation
 from polylens.files import sha256_folder
 from polylens.languages import language
+
+logger = logging.getLogger(__name__)
 
 
 class TransformersPredictor:
@@ -65,6 +70,20 @@ class TransformersPredictor:
             yield from zip(places, self._answer([samples[at] for at in places], generation), strict=True)
             start += len(places)
 
+    def _as_text(self, sample: Sample) -> Sample:
+        """The sample with questions that no processor takes for places of pictures or ends of turns."""
+        turns = tuple(
+            Turn(spaced_names(self.tokenizer, turn.prompt), spaced_names(self.tokenizer, turn.answer))
+            for turn in sample.turns
+        )
+        if turns != sample.turns:
+            logger.warning(
+                "The texts of '%s' have names of special tokens of '%s': they are shown with a space inside.",
+                sample.id,
+                self.name,
+            )
+        return replace(sample, turns=turns)
+
     def _answer(self, samples: Sequence[Sample], generation: Generation) -> list[Answer]:
         inputs = self._inputs(samples).to(self.model.device)
         settings: dict[str, Any] = {"length_penalty": generation.length_penalty}
@@ -100,6 +119,7 @@ class TransformersPredictor:
         return getattr(self.processor, "chat_template", None) is not None
 
     def _inputs(self, samples: Sequence[Sample]) -> Any:
+        samples = [self._as_text(sample) for sample in samples]
         pictures = [[picture.load() for picture in sample.images] for sample in samples]
         if self._has_template:
             texts = [
