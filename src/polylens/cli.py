@@ -15,6 +15,7 @@ from polylens.commands.benchmarks import benchmarks
 from polylens.commands.chat import chat, convert
 from polylens.commands.common import complain
 from polylens.commands.compare import compare
+from polylens.commands.convert_data import convert_data
 from polylens.commands.judge import judge
 from polylens.commands.languages import languages
 from polylens.commands.models import export, info
@@ -145,6 +146,7 @@ app.command()(recipes)
 app.command()(data.download)
 app.command()(data.mix)
 app.command()(data.neighbours)
+app.command()(convert_data)
 app.command()(translate)
 app.command()(translate_prompts)
 app.command()(plan_languages)

@@ -19,7 +19,7 @@ from tokenizers import (
 from transformers import ByT5Tokenizer, PreTrainedTokenizerFast, SpeechT5Tokenizer
 
 from polylens.data.collate import IGNORED, Collator, Layout
-from polylens.data.plain_text import plain_ids, special_ids
+from polylens.data.plain_text import plain_ids, spaced_names, special_ids
 from polylens.data.sample import Sample, Turn
 from polylens.errors import UserError
 
@@ -125,6 +125,12 @@ def test_other_texts_are_read_as_before(tokenizer):
     mixed = plain_ids(tokenizer, ["a cat", "</s>", "a cat"])
     assert mixed[0] == mixed[2] == tokenizer("a cat", add_special_tokens=False).input_ids
     assert plain_ids(tokenizer, []) == []
+
+
+def test_names_with_a_space_inside():
+    tokenizer = FAST["bpe"]
+    assert spaced_names(tokenizer, "a <image> b </s>") == "a < image> b < /s>"
+    assert spaced_names(tokenizer, "a <b> c") == "a <b> c"
 
 
 PARTS = st.sampled_from([*SPECIAL, "<later>", " ", "  ", "cat", "<", "/s>", "\ue000", "é", "fox"])

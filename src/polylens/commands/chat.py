@@ -121,6 +121,9 @@ def _answer(talk: "Chat", line: str, waiting: list[Path], console: Console, stde
     except KeyboardInterrupt:
         pieces.close()
         stderr.print(" (stopped)", style="dim", end="")
+    else:
+        if talk.finish_reason == "length":
+            stderr.print(" (cut: --max-new-tokens allows for more)", style="dim", end="")
     console.print()
     waiting.clear()
 

@@ -56,6 +56,7 @@ def caption(
     """
     codes = None if lang.strip().lower() == "all" else parse_languages(lang)
     quiet_libraries()
+    from polylens.data.answer import num_cut
     from polylens.data.images import FilePicture
     from polylens.data.sample import Sample, Turn
     from polylens.models.confidence import confidences
@@ -89,6 +90,11 @@ def caption(
     ]
     visual = opened.encode_pictures(pictures)
     said = opened.generate(samples, visual=visual, num_beams=num_beams, max_new_tokens=max_new_tokens)
+    if cut := num_cut(said):
+        complain(
+            f"{cut} of {len(said)} captions were cut at {max_new_tokens} tokens: raise --max-new-tokens.",
+            "warning",
+        )
     sure = confidences(opened, samples, said, visual)
     rows = []
     for place, path in enumerate(images):

@@ -14,6 +14,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from polylens.data.answer import Answer, finish_reason, num_cut
 from polylens.data.rows import Ids, decode, parse_json
 from polylens.data.sample import Sample
 from polylens.errors import UserError
@@ -126,7 +127,7 @@ class _Store:
                 )
             rows = [parse_json(line, f"{path}, line {n}") for n, line in enumerate(lines[1:], start=2)]
             self.done = {
-                row["id"]: row["prediction"]
+                row["id"]: Answer(row["prediction"], row.get("finish_reason", "stop"))
                 for row in rows
                 if self.asked.get(row["id"], row["asked"]) == row["asked"]
             }
@@ -145,6 +146,7 @@ class _Store:
             "asked": item.asked,
             "prompt": item.sample.turns[-1].prompt,
             "prediction": text,
+            "finish_reason": finish_reason(text),
             "references": item.references,
         }
         # A field of the data never takes the place of one of these.
@@ -162,6 +164,17 @@ class _Store:
             raise UserError(
                 f"'{self.path}' cannot be written: {error.strerror}; free some space and go on."
             ) from error
+
+
+def notes_of_cut(said: Sequence[str], generation: Generation, what: str = "answers") -> list[str]:
+    """A note on how many answers were cut, if any was: a cut answer is seldom a right one."""
+    cut = num_cut(said)
+    if not cut:
+        return []
+    return [
+        f"{cut:,} of {len(said):,} {what} were cut at {generation.max_new_tokens} tokens (--max-new-tokens): they are "
+        "scored as they are."
+    ]
 
 
 def name_scores(said: Sequence[str], references: Sequence[Sequence[str]]) -> dict[str, Score]:

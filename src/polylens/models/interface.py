@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol, Self
 
 import torch
 
+from polylens.data.answer import Answer
 from polylens.data.sample import Picture, Sample
 from polylens.models.config import ModelConfig
 
@@ -55,8 +56,11 @@ class Model(Protocol):
         max_new_tokens: int = 32,
         length_penalty: float = 1.0,
         repetition_penalty: float = 1.0,
-    ) -> list[str]:
-        """Answers to the samples' last turns, in their order. `visual` are tokens that `encode_pictures` gave."""
+    ) -> list[Answer]:
+        """Answers to the samples' last turns, in their order, and whether each ended or was cut.
+
+        `visual` are tokens that `encode_pictures` gave.
+        """
         ...
 
     def score(

@@ -4,8 +4,9 @@ Each model lays out pictures and prompts in its own way, so every prompt is read
 Shapes: B samples of a batch, T tokens of the longest prompt, A tokens of an answer.
 """
 
+import logging
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Thread
 from typing import Any, Self
@@ -15,12 +16,16 @@ from torch.nn import functional as F
 from torch.nn.utils.rnn import pad_sequence
 from transformers import AutoModelForImageTextToText, AutoProcessor, TextIteratorStreamer
 
+from polylens.data.answer import Answer
 from polylens.data.collate import Layout
-from polylens.data.sample import Picture, Sample
+from polylens.data.plain_text import spaced_names
+from polylens.data.sample import Picture, Sample, Turn
 from polylens.errors import UserError
 from polylens.models.config import LanguageModelConfig, ModelConfig
 from polylens.models.decoding.chat import Chat
 from polylens.models.parts.precision import Quantization, loading_settings
+
+logger = logging.getLogger(__name__)
 
 CAPTION_PROMPT = "Write a short caption of this image in {language}."
 # Sampling settings that a model brings along have no part in a search.
@@ -116,7 +121,7 @@ class TransformersModel:
         max_new_tokens: int = 32,
         length_penalty: float = 1.0,
         repetition_penalty: float = 1.0,
-    ) -> list[str]:
+    ) -> list[Answer]:
         """Answers to the samples' last turns, in their order. Raises `UserError` for prompts it cannot read."""
         settings: dict[str, Any] = {
             "num_beams": num_beams,
@@ -125,7 +130,7 @@ class TransformersModel:
         }
         if num_beams > 1:
             settings["length_penalty"] = length_penalty
-        texts = [""] * len(samples)
+        texts = [Answer("")] * len(samples)
         for places in self._batches(samples, batch_size):
             answers = self._answer([samples[place] for place in places], settings)
             for place, answer in zip(places, answers, strict=True):
@@ -189,7 +194,7 @@ class TransformersModel:
             yield places
             start += len(places)
 
-    def _answer(self, samples: Sequence[Sample], settings: Mapping[str, Any]) -> list[str]:
+    def _answer(self, samples: Sequence[Sample], settings: Mapping[str, Any]) -> list[Answer]:
         inputs = self.inputs(samples).to(self.device)
         ids_BA = self.model.generate(**inputs, **SEARCH, **settings, pad_token_id=self.tokenizer.pad_token_id)
         prompt_BT = inputs["input_ids"]
@@ -197,7 +202,16 @@ class TransformersModel:
         # Most decoders give the prompt back in front of the answer.
         if ids_BA.shape[1] >= length and torch.equal(ids_BA[:, :length], prompt_BT):
             ids_BA = ids_BA[:, length:]
-        return [text.strip() for text in self.tokenizer.batch_decode(ids_BA, skip_special_tokens=True)]
+        texts = self.tokenizer.batch_decode(ids_BA, skip_special_tokens=True)
+        return [
+            Answer(text.strip(), "stop" if self._ends.intersection(ids) else "length")
+            for text, ids in zip(texts, ids_BA.tolist(), strict=True)
+        ]
+
+    @property
+    def _ends(self) -> set[int]:
+        named = self.model.generation_config.eos_token_id
+        return {self.tokenizer.eos_token_id, *(named if isinstance(named, list) else [named])} - {None}
 
     def _log_probabilities(self, sample: Sample, texts: Sequence[str]) -> list[float]:
         inputs = self.inputs([sample] * len(texts)).to(self.device)
@@ -225,6 +239,7 @@ class TransformersModel:
 
     def inputs(self, samples: Sequence[Sample]) -> Any:
         """What the model reads of samples with the same number of pictures. Raises `UserError`."""
+        samples = [self._as_text(sample) for sample in samples]
         pictures = [[picture.load() for picture in sample.images] for sample in samples]
         texts = [self._templated(sample) if self.has_template else self._plain(sample) for sample in samples]
         # A template has put the special tokens already.
@@ -249,6 +264,20 @@ class TransformersModel:
                 "not see it: give the model a chat template."
             )
         return inputs
+
+    def _as_text(self, sample: Sample) -> Sample:
+        """The sample with questions that no processor takes for places of pictures or ends of turns."""
+        turns = tuple(
+            Turn(spaced_names(self.tokenizer, turn.prompt), spaced_names(self.tokenizer, turn.answer))
+            for turn in sample.turns
+        )
+        if turns != sample.turns:
+            logger.warning(
+                "The texts of '%s' have names of special tokens of '%s': they are shown with a space inside.",
+                sample.id,
+                self.name,
+            )
+        return replace(sample, turns=turns)
 
     def _templated(self, sample: Sample) -> str:
         return self.processor.apply_chat_template(_conversation(sample), add_generation_prompt=True)

@@ -15,6 +15,7 @@ from torch import nn
 from torch.nn import functional as F
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from polylens.data.answer import Answer
 from polylens.data.collate import IGNORED, Batch, Collator
 from polylens.data.images import ImageProcessor
 from polylens.data.sample import Picture, Sample
@@ -23,7 +24,7 @@ from polylens.feature_cache import hash_weights
 from polylens.models.config import ModelConfig
 from polylens.models.decoding.chat import Chat, VisionLanguageSpeaker
 from polylens.models.decoding.choosing import choose_texts
-from polylens.models.decoding.generation import end_ids, generate_answers
+from polylens.models.decoding.generation import as_answer, end_ids, generate_answers
 from polylens.models.decoding.scoring import Prompts, head_only_at, read_prompts, score_texts
 from polylens.models.decoding.search import Search
 from polylens.models.parts.lora import apply_lora
@@ -229,8 +230,10 @@ class VisionLanguageModel(nn.Module):
         length_penalty: float = 1.0,
         repetition_penalty: float = 1.0,
         **settings: Any,
-    ) -> list[str]:
+    ) -> list[Answer]:
         """The answers to the samples' last turns, in their order, without surrounding white space.
+
+        An answer's `finish_reason` says whether it ended, or was cut at `max_new_tokens`.
 
         `visual` stands in for the pictures: visual tokens (Q, L) by picture key, as `encode_pictures` gives them.
         A sample without pictures is answered from text alone. Further `settings` are those of transformers'
@@ -241,7 +244,7 @@ class VisionLanguageModel(nn.Module):
             batches = self._batches(samples, visual, batch_size)
             ids = generate_answers(self, batches, repetition_penalty, settings)
         # One by one: of no answers `batch_decode` makes an empty one.
-        return [self.tokenizer.decode(answer, skip_special_tokens=True).strip() for answer in ids]
+        return [as_answer(self, answer) for answer in ids]
 
     def chat(
         self,

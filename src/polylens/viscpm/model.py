@@ -17,6 +17,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from polylens.data.answer import Answer, FinishReason
 from polylens.data.collate import Layout
 from polylens.data.images import ImageProcessor
 from polylens.data.sample import Picture, Sample
@@ -208,7 +209,7 @@ class VisCpmChat(nn.Module):
         given = self._check_visual([sample], visual)
         found = search(self.lm, self.tokenizer, [row], settings, self._tokens_of([sample], given))
         for answers in found:
-            yield self._text(row, answers[0])
+            yield Answer(self._text(row, answers[0]), _finish_reason(answers[0], settings))
 
     def _text(self, row: Encoded, ids: Sequence[int]) -> str:
         return unescape(self.tokenizer.decode(ids, own_words(row, self.tokenizer)))
@@ -236,8 +237,10 @@ class VisCpmChat(nn.Module):
         length_penalty: float = 1.0,
         repetition_penalty: float = 1.0,
         temperature: float = 1.0,
-    ) -> list[str]:
+    ) -> list[Answer]:
         """The answers to the samples' last turns, in their order, without surrounding white space.
+
+        An answer's `finish_reason` says whether it ended or was cut at `max_new_tokens`.
 
         `visual` stands in for the pictures, as in `VisionLanguageModel.generate`. Raises `UserError` for settings out
         of range.
@@ -250,7 +253,10 @@ class VisCpmChat(nn.Module):
             rows = [self.encode_sample(sample) for sample in chunk]
             tokens = self._tokens_of(chunk, given)
             *_, ids = search(self.lm, self.tokenizer, rows, settings, tokens)
-            texts += [self._text(row, one).strip() for row, one in zip(rows, ids, strict=True)]
+            texts += [
+                Answer(self._text(row, one).strip(), _finish_reason(one, settings))
+                for row, one in zip(rows, ids, strict=True)
+            ]
         return texts
 
     def fill(self, data: Sequence[Mapping[str, Any]], settings: BeamSettings | None = None) -> list[str]:
@@ -334,6 +340,11 @@ class VisCpmChat(nn.Module):
         """The index of every sample's likeliest candidate: the argmax of `score` (the first of equals)."""
         scores = self.score(samples, candidates, visual=visual, batch_size=batch_size)
         return [max(range(len(row)), key=row.__getitem__) for row in scores]
+
+
+def _finish_reason(ids: Sequence[int], settings: BeamSettings) -> FinishReason:
+    """An answer that ended has its end, which is not among `ids`, within the limit."""
+    return "length" if len(ids) >= settings.max_new_tokens else "stop"
 
 
 class VisCpmSpeaker:

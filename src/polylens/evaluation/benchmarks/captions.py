@@ -17,7 +17,9 @@ from polylens.languages import language
 
 def read(folder: Path, languages: Container[str] | None) -> Iterator[Question]:
     """A question for each picture and language; all its captions in that language are references."""
-    for sample, references in with_references(read_captions(folder)):
+    for sample, references in with_references(
+        read_captions(folder, unknown="error" if languages is None else "skip")
+    ):
         if wanted(sample.language, languages):
             yield Question(
                 id=sample.id,

@@ -12,6 +12,7 @@ from typing import Any
 from rich.console import Console
 
 from polylens import __version__
+from polylens.data.answer import num_cut
 from polylens.errors import UserError
 from polylens.evaluation.benchmarks.answering import Answering
 from polylens.evaluation.benchmarks.asking import Asking
@@ -100,7 +101,8 @@ def evaluate_benchmark(
         "questions": located.left_out,
         "first": located.missing[:NAMED],
     }
-    results["notes"] = notes_of(settings, asking, located, scored)
+    results["num_cut"] = num_cut(said)
+    results["notes"] = [*notes_of(settings, asking, located, scored), *run.cut]
     results["unknown_languages"] = unknown_languages(predictor, questions)
     results["seconds"] = {
         "answers": round(answered - start, 1),

@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 from PIL import Image
 
+from polylens.data.answer import Answer
 from polylens.data.sample import Sample
 from polylens.errors import UserError
 from polylens.evaluation.generation import Generation
@@ -64,9 +65,9 @@ class EndpointPredictor:
                 "endpoints of this kind have neither, so give 1 for both."
             )
 
-        def ask(sample: Sample) -> str:
-            messages = self.messages(sample)
-            return self.client.ask(messages, max_tokens=generation.max_new_tokens).text.strip()
+        def ask(sample: Sample) -> Answer:
+            said = self.client.ask(self.messages(sample), max_tokens=generation.max_new_tokens).text
+            return Answer(said.strip(), said.finish_reason)
 
         if samples:
             self.announce(f"To ask {self.name}: {self.estimate(samples, generation)}.")

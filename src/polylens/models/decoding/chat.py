@@ -18,6 +18,7 @@ from typing import Any, Protocol
 import torch
 from transformers import DynamicCache
 
+from polylens.data.answer import Answer, FinishReason, finish_reason
 from polylens.data.collate import Batch
 from polylens.data.images import FilePicture
 from polylens.data.sample import Picture, Sample, Turn, stored_at
@@ -70,6 +71,7 @@ class Chat:
         self.speaker = speaker
         self.language = language
         self.exchanges: list[Exchange] = _exchanges(messages)
+        self.finish_reason: FinishReason = "stop"  # of the last answer
         self._visual: dict[str, torch.Tensor] = {}
 
     @property
@@ -111,6 +113,7 @@ class Chat:
         try:
             for whole in self.speaker.answer(sample, self._visual):
                 begun = True
+                self.finish_reason = finish_reason(whole)
                 whole = whole.lstrip()
                 # A character may take several tokens, and white space at the end may not be the end.
                 settled = whole.rstrip().rstrip(CHARACTER_CUT_OFF)
@@ -187,12 +190,12 @@ class VisionLanguageSpeaker:
         if self.search.num_beams > 1:
             if reader is not None:
                 prompts = prompts.copy()  # beams leave their own rows in its cache
-            yield self._text(beam_search(self.model, prompts, self.search)[0])
+            yield self._answer(beam_search(self.model, prompts, self.search)[0])
             return
         try:
             for answers in greedy_steps(self.model, prompts, self.search):
                 ids = answers[0]
-                yield self._text(ids)
+                yield self._answer(ids)
         except GeneratorExit:
             raise
         except BaseException:
@@ -203,8 +206,9 @@ class VisionLanguageSpeaker:
             if reader is not None:
                 reader.heard(ids)
 
-    def _text(self, ids: Sequence[int]) -> str:
-        return self.model.tokenizer.decode(ids, skip_special_tokens=True)
+    def _answer(self, ids: Sequence[int]) -> Answer:
+        text = self.model.tokenizer.decode(ids, skip_special_tokens=True)
+        return Answer(text, "stop" if ids[-1] in self.search.ends else "length")
 
 
 def _most_tokens(model: Decodable) -> int | None:

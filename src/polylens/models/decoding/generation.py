@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from transformers import GenerationConfig, LogitsProcessorList, RepetitionPenaltyLogitsProcessor
 
+from polylens.data.answer import Answer
 from polylens.data.collate import Batch
 from polylens.errors import UserError
 from polylens.models.decoding.interface import Decodable
@@ -62,6 +63,12 @@ def end_ids(model: Decodable) -> list[int]:
     more = named if isinstance(named, list) else [named]
     rows = model.lm.get_output_embeddings().weight.shape[0]
     return sorted({i for i in (model.tokenizer.eos_token_id, *more) if i is not None and i < rows})
+
+
+def as_answer(model: Decodable, ids: list[int]) -> Answer:
+    """The text of an answer's tokens; without an end token it was cut."""
+    text = model.tokenizer.decode(ids, skip_special_tokens=True).strip()
+    return Answer(text, "stop" if ids and ids[-1] in end_ids(model) else "length")
 
 
 def _answer(
