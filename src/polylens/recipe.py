@@ -17,12 +17,11 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from polylens.data.containers import Format
-from polylens.data.spec import Codes, Part, Section, check_mix
+from polylens.data.spec import Codes, Format, Part, Section, check_mix
 from polylens.errors import UserError
 from polylens.models.config import ModelConfig
 from polylens.painting.config import PainterConfig
-from polylens.recipe_text import nearest, override, parse_yaml, validated
+from polylens.recipe_text import override, parse_yaml, suggestion, validated
 
 OWN_SPLIT = 0.9
 Share = Annotated[float, Field(gt=0, lt=1)]
@@ -342,8 +341,8 @@ def _read_tree(name_or_path: str | Path, overrides: Sequence[str]) -> dict[str, 
     if not path.is_file():
         packaged = packaged_recipes()
         if str(name_or_path) not in packaged:
-            hint = f"; the nearest packaged name is '{nearest(str(name_or_path), packaged)}'"
-            raise UserError(f"'{name_or_path}' is neither a recipe file nor a packaged recipe{hint}.")
+            hint = suggestion(str(name_or_path), packaged)
+            raise UserError(f"'{name_or_path}' is neither a recipe file nor a packaged recipe: {hint}")
         text = packaged[str(name_or_path)]
     else:
         try:

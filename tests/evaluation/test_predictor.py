@@ -6,7 +6,8 @@ import pytest
 import torch
 from tests.models.tiny_models import NoisePicture, sample, tiny_vlm
 
-from polylens.evaluation.predictor import Chooser, Generation, LocalPredictor
+from polylens.evaluation.generation import Generation
+from polylens.evaluation.predictor import Chooser, LocalPredictor
 
 SAMPLES = [sample(text, pictures=(seed,)) for seed in (0, 1) for text in ("German:", "A:", "French is?")]
 SAMPLES += [sample("no picture", pictures=()), sample("both", pictures=(0, 1))]

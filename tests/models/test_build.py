@@ -10,8 +10,8 @@ from transformers import AutoModelForSeq2SeqLM
 from polylens.errors import UserError
 from polylens.models.build import build_model, load_language_model
 from polylens.models.checkpoints.registry import resolve_model
-from polylens.models.config import ModelConfig
-from polylens.models.parts.vision import VisionConfig, load_vision
+from polylens.models.config import ModelConfig, VisionConfig
+from polylens.models.parts.vision import load_vision
 
 
 @pytest.mark.parametrize("lm", ["llama", "mt5"])

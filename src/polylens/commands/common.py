@@ -2,6 +2,8 @@
 
 import json
 import logging
+import os
+import sys
 import warnings
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -54,10 +56,13 @@ def print_json(value: Any) -> None:
 
 def quiet_libraries() -> None:
     """Keep transformers' bars, hints and deprecations out of the output; show our own warnings as one line each."""
-    from transformers.utils import logging as transformers_logging
+    # transformers takes 0.7 s to import, and may not be needed: it reads these when it is.
+    os.environ |= {"TRANSFORMERS_VERBOSITY": "error", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
+    if "transformers" in sys.modules:
+        from transformers.utils import logging as transformers_logging
 
-    transformers_logging.set_verbosity_error()
-    transformers_logging.disable_progress_bar()
+        transformers_logging.set_verbosity_error()
+        transformers_logging.disable_progress_bar()
     warnings.filterwarnings("ignore", module="transformers|peft")
     handler = _Complaints(logging.WARNING)
     logger = logging.getLogger("polylens")
@@ -77,6 +82,9 @@ def open_model(
     With `stream`, its layers stay on the CPU or on disk. Raises `UserError` when there is no such model, or no GPU
     for 8 or 4 bits.
     """
+    from polylens.models.checkpoints.registry import find_model
+
+    find_model(name)  # a wrong name is told before torch is imported
     import torch
 
     from polylens.models.checkpoints.load import load_any

@@ -199,6 +199,7 @@ def evaluate(
     }
     changes: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
     quiet_libraries()
+    _check_names(model, benchmark)
     from polylens.evaluation.processes import is_main, result_folder, share
 
     console, stderr = consoles(as_json)
@@ -266,6 +267,18 @@ def evaluate(
         print_json(results)
 
 
+def _check_names(model: str, benchmark: str | None) -> None:
+    """Raises `UserError` for a model or a benchmark that is not there, before torch is imported."""
+    from polylens.evaluation.benchmarks.interface import find_benchmark
+    from polylens.evaluation.peers import is_peer
+    from polylens.models.checkpoints.registry import find_model
+
+    if benchmark is not None:
+        find_benchmark(benchmark)
+    if not is_peer(model):
+        find_model(model)
+
+
 def _captions(
     model: str,
     precision: PrecisionName,
@@ -278,8 +291,8 @@ def _captions(
     console: Any,
 ) -> tuple[dict[str, Any], Path]:
     from polylens.evaluation.captions import Selection, evaluate_captions
+    from polylens.evaluation.generation import Generation
     from polylens.evaluation.peers import is_peer
-    from polylens.evaluation.predictor import Generation
     from polylens.evaluation.processes import result_folder
     from polylens.files import sha256_folder
     from polylens.models.checkpoints.registry import resolve_model

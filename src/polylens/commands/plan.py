@@ -47,8 +47,6 @@ def plan(
       polylens plan mine.yaml stages.0.micro_batch=8 --gpu 80GB --tflops 989 --json
     """
     from polylens.recipe import load_recipe
-    from polylens.training.plan import plan_recipe
-    from polylens.training.walk import Length
 
     quiet_libraries()
     memory = _bytes(gpu)
@@ -58,6 +56,9 @@ def plan(
             f"--tokens is '{tokens}', but must look like 20+25: those of the prompt and the answer."
         )
     chosen = load_recipe(recipe, overrides or [])
+    from polylens.training.plan import plan_recipe
+    from polylens.training.walk import Length
+
     length = Length(int(match[1]), int(match[2]))
     plans = plan_recipe(chosen, memory, tflops * 1e12 * utilization, length)
     if as_json:

@@ -23,7 +23,7 @@ def recipes(
       polylens train mine.yaml
     """
     from polylens.recipe import packaged_recipes
-    from polylens.recipe_text import nearest
+    from polylens.recipe_text import suggestion
 
     known = packaged_recipes()
     console, _ = consoles()
@@ -36,7 +36,7 @@ def recipes(
         console.print(table)
         return
     if name not in known:
-        raise UserError(f"There is no packaged recipe '{name}': the nearest is '{nearest(name, known)}'.")
+        raise UserError(f"There is no packaged recipe '{name}': {suggestion(name, known)}")
     if console.is_terminal:
         console.print(Syntax(known[name], "yaml", background_color="default", word_wrap=True))
     else:

@@ -55,7 +55,8 @@ def score_paintings(
     from polylens.evaluation.report import print_table
     from polylens.files import sha256_folder
     from polylens.models.checkpoints.registry import resolve_model
-    from polylens.models.parts.vision import VisionConfig, load_vision
+    from polylens.models.config import VisionConfig
+    from polylens.models.parts.vision import load_vision
     from polylens.painting.scores import run
     from polylens.painting.scores.clip import ClipScorer
     from polylens.painting.scores.frechet import Features, TowerFeatures

@@ -32,13 +32,15 @@ def train(
                                                  90% of the pictures train (data.split=0.9)
       polylens train mine.yaml 'model.language_model.path=google/mt5-small'
     """
-    from polylens.evaluation.validation import check_metrics, validation_scores
     from polylens.recipe import load_recipe
-    from polylens.training.run import train as run
 
     quiet_libraries()
     console, _ = consoles()
     chosen = load_recipe(recipe, _with_seed(overrides, seed))
+    # A wrong recipe is told before torch is imported.
+    from polylens.evaluation.validation import check_metrics, validation_scores
+    from polylens.training.run import train as run
+
     if chosen.validation:
         check_metrics(chosen.validation.metrics)
     folder = run(chosen, resume=not no_resume, out=out, report=console, evaluate=validation_scores)
@@ -63,11 +65,13 @@ def inspect(
       polylens inspect picto data.path=FOLDER --num 10
     """
     from polylens.recipe import load_recipe
-    from polylens.training.preview import show
 
     quiet_libraries()
     console, _ = consoles()
-    show(load_recipe(recipe, _with_seed(overrides, seed)), console, num)
+    chosen = load_recipe(recipe, _with_seed(overrides, seed))
+    from polylens.training.preview import show
+
+    show(chosen, console, num)
 
 
 def _with_seed(overrides: list[str] | None, seed: int | None) -> list[str]:

@@ -21,12 +21,11 @@ from typing import Any, overload
 import numpy as np
 
 from polylens.data.build import build
-from polylens.data.containers import Format
 from polylens.data.language_plan import allocate, shares
 from polylens.data.sample import Sample
 from polylens.data.shards import ShardedSamples, open_shards, write_shards
 from polylens.data.sources import Policy, Unreadable, pictures_are_there, read_part
-from polylens.data.spec import Part
+from polylens.data.spec import Format, Part
 from polylens.errors import UserError
 
 # Samples of so many shards are shuffled together: enough to mix them, few enough to stay in the system's cache.

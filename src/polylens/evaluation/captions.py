@@ -19,10 +19,11 @@ from polylens.evaluation.answer_language import answer_languages
 from polylens.evaluation.caption_metrics import caption_scores
 from polylens.evaluation.caption_metrics.segmentation import caption_tokenizer
 from polylens.evaluation.examples import best_and_worst
+from polylens.evaluation.generation import Generation
 from polylens.evaluation.items import ScoredItem, write_items
 from polylens.evaluation.measures import METRICS
 from polylens.evaluation.names import exact_match
-from polylens.evaluation.predictor import Generation, LocalPredictor
+from polylens.evaluation.predictor import LocalPredictor
 from polylens.evaluation.processes import share
 from polylens.evaluation.report import write_report
 from polylens.evaluation.runner import Item, answer, as_row, name_scores

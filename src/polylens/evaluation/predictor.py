@@ -7,7 +7,7 @@ loses only what it had not yielded.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -15,22 +15,12 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 
 from polylens.data.sample import Picture, Sample
+from polylens.evaluation.generation import Generation
 from polylens.feature_cache import FeatureCache, hash_weights
 from polylens.models.vlm import VisionLanguageModel
 
 # Samples that are looked at together: bounds the visual tokens in memory and what lengths are sorted over.
 SAMPLES_AT_ONCE = 256
-
-
-@dataclass(frozen=True)
-class Generation:
-    """How answers are generated; greedy by default. `batch_size` moves speed and memory, never an answer."""
-
-    num_beams: int = 1
-    max_new_tokens: int = 32
-    length_penalty: float = 1.0
-    repetition_penalty: float = 1.0
-    batch_size: int = 64
 
 
 class Predictor(Protocol):

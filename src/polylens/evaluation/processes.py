@@ -18,7 +18,8 @@ from accelerate import PartialState
 from accelerate.utils import gather_object
 
 from polylens.data.sample import Sample
-from polylens.evaluation.predictor import SAMPLES_AT_ONCE, Chooser, Generation, Predictor
+from polylens.evaluation.generation import Generation
+from polylens.evaluation.predictor import SAMPLES_AT_ONCE, Chooser, Predictor
 
 Answer = TypeVar("Answer")
 

@@ -18,8 +18,9 @@ from typing import Any
 from polylens.data.sample import Sample
 from polylens.errors import UserError
 from polylens.evaluation.bootstrap import Score
+from polylens.evaluation.generation import Generation
 from polylens.evaluation.names import chrf_score, exact_match_score
-from polylens.evaluation.predictor import Chooser, Generation, Predictor
+from polylens.evaluation.predictor import Chooser, Predictor
 from polylens.files import make_writable_folder
 
 FILE_NAME = "predictions.jsonl"

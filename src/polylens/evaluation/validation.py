@@ -6,8 +6,9 @@ from statistics import fmean
 from polylens.data.captions import with_references
 from polylens.data.sample import Sample
 from polylens.errors import UserError
+from polylens.evaluation.generation import Generation
 from polylens.evaluation.names import chrf_score, exact_match_score
-from polylens.evaluation.predictor import Generation, LocalPredictor
+from polylens.evaluation.predictor import LocalPredictor
 from polylens.evaluation.runner import Item, answer, by_language
 from polylens.models.vlm import VisionLanguageModel
 

@@ -18,8 +18,8 @@ from polylens.models.checkpoints.blip2_parts import read_language_model, read_pr
 from polylens.models.checkpoints.card import MANIFEST, card_languages
 from polylens.models.checkpoints.manifest import read_checkpoint_projector, read_checkpoint_qformer
 from polylens.models.checkpoints.registry import resolve_model
-from polylens.models.config import ModelConfig
-from polylens.models.parts.precision import Quantization, loading_settings
+from polylens.models.config import ModelConfig, Quantization
+from polylens.models.parts.precision import loading_settings
 from polylens.models.parts.resamplers import QFormer, Resampler, new_resampler
 from polylens.models.parts.vision import VisionTower, load_vision
 from polylens.models.vlm import VisionLanguageModel

@@ -1,15 +1,45 @@
-"""What a model is made of: its parts and where they come from, as recipes and checkpoints say it."""
+"""What a model is made of: its parts and where they come from, as recipes and checkpoints say it. Needs no torch."""
 
 from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
 from pydantic_core import PydanticCustomError
 
-from polylens.data.collate import Layout
+from polylens.data.layout import Layout
 from polylens.data.spec import Codes
-from polylens.models.parts.precision import Quantization
-from polylens.models.parts.resamplers import ResamplerConfig
-from polylens.models.parts.vision import VisionConfig
+
+Quantization = Literal["int8", "nf4"]
+Precision = Literal["float32", "bfloat16", "int8", "nf4"]
+
+
+class VisionConfig(BaseModel):
+    """Where the encoder comes from, and which of its states are used."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    path: str | None = None
+    layer: Literal["last", "penultimate"] = "last"
+    class_token: bool = True
+
+
+class ResamplerConfig(BaseModel):
+    """Sizes of a new resampler, or the BLIP-2 folder (`path`) whose Q-Former to take.
+
+    `num_tokens` and the sizes below it are for the Q-Former and the Perceiver; `pixel_shuffle` is for the
+    MLP, which keeps one token per patch, or one per 2 x 2 patches.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    kind: Literal["qformer", "perceiver", "mlp"] = "qformer"
+    path: str | None = None
+    num_tokens: PositiveInt = 32
+    width: PositiveInt = 768
+    depth: PositiveInt = 12
+    num_heads: PositiveInt = 12
+    dropout: float = 0.1
+    cross_attention_frequency: PositiveInt = 2
+    pixel_shuffle: bool = False
 
 
 class LanguageModelConfig(BaseModel):

@@ -20,9 +20,7 @@ from polylens.models.checkpoints.manifest import read_manifest
 from polylens.models.checkpoints.registry import resolve_model
 from polylens.models.checkpoints.skeleton import KNOWN, skeleton
 from polylens.models.checkpoints.weight_sizes import quantizable, quantized_bytes
-from polylens.models.config import LanguageModelConfig, ModelConfig
-from polylens.models.parts.resamplers import ResamplerConfig
-from polylens.models.parts.vision import VisionConfig
+from polylens.models.config import LanguageModelConfig, ModelConfig, ResamplerConfig, VisionConfig
 from polylens.models.vlm import VisionLanguageModel
 from polylens.recipe import Recipe
 from polylens.training.stages import Plan, apply_stage, never_trained

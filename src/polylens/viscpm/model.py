@@ -16,13 +16,12 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from polylens.data.collate import Layout
 from polylens.data.images import ImageProcessor
+from polylens.data.layout import Layout
 from polylens.data.sample import Picture, Sample
 from polylens.errors import UserError
-from polylens.models.config import LanguageModelConfig, ModelConfig
+from polylens.models.config import LanguageModelConfig, ModelConfig, Quantization
 from polylens.models.decoding.chat import Chat
-from polylens.models.parts.precision import Quantization
 from polylens.models.visual import Visual, check_candidates, check_given, encode_distinct, tokens_of
 from polylens.viscpm.cpm_bee.generation import BeamSettings, own_words, search
 from polylens.viscpm.cpm_bee.layout import (

@@ -14,7 +14,8 @@ from polylens.evaluation import predictor as predictors
 from polylens.evaluation.benchmarks.asking import Asking
 from polylens.evaluation.benchmarks.interface import Question, find_benchmark
 from polylens.evaluation.benchmarks.protocols import PROTOCOLS
-from polylens.evaluation.predictor import Generation, LocalPredictor
+from polylens.evaluation.generation import Generation
+from polylens.evaluation.predictor import LocalPredictor
 from polylens.models.checkpoints.folder import save_model
 
 torch.set_num_threads(1)

@@ -21,9 +21,10 @@ from transformers import (
 )
 
 from polylens.errors import UserError
+from polylens.evaluation.generation import Generation
 from polylens.evaluation.peers import is_peer, open_peer
 from polylens.evaluation.peers.transformers_model import TransformersPredictor
-from polylens.evaluation.predictor import Generation, Predictor
+from polylens.evaluation.predictor import Predictor
 
 TEMPLATE = (
     "{% for message in messages %}{{ message.role }}: {% for part in message.content %}"

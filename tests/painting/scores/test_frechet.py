@@ -9,7 +9,8 @@ from torchvision.models import inception
 from polylens.data.images import ImageProcessor
 from polylens.errors import UserError
 from polylens.models.checkpoints.registry import resolve_model
-from polylens.models.parts.vision import VisionConfig, load_vision
+from polylens.models.config import VisionConfig
+from polylens.models.parts.vision import load_vision
 from polylens.painting.scores.frechet import Moments, TowerFeatures, frechet_distance, moments
 from polylens.painting.scores.inception import InceptionFeatures, fid_inception
 

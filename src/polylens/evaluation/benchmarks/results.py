@@ -12,9 +12,9 @@ from polylens.evaluation.benchmarks.interface import Benchmark, Question, Scores
 from polylens.evaluation.benchmarks.pictures import Located
 from polylens.evaluation.benchmarks.request import Request
 from polylens.evaluation.examples import best_and_worst
+from polylens.evaluation.generation import Generation
 from polylens.evaluation.items import ScoredItem, write_items
 from polylens.evaluation.measures import METRICS, Metric
-from polylens.evaluation.predictor import Generation
 from polylens.evaluation.report import Example
 from polylens.evaluation.runner import Item, as_row
 

@@ -10,6 +10,7 @@ from PIL import Image
 
 from polylens.data.sample import Sample
 from polylens.errors import UserError
+from polylens.evaluation.generation import Generation
 from polylens.evaluation.peers.chat import (
     ChatClient,
     Estimate,
@@ -20,7 +21,6 @@ from polylens.evaluation.peers.chat import (
     map_concurrently,
     text_tokens,
 )
-from polylens.evaluation.predictor import Generation
 from polylens.languages import language
 
 # Larger pictures are scaled down before they are sent; COCO's and most benchmarks' are smaller.

@@ -13,7 +13,7 @@ from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from polylens.data.sample import Sample
 from polylens.errors import UserError
-from polylens.evaluation.predictor import Generation
+from polylens.evaluation.generation import Generation
 from polylens.files import sha256_folder
 from polylens.languages import language
 

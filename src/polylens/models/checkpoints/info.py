@@ -22,9 +22,7 @@ from polylens.models.checkpoints.manifest import WEIGHTS, read_manifest
 from polylens.models.checkpoints.registry import resolve_model
 from polylens.models.checkpoints.skeleton import language_model_skeleton, skeleton
 from polylens.models.checkpoints.weight_sizes import PRECISIONS, language_model_bytes, weight_bytes
-from polylens.models.config import LanguageModelConfig, ModelConfig
-from polylens.models.parts.resamplers import ResamplerConfig
-from polylens.models.parts.vision import VisionConfig
+from polylens.models.config import LanguageModelConfig, ModelConfig, ResamplerConfig, VisionConfig
 from polylens.models.vlm import VisionLanguageModel
 
 # Beginnings of tensor names by which the released VisCPM files are known.

@@ -7,7 +7,7 @@ import torch
 from polylens.errors import UserError
 from polylens.models.checkpoints.folder import load_model
 from polylens.models.checkpoints.registry import resolve_model
-from polylens.models.parts.precision import Quantization
+from polylens.models.config import Quantization
 from polylens.models.vlm import VisionLanguageModel
 from polylens.viscpm.files import Stream, is_cpm_bee, is_viscpm
 from polylens.viscpm.model import VisCpmChat

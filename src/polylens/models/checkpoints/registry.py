@@ -28,6 +28,19 @@ def resolve_model(
     model's name, a part of a packaged model ("picto/vision"), a hub id, downloaded once: whole, or of a
     BLIP-2 model no more than `part` needs, or without its weights. Raises `UserError` when it is none of them.
     """
+    found = find_model(name_or_path, relative_to)
+    if found is not None:
+        return found
+    from polylens.models.checkpoints.hub import download
+
+    return download(str(name_or_path), part, weights)
+
+
+def find_model(name_or_path: str | Path, relative_to: Path | None = None) -> Path | None:
+    """The folder of a model that is here, or None for a hub id; nothing is downloaded.
+
+    Raises `UserError` for a name that is no folder, no packaged model and no hub id.
+    """
     name = str(name_or_path)
     for folder in ([relative_to / name] if relative_to else []) + [Path(name).expanduser()]:
         if folder.is_dir():
@@ -40,9 +53,7 @@ def resolve_model(
                 return whole / rest
             raise UserError(f"The packaged model '{head}' has no part '{rest}': see its folder {whole}.")
     if name.count("/") == 1 and not name.startswith((".", "/", "~")) and not name.endswith("/"):
-        from polylens.models.checkpoints.hub import download
-
-        return download(name, part, weights)
+        return None
     known = ", ".join(packaged_models()) or "none"
     raise UserError(f"No model '{name}': no folder, no packaged model ({known}) and no hub id (owner/name).")
 

@@ -3,35 +3,13 @@
 Shapes: N images, P patches, V their width, Q visual tokens per image, D the resampler's width.
 """
 
-from typing import Literal
-
 import torch
-from pydantic import BaseModel, ConfigDict, PositiveInt
 from torch import nn
 from torch.nn import functional as F
 from transformers import Blip2QFormerConfig, Blip2QFormerModel
 
 from polylens.errors import UserError
-
-
-class ResamplerConfig(BaseModel):
-    """Sizes of a new resampler, or the BLIP-2 folder (`path`) whose Q-Former to take.
-
-    `num_tokens` and the sizes below it are for the Q-Former and the Perceiver; `pixel_shuffle` is for the
-    MLP, which keeps one token per patch, or one per 2 x 2 patches.
-    """
-
-    model_config = ConfigDict(extra="forbid")
-
-    kind: Literal["qformer", "perceiver", "mlp"] = "qformer"
-    path: str | None = None
-    num_tokens: PositiveInt = 32
-    width: PositiveInt = 768
-    depth: PositiveInt = 12
-    num_heads: PositiveInt = 12
-    dropout: float = 0.1
-    cross_attention_frequency: PositiveInt = 2
-    pixel_shuffle: bool = False
+from polylens.models.config import ResamplerConfig
 
 
 class QFormer(nn.Module):

@@ -7,7 +7,6 @@ from typing import Literal
 
 import torch
 import transformers
-from pydantic import BaseModel, ConfigDict
 from torch import nn
 from transformers import AutoConfig, AutoModel, PreTrainedModel
 
@@ -15,16 +14,7 @@ from polylens.errors import UserError
 from polylens.models.checkpoints.blip2_files import is_blip2
 from polylens.models.checkpoints.blip2_parts import read_vision
 from polylens.models.checkpoints.registry import resolve_model
-
-
-class VisionConfig(BaseModel):
-    """Where the encoder comes from, and which of its states are used."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    path: str | None = None
-    layer: Literal["last", "penultimate"] = "last"
-    class_token: bool = True
+from polylens.models.config import VisionConfig
 
 
 class VisionTower(nn.Module):
