@@ -13,8 +13,7 @@ import sys
 import time
 from pathlib import Path
 
-from _machine import print_machine
-
+HERE = Path(__file__).parent
 LIGHT = (
     "--help",
     "train --help",
@@ -30,34 +29,36 @@ LIGHT = (
 PLAN = "plan mblip-mt0-xl"
 
 
-def measure(command: list[str]) -> tuple[float, float]:
-    """(seconds, MB at the peak) of one process."""
+def measure(command: list[str]) -> tuple[float, float, float]:
+    """(seconds, seconds of processor time, MB at the peak) of one process."""
     start = time.perf_counter()
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     _, _, usage = os.wait4(process.pid, 0)
     scale = 1 if sys.platform == "darwin" else 1024  # of ru_maxrss
-    return time.perf_counter() - start, usage.ru_maxrss * scale / 1e6
+    return time.perf_counter() - start, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * scale / 1e6
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--turns", type=int, default=5)
     turns = parser.parse_args().turns
-    print_machine()
+    # In a process of its own: the memory that this one takes would count as that of its children.
+    subprocess.run([sys.executable, "-c", "from _machine import print_machine; print_machine()"], cwd=HERE)
     program = str(Path(sys.executable).with_name("polylens"))
     sides = {"python -c pass": [sys.executable, "-c", "pass"]}
     sides |= {f"polylens {line}": [program, *line.split()] for line in (*LIGHT, PLAN)}
     for command in sides.values():
         measure(command)  # once, so that all files are in memory
-    found: dict[str, list[tuple[float, float]]] = {name: [] for name in sides}
+    found: dict[str, list[tuple[float, float, float]]] = {name: [] for name in sides}
     for _ in range(turns):
         for name, command in sides.items():
             found[name].append(measure(command))
-    print(f"{'command':<44}{'seconds':>9}{'spread':>16}{'MB':>8}")
+    print(f"{'command':<44}{'seconds':>9}{'spread':>16}{'CPU s':>8}{'MB':>8}")
     for name, runs in found.items():
-        seconds = [run[0] for run in runs]
+        seconds, processor, memory = zip(*runs, strict=True)
         spread = f"{min(seconds):.2f} to {max(seconds):.2f}"
-        print(f"{name:<44}{statistics.median(seconds):>9.2f}{spread:>16}{max(run[1] for run in runs):>8.0f}")
+        middle = f"{statistics.median(seconds):>9.2f}{spread:>16}{statistics.median(processor):>8.2f}"
+        print(f"{name:<44}{middle}{max(memory):>8.0f}")
 
 
 if __name__ == "__main__":

@@ -26,6 +26,9 @@ Precision = Annotated[
     PrecisionName,
     typer.Option(help="Of the weights; int8 and nf4 hold the language model in 8 or 4 bits, on a GPU only."),
 ]
+Device = Annotated[
+    str | None, typer.Option(metavar="cpu|cuda[:N]", help="Where the model runs; a GPU if there is one.")
+]
 NumBeams = Annotated[int, typer.Option(min=1, help="Beams of the search; 1 is greedy.")]
 MaxNewTokens = Annotated[int, typer.Option(min=1, help="The longest caption, in tokens.")]
 
@@ -75,26 +78,15 @@ class _Complaints(logging.Handler):
 
 
 def open_model(
-    name: str, precision: "PrecisionName" = "float32", stream: Literal["cpu", "disk"] | None = None
+    name: str,
+    precision: PrecisionName = "float32",
+    stream: Literal["cpu", "disk"] | None = None,
+    device: str | None = None,
 ) -> Any:
-    """That model, a `VisionLanguageModel` or a `VisCpmChat`, on the GPU where there is one.
+    """That model, a `VisionLanguageModel` or a `VisCpmChat`; see `polylens.load`."""
+    from polylens.library import load
 
-    With `stream`, its layers stay on the CPU or on disk. Raises `UserError` when there is no such model, or no GPU
-    for 8 or 4 bits.
-    """
-    from polylens.models.checkpoints.registry import find_model
-
-    find_model(name)  # a wrong name is told before torch is imported
-    import torch
-
-    from polylens.models.checkpoints.load import load_any
-    from polylens.models.parts.precision import check_device, split_precision
-
-    check_device(precision)
-    opened = load_any(name, *split_precision(precision), stream)
-    if stream is not None:
-        return opened
-    return opened.to("cuda" if torch.cuda.is_available() else "cpu")
+    return load(name, precision=precision, device=device, stream=stream)
 
 
 def folder_name(*parts: str | Path) -> str:

@@ -8,6 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from polylens.commands.common import (
+    Device,
     Json,
     MaxNewTokens,
     NumBeams,
@@ -41,6 +42,7 @@ def caption(
     num_beams: NumBeams = 1,
     max_new_tokens: MaxNewTokens = 32,
     precision: Precision = "float32",
+    device: Device = None,
     as_json: Json = False,
 ) -> None:
     """Caption pictures in any of the model's languages.
@@ -57,13 +59,14 @@ def caption(
     codes = None if lang.strip().lower() == "all" else parse_languages(lang)
     quiet_libraries()
     from polylens.data.images import FilePicture
-    from polylens.data.sample import Sample, Turn
 
     pictures = [FilePicture(path) for path in images]
     loaded = [picture.load() for picture in pictures]
-    opened = open_model(model, precision)
+    opened = open_model(model, precision, device=device)
+    from polylens.models.asking import caption_sample, warn_of_unknown
+
     codes = codes or _all_languages(opened, model)
-    _warn_of_unknown(opened, codes, model)
+    warn_of_unknown(opened, codes, model)
     pictograms: list[bool | None] = [None] * len(images)
     if model == PACKAGED:
         from polylens.picto.recognise import look
@@ -74,14 +77,7 @@ def caption(
             if not own:
                 complain(f"'{path}' does not look like a pictogram, so its captions mean little.", "warning")
     samples = [
-        Sample(
-            f"{path}:{code}",
-            (picture,),
-            (Turn(opened.config.layout.ask_caption(code), ""),),
-            code,
-            "caption",
-            "",
-        )
+        caption_sample(opened, picture, code, f"{path}:{code}")
         for path, picture in zip(images, pictures, strict=True)
         for code in codes
     ]
@@ -106,14 +102,6 @@ def _all_languages(model: "VisionLanguageModel", name: str) -> list[str]:
     if known is None:
         raise UserError(f"'{name}' does not say which languages it knows: name some, as in --lang de,sw.")
     return parse_languages("all", [code for code in map(_code, known) if code in LANGUAGES])
-
-
-def _warn_of_unknown(model: "VisionLanguageModel", codes: list[str], name: str) -> None:
-    from polylens.evaluation.captions import unknown_languages
-
-    if unknown := unknown_languages(model, codes):
-        names = ", ".join(f"{language(code).name} ({code})" for code in unknown)
-        complain(f"the language model of '{name}' does not know {names}: expect little there.", "warning")
 
 
 def _code(code: str) -> str:

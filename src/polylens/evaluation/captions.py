@@ -29,6 +29,7 @@ from polylens.evaluation.report import write_report
 from polylens.evaluation.runner import Item, answer, as_row, name_scores
 from polylens.files import make_writable_folder, sha256_file, write_atomic
 from polylens.languages import language, parse_languages
+from polylens.models.asking import unknown_languages
 from polylens.models.vlm import VisionLanguageModel
 from polylens.progress import progress_bar
 from polylens.recipe_text import nearest
@@ -126,15 +127,6 @@ def evaluate_captions(
     write_report(results, best_and_worst(items, said, ranks, metric), out)
     write_atomic(out / "results.json", json.dumps(results, ensure_ascii=False, indent=1))
     return results
-
-
-def unknown_languages(model: VisionLanguageModel, codes: Sequence[str]) -> list[str]:
-    """Those of `codes` that the model's language model does not know; none if that is not known."""
-    known = model.config.language_model.languages
-    if known is None:
-        return []
-    known_codes = {language(code).code for code in known}
-    return [code for code in codes if code not in known_codes]
 
 
 def _select(samples: Sequence[Sample], selection: Selection, folder: str | Path) -> list[Item]:

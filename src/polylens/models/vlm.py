@@ -20,6 +20,7 @@ from polylens.data.collate import IGNORED, Batch, Collator, Side
 from polylens.data.images import ImageProcessor
 from polylens.data.sample import Picture, Sample
 from polylens.errors import UserError
+from polylens.models.asking import Asking
 from polylens.models.config import ModelConfig
 from polylens.models.decoding.choosing import choose_candidates, choose_texts
 from polylens.models.decoding.generation import generate_answers
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     from polylens.models.decoding.chat import Chat
 
 
-class VisionLanguageModel(nn.Module):
+class VisionLanguageModel(Asking, nn.Module):
     """Pictures and text to text, over a decoder or an encoder-decoder; the language model's config says
     which.
     """

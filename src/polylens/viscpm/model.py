@@ -20,6 +20,7 @@ from polylens.data.images import ImageProcessor
 from polylens.data.layout import Layout
 from polylens.data.sample import Picture, Sample
 from polylens.errors import UserError
+from polylens.models.asking import Asking
 from polylens.models.config import LanguageModelConfig, ModelConfig, Quantization
 from polylens.models.decoding.chat import Chat
 from polylens.models.visual import Visual, check_candidates, check_given, encode_distinct, tokens_of
@@ -59,7 +60,7 @@ class VisCpmBatch:
         return VisCpmBatch(self.text.to(device), self.sample_ids, self.num_targets, pixels)
 
 
-class VisCpmChat(nn.Module):
+class VisCpmChat(Asking, nn.Module):
     """Answers samples as `VisionLanguageModel` does; `model` is a `VisCpm`, or a `CpmBee` that reads text alone."""
 
     def __init__(
