@@ -30,7 +30,7 @@ def load(
     >>> import polylens
     >>> model = polylens.load("picto")
     >>> model.config.language_model.languages[:3]
-    ['ar', 'bg', 'bn']
+    ['en', 'de', 'fr']
     """
     find_model(name)  # a wrong name is told before torch is imported
     import torch
