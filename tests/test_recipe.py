@@ -168,7 +168,7 @@ def test_a_path_alone_turns_to_own_captions(path):
     assert recipe.data.model_dump() == {
         "source": "captions",
         "path": Path("own"),
-        "languages": None,
+        "languages": ["en"],
         "tasks": None,
         "split": 0.9,
         "options": {},

@@ -24,6 +24,8 @@ from polylens.painting.config import PainterConfig
 from polylens.recipe_text import override, parse_yaml, suggestion, validated
 
 OWN_SPLIT = 0.9
+# What own captions are validated by where a recipe does not say.
+OWN_VALIDATION = {"every": 100, "metrics": ["loss", "chrf"], "samples": 100}
 Share = Annotated[float, Field(gt=0, lt=1)]
 
 
@@ -371,8 +373,8 @@ def packaged_recipes() -> dict[str, str]:
 def _own_captions(tree: dict[str, Any], overrides: Sequence[str]) -> None:
     """Make room for one's own captions where `data.path` is given, but no source, to a recipe without a path.
 
-    Of its data only `max_length`, the model's limit, stays: `split` becomes 0.9, languages are all there are,
-    the rest validates, and stages learn from all of it. Any of that can be overridden beside the path.
+    Of its data `max_length`, the model's limit, and `languages` stay; of a mix, those of its parts if they have the
+    same. `split` becomes 0.9, the rest validates, and stages learn from all of it. Any of that can be overridden.
     """
     keys = {change.partition("=")[0] for change in overrides}
     data = tree.get("data")
@@ -380,8 +382,12 @@ def _own_captions(tree: dict[str, Any], overrides: Sequence[str]) -> None:
         return
     if not isinstance(data, dict) or "path" in data:
         return
-    limit = {"max_length": data["max_length"]} if "max_length" in data else {}
-    tree["data"] = {"source": "captions", "split": OWN_SPLIT, **limit}
+    kept = {key: data[key] for key in ("max_length", "languages") if key in data}
+    named = [part.get("languages") for part in data.get("mix") or [] if isinstance(part, dict)]
+    if named and named[0] and all(codes == named[0] for codes in named):
+        kept["languages"] = named[0]
+    tree["data"] = {"source": "captions", "split": OWN_SPLIT, **kept}
+    tree.setdefault("validation", dict(OWN_VALIDATION))
     for key in ("split", "languages", "mix"):
         if isinstance(tree.get("validation"), dict):
             tree["validation"].pop(key, None)

@@ -1,6 +1,8 @@
 """From a recipe to a model folder."""
 
 import json
+import logging
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,7 @@ from polylens.data.sources import Unreadable, pictures_are_there, read_part
 from polylens.data.spec import Part
 from polylens.errors import UserError
 from polylens.files import make_writable_folder, write_atomic
+from polylens.languages import language
 from polylens.models.build import build_model, fingerprint, part_state
 from polylens.models.checkpoints.folder import PARTS, save_model
 from polylens.models.checkpoints.load import load_any
@@ -25,12 +28,16 @@ from polylens.models.config import ModelConfig
 from polylens.models.vlm import VisionLanguageModel
 from polylens.progress import progress_bar
 from polylens.recipe import Recipe, Stage, load_recipe
+from polylens.training.check import warn_before_training
 from polylens.training.loop import Trainer, Validate
+from polylens.training.outcome import outcome
 from polylens.training.stages import never_trained
 from polylens.training.tasks import Task, VisionLanguageTask
 from polylens.viscpm.files import save_folder
 from polylens.viscpm.model import VisCpmChat
 from polylens.viscpm.task import VisCpmTask
+
+logger = logging.getLogger(__name__)
 
 Evaluate = Callable[[VisionLanguageModel, Sequence[Sample], Sequence[str]], dict[str, float]]
 
@@ -62,6 +69,9 @@ def train(
     model, samples, held_out = beginning(recipe, console)
     origin = ", ".join(part.name for part in recipe.data.parts)
     console.print(f"{len(samples)} samples to train on, {len(held_out)} to validate on, from {origin}")
+    warn_before_training(model, samples, recipe.data.max_length)
+    if recipe.validation and not held_out:
+        recipe = recipe.model_copy(update={"validation": None})
     task: Task
     if isinstance(model, VisCpmChat):
         task = VisCpmTask(model, recipe.augmentation)
@@ -82,6 +92,11 @@ def train(
         save_folder(model.model, model.tokenizer, folder / "model")
     else:
         save_model(model, folder / "model", provenance)
+    reached = outcome(recipe, folder, provenance["results"], model.lm.get_input_embeddings().num_embeddings)
+    if reached.rows:
+        console.print(reached.table())
+    for sentence in reached.advice:
+        logger.warning("%s", sentence)
     return folder / "model"
 
 
@@ -224,7 +239,9 @@ def read_samples(
     if not validation:
         return samples, []
     held_out = _bounded(rest, validation.languages, validation.samples, recipe.seed)
-    if not held_out:
+    if not held_out and data.source == "captions":
+        logger.warning("No picture of '%s' is held out, so nothing is validated: it has few.", data.path)
+    elif not held_out:
         raise UserError("There are no samples to validate on: widen validation.languages or the split.")
     return samples, held_out
 
@@ -253,7 +270,7 @@ def _read(
     assert data.source is not None
     if data.source == "captions":
         assert data.path is not None
-        return read_captions(data.path, languages, prompt)
+        return _own_captions(data.path, languages, prompt)
     unreadable = Unreadable(data.unreadable)
     part = Part(
         source=data.source,
@@ -266,6 +283,30 @@ def _read(
     samples = [sample for sample in read_part(part) if unreadable.keep(sample, pictures_are_there)]
     unreadable.report(data.source)
     return samples
+
+
+def _own_captions(path: Path, languages: list[str] | None, prompt: Callable[[str], str]) -> list[Sample]:
+    """The captions of one's own folder in `languages`; what the folder has in others is said."""
+    if languages is None:
+        return read_captions(path, None, prompt)
+    wanted = {language(code).code for code in languages}
+    samples = read_captions(path, None, prompt)
+    kept = [sample for sample in samples if sample.language in wanted]
+    if not kept:
+        return read_captions(path, languages, prompt)  # raises
+    others = Counter(sample.language for sample in samples if sample.language not in wanted)
+    if others:
+        shown = ", ".join(f"{code} {count:,}" for code, count in others.most_common(8))
+        logger.warning(
+            "The recipe trains on %s: %s captions in %d other languages are left out (%s%s). To train on them, name "
+            "them in data.languages.",
+            ", ".join(sorted(wanted)),
+            f"{others.total():,}",
+            len(others),
+            shown,
+            ", ..." if len(others) > 8 else "",
+        )
+    return kept
 
 
 def _bounded(
