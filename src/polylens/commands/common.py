@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 from rich.console import Console
-from rich.text import Text
+from rich.text import Text, TextType
 
 Recipe = Annotated[
     str, typer.Argument(metavar="RECIPE", help="A recipe file, or the name of a packaged one.")
@@ -21,6 +21,7 @@ Overrides = Annotated[
 ]
 Model = Annotated[str, typer.Argument(metavar="MODEL", help="A model folder, a packaged name, or a hub id.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout, and all else on stderr.")]
+PIPED_WIDTH = 1000
 PrecisionName = Literal["float32", "bfloat16", "int8", "nf4"]
 Precision = Annotated[
     PrecisionName,
@@ -35,8 +36,24 @@ MaxNewTokens = Annotated[int, typer.Option(min=1, help="The longest caption, in 
 
 def consoles(as_json: bool = False) -> tuple[Console, Console]:
     """(for results, for progress and notes): stdout is kept clean where a machine reads it."""
-    stderr = Console(stderr=True)
-    return (stderr if as_json else Console()), stderr
+    stderr = _console(stderr=True)
+    return (stderr if as_json else _console()), stderr
+
+
+def _console(stderr: bool = False) -> Console:
+    console = Console(stderr=stderr)
+    piped = not console.is_terminal and "COLUMNS" not in os.environ
+    return PipedConsole(stderr=stderr) if piped else console
+
+
+class PipedConsole(Console):
+    """What is piped has no width of its own: tables are as wide as they need, and nothing is drawn over the width."""
+
+    def __init__(self, stderr: bool = False) -> None:
+        super().__init__(stderr=stderr, width=PIPED_WIDTH)
+
+    def rule(self, title: TextType = "", **settings: Any) -> None:
+        self.print(title)
 
 
 def complain(sentence: str, kind: str = "error") -> None:
