@@ -434,3 +434,22 @@ def test_an_interrupted_training_says_how_to_go_on(place, tmp_path):
     _, errors = training.communicate(timeout=200)
     assert training.returncode == 130
     assert errors.endswith("stopped: Interrupted. Run the same command again to go on.\n")
+
+
+def test_lists_for_machines(run):
+    listed = json.loads(run("recipes", "--json").stdout)
+    assert [row["name"] for row in listed] == list(packaged_recipes())
+    assert json.loads(run("recipes", "picto", "--json").stdout)["name"] == "picto"
+
+
+def test_a_folder_of_pictures_is_captioned(run, place):
+    (place / "pictures").mkdir()
+    for name in ("b", "a"):
+        Image.new("RGB", (40, 30)).save(place / "pictures" / f"{name}.png")
+    (place / "pictures" / "notes.txt").write_text("no picture")
+    done = run("caption", place / "pictures", "--model", place / "model", "--json", "--device", "cpu")
+    named = [Path(row["image"]).name for row in json.loads(done.stdout)["images"]]
+    assert named == ["a.png", "b.png"]
+    assert "1 files of" in done.stderr
+    (place / "pictures" / "none").mkdir()
+    assert "holds no pictures" in run("caption", place / "pictures" / "none", exit_code=2).stderr

@@ -32,7 +32,9 @@ KNOWS = (
 
 
 def caption(
-    images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Image files.")],
+    images: Annotated[
+        list[Path], typer.Argument(metavar="IMAGE...", help="Image files, or folders of them.")
+    ],
     lang: Annotated[
         str, typer.Option(metavar="CODES", help="Languages, as in de,sw,zh; all: those the model knows.")
     ] = "en",
@@ -52,7 +54,7 @@ def caption(
     \b
     Examples
       polylens caption cat.png --lang de,sw,zh
-      polylens caption *.png --lang all --json
+      polylens caption FOLDER --lang all --json
       polylens caption photo.jpg --lang de --model runs/mine/model --num-beams 4
       polylens caption photo.jpg --lang de --model Gregor/mblip-mt0-xl --precision int8
     """
@@ -60,6 +62,7 @@ def caption(
     quiet_libraries()
     from polylens.data.images import FilePicture
 
+    images = [file for path in images for file in _files(path)]
     pictures = [FilePicture(path) for path in images]
     loaded = [picture.load() for picture in pictures]
     opened = open_model(model, precision, device=device)
@@ -95,6 +98,22 @@ def caption(
             first = row["image"] if code == codes[0] else ""
             table.add_row(Text(first, style="bold"), Text(language(code).name, style="dim"), Text(text))
     consoles()[0].print(table)
+
+
+def _files(path: Path) -> list[Path]:
+    """The pictures of a folder, by name; hidden files are no pictures. A file stands for itself."""
+    if not path.is_dir():
+        return [path]
+    from PIL import Image
+
+    endings = Image.registered_extensions()
+    files = sorted(each for each in path.iterdir() if each.is_file() and not each.name.startswith("."))
+    found = [each for each in files if each.suffix.lower() in endings]
+    if not found:
+        raise UserError(f"The folder '{path}' holds no pictures ({len(files)} other files): give another.")
+    if len(found) < len(files):
+        complain(f"{len(files) - len(found)} files of '{path}' are no pictures and are left out.", "note")
+    return found
 
 
 def _all_languages(model: "VisionLanguageModel", name: str) -> list[str]:

@@ -1,11 +1,12 @@
 """`polylens train` and `polylens inspect`."""
 
+import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from polylens.commands.common import Overrides, Recipe, consoles, quiet_libraries, say
+from polylens.commands.common import Json, Overrides, Recipe, consoles, print_json, quiet_libraries, say
 
 
 def train(
@@ -18,6 +19,7 @@ def train(
     no_resume: Annotated[
         bool, typer.Option("--no-resume", help="Begin anew where the folder holds a run that was stopped.")
     ] = False,
+    as_json: Json = False,
 ) -> None:
     """Train what a recipe says; a run that was stopped goes on where it was.
 
@@ -35,7 +37,7 @@ def train(
     from polylens.recipe import load_recipe
 
     quiet_libraries()
-    console, _ = consoles()
+    console, _ = consoles(as_json)
     chosen = load_recipe(recipe, _with_seed(overrides, seed))
     # A wrong recipe is told before torch is imported.
     from polylens.evaluation.validation import check_metrics, validation_scores
@@ -44,6 +46,9 @@ def train(
     if chosen.validation:
         check_metrics(chosen.validation.metrics)
     folder = run(chosen, resume=not no_resume, out=out, report=console, evaluate=validation_scores)
+    if as_json:
+        results = json.loads((folder.parent / "results.json").read_text(encoding="utf-8"))
+        print_json({"model": str(folder), "results": results})
     trial = f'paint {folder} "a red apple"' if chosen.painter else f"evaluate {folder} --data FOLDER"
     say(console, f"The model is {folder}. Try it: polylens {trial}")
 
