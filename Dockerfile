@@ -5,10 +5,10 @@ ARG TORCH=cpu
 WORKDIR /opt/polylens
 COPY . .
 RUN TORCH="$TORCH" tools/bootstrap && rm -rf /root/.cache \
-    && useradd --create-home user
+    && useradd --create-home --uid 1000 user
 
 ENV PATH=/opt/polylens/.venv/bin:$PATH
-USER user
+USER 1000
 WORKDIR /data
 ENTRYPOINT ["polylens"]
 CMD ["--help"]

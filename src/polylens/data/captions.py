@@ -8,6 +8,7 @@
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,7 @@ def read_captions(
     for what is not as described above, an image that is missing or in two lines, and when nothing is left.
     """
     path = Path(folder) / FILE_NAME
+    prompt, source = cache(prompt), path.parent.resolve().name  # once for all rows
     wanted = None if languages is None else {language(code).code for code in languages}
     samples: list[Sample] = []
     found: set[str] = set()
@@ -57,7 +59,7 @@ def read_captions(
                         turns=(Turn(prompt(code), text),),
                         language=code,
                         task="caption",
-                        source=path.parent.resolve().name,
+                        source=source,
                         extra=extra,
                     )
                     for i, text in enumerate(texts)
@@ -87,12 +89,13 @@ def split_by_image(samples: Sequence[Sample], share: float) -> tuple[list[Sample
     """
     if not 0 <= share <= 1:
         raise UserError(f"The share to train on is {share}: it must be from 0 to 1.")
-    places: dict[tuple[str, ...], float] = {}
+    # Pictures that are one object are read once; the samples keep them alive, so ids do not come twice.
+    places: dict[tuple[int, ...], float] = {}
     parts: tuple[list[Sample], list[Sample]] = ([], [])
     for sample in samples:
         if not sample.images:
             raise UserError(f"Sample '{sample.id}' has no image to split by: leave it out of the split.")
-        key = tuple(picture.key for picture in sample.images)
+        key = tuple(id(picture) for picture in sample.images)
         if key not in places:
             places[key] = _place(sample.images)
         parts[places[key] >= share].append(sample)

@@ -5,13 +5,14 @@ samples -> check_texts    -> one `TextFit` for each language
 """
 
 import hashlib
+import os
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from statistics import median
 from typing import Any
 
-from polylens.data.images import StoredPicture
+from polylens.data.images import FilePicture, StoredPicture
 from polylens.data.sample import Picture, Sample, stored_at
 from polylens.errors import UserError
 from polylens.languages import language
@@ -136,6 +137,37 @@ def check_pictures(
         advance(1)
     found.distinct = len(contents)
     found.repeated = [names for names in contents.values() if len(names) > 1]
+    return found
+
+
+def share_pictures(samples: Sequence[Sample]) -> list[Sample]:
+    """The same samples, in which files of one content are one picture: it is encoded and cached once.
+
+    A file that cannot be read stays as it is, for whoever looks at it to refuse.
+    """
+    seen: dict[int, Picture] = {}
+    by_file: dict[tuple[int, ...], Picture] = {}
+    by_content: dict[str, Picture] = {}
+
+    def shared(picture: Picture) -> Picture:
+        if id(picture) in seen or not isinstance(picture, FilePicture):
+            return seen.get(id(picture), picture)
+        try:
+            status = os.stat(picture.path)
+            # Names of one file need not be read again.
+            file = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
+            if file not in by_file:
+                by_file[file] = by_content.setdefault(content_of(picture), picture)
+        except (OSError, UserError):
+            return picture
+        seen[id(picture)] = by_file[file]
+        return by_file[file]
+
+    found = []
+    for sample in samples:
+        images = tuple(shared(picture) for picture in sample.images)
+        same = all(new is old for new, old in zip(images, sample.images, strict=True))
+        found.append(sample if same else replace(sample, images=images))
     return found
 
 

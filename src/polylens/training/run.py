@@ -13,6 +13,7 @@ from rich.console import Console
 from torch import nn
 
 from polylens.data.captions import read_captions, split_by_image
+from polylens.data.check import share_pictures
 from polylens.data.mix import Mix, read_mix
 from polylens.data.prompts import caption_prompt
 from polylens.data.sample import Sample
@@ -270,7 +271,7 @@ def _read(
     assert data.source is not None
     if data.source == "captions":
         assert data.path is not None
-        return _own_captions(data.path, languages, prompt)
+        return share_pictures(_own_captions(data.path, languages, prompt))
     unreadable = Unreadable(data.unreadable)
     part = Part(
         source=data.source,
