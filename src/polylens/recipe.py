@@ -387,7 +387,8 @@ def _own_captions(tree: dict[str, Any], overrides: Sequence[str]) -> None:
     if named and named[0] and all(codes == named[0] for codes in named):
         kept["languages"] = named[0]
     tree["data"] = {"source": "captions", "split": OWN_SPLIT, **kept}
-    tree.setdefault("validation", dict(OWN_VALIDATION))
+    if "painter" not in tree:
+        tree.setdefault("validation", dict(OWN_VALIDATION))
     for key in ("split", "languages", "mix"):
         if isinstance(tree.get("validation"), dict):
             tree["validation"].pop(key, None)
