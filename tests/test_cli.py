@@ -338,7 +338,6 @@ def test_pictures_that_cannot_be_read(run, place):
         "empty.png": "is empty",
         "broken.png": "image",
         "bomb.png": "has 400,000,000 pixels",
-        ".": "is a folder",
     }.items():
         error = run("caption", name, "--model", place / "model", exit_code=2).stderr
         assert f"'{name}'" in error
@@ -346,7 +345,7 @@ def test_pictures_that_cannot_be_read(run, place):
 
 
 def test_a_packaged_model_says_what_it_knows(run, place, monkeypatch):
-    monkeypatch.setattr("polylens.commands.describe.open_model", lambda *_: load_model(place / "model"))
+    monkeypatch.setattr("polylens.commands.describe.open_model", lambda *_, **__: load_model(place / "model"))
     noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
     Image.fromarray(noise).save("noise.png")
     Image.new("RGB", (64, 64), "white").save("plain.png")

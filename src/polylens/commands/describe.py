@@ -106,7 +106,9 @@ def _files(path: Path) -> list[Path]:
         return [path]
     from PIL import Image
 
-    endings = Image.registered_extensions()
+    from polylens.data.images import FORMATS
+
+    endings = {ending for ending, kind in Image.registered_extensions().items() if kind in FORMATS}
     files = sorted(each for each in path.iterdir() if each.is_file() and not each.name.startswith("."))
     found = [each for each in files if each.suffix.lower() in endings]
     if not found:
