@@ -4,7 +4,7 @@ FROM python:3.12-slim
 ARG TORCH=cpu
 WORKDIR /opt/polylens
 COPY . .
-RUN TORCH="$TORCH" tools/bootstrap && rm -rf /root/.cache \
+RUN TORCH="$TORCH" tools/bootstrap && rm -rf "$HOME/.cache" \
     && useradd --create-home --uid 1000 user
 
 ENV PATH=/opt/polylens/.venv/bin:$PATH

@@ -53,8 +53,8 @@ def train(
 ) -> Path:
     """Train what a recipe says and return the folder of the model, `OUT/model`.
 
-    Beside it, OUT holds `recipe.yaml`, `results.json`, `log.jsonl`, `tensorboard/` and `checkpoints/`. With
-    `resume`, a run that was stopped goes on from its last checkpoint. `report` is where progress is shown.
+    Beside it, OUT holds `recipe.yaml`, `results.json`, `before.json` (the validation before the first step),
+    `log.jsonl`, `tensorboard/` and `checkpoints/`. With `resume`, a run that was stopped goes on from its last checkpoint. `report` is where progress is shown.
     `evaluate(model, samples, metrics)` gives the scores of a validation beyond the loss, {"chrf": ..,
     "chrf/de": ..}.
 
@@ -93,7 +93,7 @@ def train(
         save_folder(model.model, model.tokenizer, folder / "model")
     else:
         save_model(model, folder / "model", provenance)
-    reached = outcome(recipe, folder, provenance["results"], model.lm.get_input_embeddings().num_embeddings)
+    reached = outcome(recipe, folder, provenance["results"], getattr(model.lm.config, "vocab_size", None))
     if reached.rows:
         console.print(reached.table())
     for sentence in reached.advice:
