@@ -53,8 +53,9 @@ def train(
 ) -> Path:
     """Train what a recipe says and return the folder of the model, `OUT/model`.
 
-    Beside it, OUT holds `recipe.yaml`, `results.json`, `before.json` (the validation before the first step),
-    `log.jsonl`, `tensorboard/` and `checkpoints/`. With `resume`, a run that was stopped goes on from its last checkpoint. `report` is where progress is shown.
+    Beside it, OUT holds `recipe.yaml`, `results.json`, `before.json` (the validation before step 1),
+    `log.jsonl`, `tensorboard/` and `checkpoints/`. With `resume`, a run that was stopped goes on from its last
+    checkpoint. `report` is where progress is shown.
     `evaluate(model, samples, metrics)` gives the scores of a validation beyond the loss, {"chrf": ..,
     "chrf/de": ..}.
 
