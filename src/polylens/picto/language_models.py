@@ -51,6 +51,7 @@ class Pretraining:
     source_noise: float = 1.0
     mixed_share: float = 0.0
     to_english_share: float = 0.0
+    list_share: float = 0.0
     seed: int = 0
 
 
@@ -169,7 +170,7 @@ def translation_accuracy(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, languages: Sequence[str], sample: int
 ) -> dict[str, float]:
     """Share of English names whose name in each other language the model writes exactly, greedily, mean as 'mean'."""
-    from polylens.picto.corpus import prompt
+    from polylens.picto.prompts import prompt
     from polylens.picto.world import concepts
 
     picked = random.Random(0).sample([c for c in concepts() if c.scored], sample)
@@ -228,6 +229,8 @@ def _read(
 
 
 def _draw(corpus: Corpus, rng: random.Random, lines: float, settings: Pretraining) -> Document:
+    if settings.list_share and rng.random() < settings.list_share:
+        return corpus.list_document(rng, lines, settings.english_share)
     return corpus.document(
         rng, lines, settings.english_share, settings.mixed_share, settings.to_english_share
     )

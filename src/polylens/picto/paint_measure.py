@@ -23,7 +23,7 @@ from polylens.painting.painter import Advance, Painter, silent
 from polylens.painting.sampling import Sampling
 from polylens.painting.scores.frechet import Moments, TowerFeatures, frechet_distance
 from polylens.picto.measure import PIVOT, distractors
-from polylens.picto.world import TEST_STYLE, Concept
+from polylens.picto.world import DEVELOPMENT_STYLE, Concept
 
 JUDGE = "picto-parts/vision"
 BATCH_SIZE = 50
@@ -42,7 +42,7 @@ class Judge:
         processor = ImageProcessor.from_folder(resolve_model(JUDGE))
         judge = cls(TowerFeatures(load_vision(VisionConfig(path=JUDGE)), processor, {"path": JUDGE}), {})
         known = {c.id: c for one in wanted for c in (one, *distractors(one))}
-        shown = [(c.id, style) for c in known.values() for style in c.trained_styles() or (TEST_STYLE,)]
+        shown = [(c.id, style) for c in known.values() for style in c.trained_styles() or (DEVELOPMENT_STYLE,)]
         features = judge.features([known[name].picture(style).load() for name, style in shown])
         for name in known:
             rows = [feature for (own, _), feature in zip(shown, features, strict=True) if own == name]
@@ -99,7 +99,7 @@ def measure(
     blank: Sequence[Image.Image],
 ) -> dict[str, Any]:
     """results.json of drawn pictures {language: one per concept}, and those of the empty prompt."""
-    real = judge.features([concept.picture(TEST_STYLE).load() for concept in wanted])
+    real = judge.features([concept.picture(DEVELOPMENT_STYLE).load() for concept in wanted])
     seen = {code: judge.features(images) for code, images in drawn.items()}
     right = {code: judge.finds(features, wanted) for code, features in seen.items()}
     rows = {code: _row(right, code, wanted) for code in drawn}

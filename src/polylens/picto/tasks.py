@@ -23,8 +23,8 @@ from typing import Any
 from polylens.data.sample import Sample, Turn
 from polylens.errors import UserError
 from polylens.languages import language, parse_languages
-from polylens.picto.corpus import keyword_prompt, prompt
-from polylens.picto.world import LANGUAGES, LINE_STYLE, TEST_STYLE, Concept, annotations, concepts
+from polylens.picto.prompts import keyword_prompt, prompt
+from polylens.picto.world import LANGUAGES, LINE_STYLE, DEVELOPMENT_STYLE, Concept, annotations, concepts
 
 TASKS = ("caption", "keywords", "yesno", "choice", "statement")
 PLAIN = {"caption": "caption", "keywords": "instruction", "yesno": "vqa", "choice": "vqa", "statement": "vqa"}
@@ -104,7 +104,7 @@ def _styles(concept: Concept, split: str, drawings: str) -> tuple[str, ...]:
     if split == "validation":
         return (concept.validation_style() or "",)
     if split != "train":
-        return (TEST_STYLE,)
+        return (DEVELOPMENT_STYLE,)
     styles = concept.trained_styles()
     if drawings == "one":
         return styles[:1]
@@ -188,7 +188,7 @@ def _named(group: str, code: str) -> list[tuple[Concept, str]]:
 
 def _may_show(concept: Concept, style: str) -> bool:
     """Whether the drawing may stand beside another: image training shows it, or it is in the test style."""
-    return style == TEST_STYLE or style.removesuffix("-line") in concept.trained_styles()
+    return style == DEVELOPMENT_STYLE or style.removesuffix("-line") in concept.trained_styles()
 
 
 def _question(code: str, text: str, answer: str) -> Turn:
