@@ -8,7 +8,7 @@ import pytest
 from polylens.errors import UserError
 from polylens.picto.build import checksums
 from polylens.picto.tasks import SPLITS, TASKS, hard_negatives, pictures, samples
-from polylens.picto.world import LANGUAGES, PACKAGED, DEVELOPMENT_STYLE, annotations, concepts
+from polylens.picto.world import DEVELOPMENT_STYLE, LANGUAGES, PACKAGED, annotations, concepts
 
 
 def test_packaged_data_are_those_that_the_builder_made() -> None:

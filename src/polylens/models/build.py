@@ -46,7 +46,7 @@ def compose(
     return VisionLanguageModel(
         vision,
         resampler,
-        new_projector(config, resampler.width, lm_width),
+        new_projector(config, resampler.width, language_model),
         language_model,
         tokenizer,
         processor,
@@ -121,9 +121,20 @@ def _keep_projector(projector: nn.Module, path: str) -> None:
     projector.load_state_dict(state)
 
 
-def new_projector(config: ModelConfig, width: int, lm_width: int) -> nn.Module:
-    """From the resampler's width to the language model's; the MLP's tokens are as wide already."""
-    return nn.Identity() if config.resampler.kind == "mlp" else nn.Linear(width, lm_width)
+def new_projector(config: ModelConfig, width: int, language_model: PreTrainedModel) -> nn.Module:
+    """From the resampler's width to the language model's; the MLP's tokens are as wide already.
+
+    The resampler's states have unit variance. The first visual tokens get that of the language model's words, so that
+    training starts where the language model reads.
+    """
+    if config.resampler.kind == "mlp":
+        return nn.Identity()
+    words = language_model.get_input_embeddings().weight
+    projector = nn.Linear(width, words.shape[1])
+    if not words.is_meta:
+        nn.init.normal_(projector.weight, std=float(words.detach().float().std()) / width**0.5)
+        nn.init.zeros_(projector.bias)
+    return projector
 
 
 def load_language_model(

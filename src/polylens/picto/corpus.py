@@ -101,9 +101,9 @@ class Corpus:
         mark = encode(["x"])[0]
         self.following: list[dict[str, list[int]]] = [{} for _ in concepts()]
         for code in self.languages:
-            known = [i for i in range(len(self.names)) if code in self.names[i]]
-            rows = encode([f"x{separator(code)}{concepts()[i].name(code)}" for i in known])
-            for i, ids in zip(known, rows, strict=True):
+            named = [i for i in range(len(self.names)) if code in self.names[i]]
+            rows = encode([f"x{separator(code)}{concepts()[i].name(code)}" for i in named])
+            for i, ids in zip(named, rows, strict=True):
                 self.following[i][code] = ids[len(mark) :]
 
     def document(

@@ -1,4 +1,4 @@
-"""Pretrains Picto's tiny language models on text alone: a decoder (Llama) and an encoder-decoder (T5).
+"""Pretrains Picto's tiny language models (Llama) on text alone.
 
 Hidden matrices learn by Muon, the rest by AdamW. The learning rate warms up, stays, and falls linearly to zero in
 the last part. Early documents are long (many languages of one concept help each other), later ones short, which is
@@ -23,8 +23,6 @@ from transformers import (
     LlamaForCausalLM,
     PreTrainedModel,
     PreTrainedTokenizerFast,
-    T5Config,
-    T5ForConditionalGeneration,
 )
 
 from polylens.picto.corpus import Corpus, Document, pack
@@ -34,7 +32,7 @@ LOG_EVERY = 100
 
 @dataclass(frozen=True)
 class Pretraining:
-    """Settings of one run. A step sees `rows` x `length` tokens (decoder) or `rows` documents (encoder-decoder)."""
+    """Settings of one run. A step sees `rows` x `length` tokens; `list_share` of the documents are lists."""
 
     languages: tuple[str, ...]
     steps: int
@@ -71,24 +69,6 @@ def new_decoder(tokenizer: PreTrainedTokenizerFast, width: int = 256, layers: in
     return LlamaForCausalLM(config)
 
 
-def new_encoder_decoder(tokenizer: PreTrainedTokenizerFast, width: int = 128) -> T5ForConditionalGeneration:
-    config = T5Config(
-        vocab_size=len(tokenizer),
-        d_model=width,
-        d_kv=32,
-        d_ff=3 * width,
-        num_layers=3,
-        num_heads=width // 32,
-        feed_forward_proj="gated-silu",
-        dropout_rate=0.0,
-        tie_word_embeddings=True,
-        pad_token_id=tokenizer.pad_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-        decoder_start_token_id=tokenizer.pad_token_id,
-    )
-    return T5ForConditionalGeneration(config)
-
-
 def pretrain(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerFast,
@@ -113,14 +93,7 @@ def pretrain(
         report(f"resumed at step {step}")
     # On CPUs eager attention trains faster than SDPA at this length: SDPA's backward pass is the slow part.
     model.set_attn_implementation("eager")
-    compiling = partial(torch.compile, disable=not compiled)
-    loss_of: Callable[..., Tensor]
-    if model.config.is_encoder_decoder:
-        # Padded to the longest of a batch, whose length changes.
-        encoder, decoder = (compiling(part, dynamic=True) for part in (model.encoder, model.decoder))
-        loss_of = partial(_encoder_decoder_loss, encoder=encoder, decoder=decoder)
-    else:
-        loss_of = partial(_decoder_loss, body=compiling(model.model))
+    loss_of = partial(_loss, body=torch.compile(model.model, disable=not compiled))
     model.train()
     started, seen, running = time.monotonic(), step, 0.0
     while step < settings.steps:
@@ -180,20 +153,17 @@ def translation_accuracy(
         if code == "en":
             continue
         pairs = [(f"{c.name('en')} {prompt(code)}", c.name(code)) for c in picked if c.name(code)]
-        side = "right" if model.config.is_encoder_decoder else "left"
         batch = tokenizer(
             [text for text, _ in pairs],
             return_tensors="pt",
             padding=True,
-            padding_side=side,
+            padding_side="left",
             add_special_tokens=False,
             return_token_type_ids=False,
         )
         with torch.no_grad():
             ids = model.generate(**batch, max_new_tokens=24, do_sample=False)
-        if not model.config.is_encoder_decoder:
-            ids = ids[:, batch["input_ids"].shape[1] :]
-        said = tokenizer.batch_decode(ids, skip_special_tokens=True)
+        said = tokenizer.batch_decode(ids[:, batch["input_ids"].shape[1] :], skip_special_tokens=True)
         same = [a.strip().casefold() == (b or "").casefold() for a, (_, b) in zip(said, pairs, strict=True)]
         scores[code] = round(sum(same) / len(same), 3)
     scores["mean"] = round(sum(scores.values()) / len(scores), 4)
@@ -245,7 +215,7 @@ def causal_mask(documents: Tensor) -> Tensor:
     return torch.zeros(same.shape).masked_fill(~same.tril(), -1e9)[:, None]
 
 
-def _decoder_loss(
+def _loss(
     model: PreTrainedModel,
     corpus: Corpus,
     rng: random.Random,
@@ -266,45 +236,3 @@ def _decoder_loss(
     ).last_hidden_state
     wanted = (labels[:, 1:] >= 0) & (documents[:, 1:] == documents[:, :-1])
     return F.cross_entropy(model.lm_head(states[:, :-1][wanted]).float(), labels[:, 1:][wanted])
-
-
-def _encoder_decoder_loss(
-    model: PreTrainedModel,
-    corpus: Corpus,
-    rng: random.Random,
-    lines: float,
-    settings: Pretraining,
-    encoder: Callable[..., Any],
-    decoder: Callable[..., Any],
-) -> Tensor:
-    """The encoder reads source and first prompt; the decoder writes the names, prompted for the later ones."""
-    documents = [_draw(corpus, rng, lines, settings) for _ in range(settings.rows)]
-    sources, mixed, shares, answers = [], [], [], []
-    for document in documents:
-        first = document.targets.index(True)
-        sources.append(torch.tensor(document.ids[:first]))
-        mixed.append(torch.tensor(document.mixed[:first]))
-        shares.append(torch.tensor(document.shares[:first]))
-        ids, targets = torch.tensor(document.ids[first:]), torch.tensor(document.targets[first:])
-        answers.append(torch.stack([ids, torch.where(targets, ids, -100)])[:, : settings.length].T)
-    pad = torch.nn.utils.rnn.pad_sequence
-    source_ids = pad(sources, batch_first=True)
-    mask = pad([torch.ones_like(source) for source in sources], batch_first=True)
-    answer = pad(answers, batch_first=True, padding_value=-100)
-    inputs = torch.cat([torch.zeros_like(answer[:, :1, 0]), answer[:, :-1, 0].clamp(min=0)], 1)
-    embeddings = _read(
-        model,
-        source_ids,
-        pad(mixed, batch_first=True),
-        pad(shares, batch_first=True),
-        mask.bool(),
-        settings.source_noise,
-    )
-    encoded = encoder(inputs_embeds=embeddings, attention_mask=mask, use_cache=False).last_hidden_state
-    states = decoder(
-        input_ids=inputs, encoder_hidden_states=encoded, encoder_attention_mask=mask, use_cache=False
-    ).last_hidden_state
-    labels = answer[:, :, 1]
-    wanted = labels >= 0
-    logits = model.lm_head(states[wanted] * model.config.d_model**-0.5)
-    return F.cross_entropy(logits.float(), labels[wanted])

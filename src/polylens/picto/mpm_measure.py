@@ -23,8 +23,8 @@ from polylens.evaluation.runner import as_row
 from polylens.evaluation.text import normalise
 from polylens.models.vlm import VisionLanguageModel
 from polylens.picto.conversations import question, told_of
-from polylens.picto.measure import PIVOT, Advance, Drawn, generate, silent
-from polylens.picto.tasks import question_table
+from polylens.picto.measure import PIVOT, Advance, generate, silent
+from polylens.picto.tasks import Drawn, question_table
 from polylens.picto.world import annotations
 
 # One that is answered by a name, one by several words, one by yes or no: the last tells whether a question is

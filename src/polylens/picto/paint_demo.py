@@ -6,6 +6,7 @@ picto-parts/painter -> one picture of each concept and language -> judge, contro
 import json
 from datetime import UTC, datetime
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import torch
@@ -14,13 +15,14 @@ from rich.console import Console
 from rich.table import Table
 
 from polylens import __version__
+from polylens.evaluation.names import exact_match
 from polylens.files import make_writable_folder, write_atomic
 from polylens.languages import language
 from polylens.models.parts.precision import fast_dtype
 from polylens.painting.folder import load_painter
 from polylens.painting.painter import Painter
 from polylens.painting.sampling import Sampling
-from polylens.picto.measure import PIVOT, exact
+from polylens.picto.measure import PIVOT
 from polylens.picto.paint_measure import Judge, even, measure, paint_concepts
 from polylens.picto.world import LANGUAGES, Concept, concepts
 from polylens.progress import progress_bar
@@ -79,7 +81,10 @@ def run_paint_demo(
     if model.config.text.pivot:
         for code, row in results["languages"].items():
             read = model.text.read_as([concept.name(code) or "" for concept in wanted])
-            row["read_as_english_name"] = sum(exact(read, [(c, "") for c in wanted], PIVOT)) / len(wanted)
+            row["read_as_english_name"] = fmean(
+                exact_match(text, concept.name(PIVOT) or "")
+                for text, concept in zip(read, wanted, strict=True)
+            )
     write_atomic(out / "results.json", json.dumps(results, ensure_ascii=False, indent=1))
     labelled_grid(wanted[:: max(1, len(wanted) // NUM_SHOWN)][:NUM_SHOWN], drawn, wanted).save(
         out / "grid.png"

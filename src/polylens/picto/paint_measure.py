@@ -7,8 +7,10 @@ control     pictures of the empty prompt, scored as if each were one of the conc
 The judge takes no part in training, in choosing among candidates or in choosing a checkpoint.
 """
 
+import random
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import cache
 from typing import Any
 
 import torch
@@ -22,11 +24,12 @@ from polylens.models.parts.vision import VisionConfig, load_vision
 from polylens.painting.painter import Advance, Painter, silent
 from polylens.painting.sampling import Sampling
 from polylens.painting.scores.frechet import Moments, TowerFeatures, frechet_distance
-from polylens.picto.measure import PIVOT, distractors
-from polylens.picto.world import DEVELOPMENT_STYLE, Concept
+from polylens.picto.measure import PIVOT
+from polylens.picto.world import DEVELOPMENT_STYLE, Concept, concepts
 
 JUDGE = "picto-parts/vision"
 BATCH_SIZE = 50
+NUM_CANDIDATES = 100
 
 
 @dataclass
@@ -42,7 +45,9 @@ class Judge:
         processor = ImageProcessor.from_folder(resolve_model(JUDGE))
         judge = cls(TowerFeatures(load_vision(VisionConfig(path=JUDGE)), processor, {"path": JUDGE}), {})
         known = {c.id: c for one in wanted for c in (one, *distractors(one))}
-        shown = [(c.id, style) for c in known.values() for style in c.trained_styles() or (DEVELOPMENT_STYLE,)]
+        shown = [
+            (c.id, style) for c in known.values() for style in c.trained_styles() or (DEVELOPMENT_STYLE,)
+        ]
         features = judge.features([known[name].picture(style).load() for name, style in shown])
         for name in known:
             rows = [feature for (own, _), feature in zip(shown, features, strict=True) if own == name]
@@ -133,6 +138,17 @@ def _row(right: Mapping[str, Sequence[float]], code: str, wanted: Sequence[Conce
         base = sum(right[PIVOT][i] for i in own)
         row |= {"n_ratio": len(own), "pivot_ratio": sum(right[code][i] for i in own) / base if base else None}
     return row
+
+
+@cache
+def distractors(concept: Concept) -> tuple[Concept, ...]:
+    """99 other concepts, half of them of the same group, drawn by the concept alone."""
+    rng = random.Random(f"distractors/{concept.id}")
+    others = [c for c in concepts() if c.scored and c.id != concept.id]
+    near = [c for c in others if c.group == concept.group]
+    picked = rng.sample(near, NUM_CANDIDATES // 2)
+    ids = {c.id for c in picked}
+    return (*picked, *rng.sample([c for c in others if c.id not in ids], NUM_CANDIDATES - 1 - len(picked)))
 
 
 def even(items: Sequence[Concept], count: int) -> Iterator[Concept]:

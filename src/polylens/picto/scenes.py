@@ -6,10 +6,12 @@ A scene is a pure function of its split, seed and number: which pictograms, wher
 three lie in the cells of a 2 x 2 grid and are listed in reading order. A tenth of all pairs of concepts, chosen by
 hash, never stand together in training: about 10^5 pairs that no model can have memorised.
 
-    train        trained drawings, no unseen pair                    seen     pairs of training scenes, in another style
-    validation   the withheld Noto and OpenMoji drawings             unseen   pairs of the tenth that training never shows
-                                                                     triples  three concepts, no unseen pair
-                                                                     heldout  pairs of concepts outside of image training
+    train        trained drawings, no unseen pair
+    validation   the drawings in Noto and OpenMoji that training never shows
+    seen         pairs of training scenes, in another style
+    unseen       pairs of the tenth that training never shows, in that style
+    triples      three concepts, no unseen pair, in that style
+    heldout      pairs of concepts outside of image training, in that style
 """
 
 import hashlib
