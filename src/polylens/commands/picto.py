@@ -29,6 +29,12 @@ def demo(
         ),
     ] = False,
     out: Annotated[Path, typer.Option(help="Where the report and the runs are written.")] = Path("runs/demo"),
+    llm: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME", help="Align to a real language model, gemma or smollm2: a package of its own."
+        ),
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, help="The seed; with --full the first of three.")] = 0,
     mblip: Annotated[
         bool,
@@ -64,6 +70,7 @@ def demo(
     Examples
       polylens demo
       polylens demo --full --out runs/demo-full
+      polylens demo --llm gemma --out runs/demo-gemma
       polylens demo --final --out runs/demo      (the arms that were trained there)
       polylens demo --mblip --out runs/demo-mblip
       polylens demo --mpm --out runs/demo-mpm
@@ -76,7 +83,7 @@ def demo(
             ("--mblip", mblip),
             ("--mpm", mpm),
             ("--paint", paint),
-            ("--full or --final", full or final),
+            ("--full, --final or --llm", bool(full or final or llm)),
         )
         if given
     ]
@@ -96,7 +103,8 @@ def demo(
         results = MpmDemo(out, console, seed=seed).run()
     else:
         from polylens.picto.demo import Demo
-        from polylens.picto.table import ALL, SIZES
+        from polylens.picto.llms import LLMS, llm_file
+        from polylens.picto.table import ALL, FEW, SIZES
         from polylens.picto.world import DEVELOPMENT_STYLE, FINAL_STYLE
 
         style = FINAL_STYLE if final else DEVELOPMENT_STYLE
@@ -105,7 +113,10 @@ def demo(
                 console,
                 "The final style is measured once for a released model: choose nothing by these scores.",
             )
-        demo = Demo(out, console, style=style, sizes=ALL if full else SIZES)
+        if llm:
+            llm_file(llm)
+            say(console, f"{LLMS[llm].title}: {LLMS[llm].licence}")
+        demo = Demo(out, console, style=style, sizes=FEW if llm else ALL if full else SIZES, llm=llm)
         results = demo.run(range(seed, seed + 3) if full else (seed,))
     say(console, f"The report is {(out / 'final' if final else out) / 'report.html'}")
     for number, step in enumerate(results["next_steps"], start=1):

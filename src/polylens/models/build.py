@@ -25,6 +25,8 @@ from polylens.models.parts.vision import VisionTower, load_vision
 from polylens.models.vlm import VisionLanguageModel
 
 INTEGERS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}  # by size in bytes
+# Of how many words the scale of embeddings is taken.
+SAMPLED_WORDS = 1024
 
 
 def compose(
@@ -124,15 +126,19 @@ def _keep_projector(projector: nn.Module, path: str) -> None:
 def new_projector(config: ModelConfig, width: int, language_model: PreTrainedModel) -> nn.Module:
     """From the resampler's width to the language model's; the MLP's tokens are as wide already.
 
-    The resampler's states have unit variance. The first visual tokens get that of the language model's words, so that
-    training starts where the language model reads.
+    The resampler's states have unit variance. The first visual tokens get that of embedded words, so that training
+    starts where the language model reads.
     """
     if config.resampler.kind == "mlp":
         return nn.Identity()
-    words = language_model.get_input_embeddings().weight
-    projector = nn.Linear(width, words.shape[1])
-    if not words.is_meta:
-        nn.init.normal_(projector.weight, std=float(words.detach().float().std()) / width**0.5)
+    embed = language_model.get_input_embeddings()
+    projector = nn.Linear(width, embed.weight.shape[1])
+    if not embed.weight.is_meta:
+        some = torch.arange(0, len(embed.weight), max(1, len(embed.weight) // SAMPLED_WORDS))
+        # Embedded, and not as they are stored: Gemma scales them.
+        with torch.no_grad():
+            scale = float(embed(some.to(embed.weight.device)).float().std())
+        nn.init.normal_(projector.weight, std=scale / width**0.5)
         nn.init.zeros_(projector.bias)
     return projector
 

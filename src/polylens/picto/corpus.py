@@ -113,6 +113,7 @@ class Corpus:
         english_share: float,
         mixed_share: float = 0.0,
         to_english_share: float = 0.0,
+        keyword_share: float = 0.25,
     ) -> Document:
         """One concept: a source, then names (now and then keywords) in other languages.
 
@@ -123,7 +124,7 @@ class Corpus:
         names, keywords = self.names[index], self.keywords[index]
         source = "en" if rng.random() < english_share else rng.choice(list(names))
         alone = len(names) == 1
-        from_keywords = source in keywords and (alone or rng.random() < 0.25)
+        from_keywords = source in keywords and (alone or rng.random() < keyword_share)
         if from_keywords:
             ids = self._list(rng, keywords[source], rng.randint(2, MAX_KEYWORDS))
         else:
@@ -165,8 +166,6 @@ class Corpus:
             picked = rng.sample(range(len(self.names)), size)
         source = "en" if "en" in known and rng.random() < english_share else rng.choice(known)
         ids = self._names(picked, source)
-        if rng.random() < REPEATED_SHARE:
-            ids = repeated(ids, max(REPEATED_LENGTH, len(ids)))
         targets = [False] * len(ids)
         count = min(len(known), 1 + int(rng.expovariate(1 / max(lines - 1, 1e-6))))
         for code in rng.sample(known, count):

@@ -30,8 +30,10 @@ from polylens.models.parts.precision import fast_dtype
 from polylens.models.vlm import VisionLanguageModel
 from polylens.picto import measure
 from polylens.picto.lists import joined
+from polylens.picto.llms import LLMS, llm_file
 from polylens.picto.measure import PIVOT, Said
 from polylens.picto.probe import classify
+from polylens.picto.prompts import prompt
 from polylens.picto.scenes import Scene
 from polylens.picto.table import ARMS, SIZES, Shown, average, difference, print_systems, shown_in, system
 from polylens.picto.workers import each_part
@@ -43,7 +45,10 @@ from polylens.training.run import beginning, train
 from polylens.training.tasks import VisionLanguageTask
 
 RECIPES = {"english": "picto", "mix": "picto-mix"}
-PROBE = "probe"
+LLM_NOTE = (
+    "A language model that was never trained on these names: 7 languages, 1,000 training scenes, 170 steps of 16, few "
+    "test scenes, text ceilings with three solved examples."
+)
 NUM_CONTROLS = 50
 NUM_EXAMPLES = 12
 # Pictures that a process encodes before the bar moves on.
@@ -96,7 +101,7 @@ class Demo:
     console: Console
     style: str = DEVELOPMENT_STYLE
     sizes: Mapping[str, int] = field(default_factory=lambda: SIZES)
-    overrides: Sequence[str] = ()
+    llm: str | None = None
     dtype: torch.dtype = field(default_factory=fast_dtype)
     clock: Clock = field(default_factory=Clock)
 
@@ -111,6 +116,7 @@ class Demo:
         averaged = average([results for results, _ in runs])
         results = {
             "title": "English alone and a mix of languages, at equal budget",
+            "notes": [LLMS[self.llm].title, LLM_NOTE] if self.llm else [],
             "model": ", ".join(RECIPES.values()),
             "polylens_version": __version__,
             "date": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -137,7 +143,8 @@ class Demo:
 
     def recipe(self, arm: str, seed: int) -> Recipe:
         precision = str(self.dtype).removeprefix("torch.")
-        return load_recipe(RECIPES[arm], [f"seed={seed}", f"precision={precision}", *self.overrides])
+        changes = llm_changes(self.llm, arm) if self.llm else []
+        return load_recipe(RECIPES[arm], [f"seed={seed}", f"precision={precision}", *changes])
 
     def _settings(self, seed: int) -> dict[str, Any]:
         return {
@@ -166,13 +173,14 @@ class Demo:
         self.console.rule("3  Baselines, ceilings and controls")
         english = [scene.name(PIVOT) for scene in shown.scenes]
         with self.clock.phase("baselines"), progress(self.console, "translations", 3 * total) as advance:
-            text = measure.translate(models["english"], english, languages, advance=advance)
+            model, shots = models["english"], {code: solved(code) for code in languages} if self.llm else None
+            text = measure.translate(model, english, languages, shots=shots, advance=advance)
             known = {code: dict(zip(english, texts, strict=True)) for code, texts in text.items()}
             best = said["english"][PIVOT]
             names = [_named(ids, PIVOT) for ids in seen]
             said["classifier_dictionary"] = {code: [_named(ids, code) for ids in seen] for code in languages}
             for key, source in (("classifier_translated", names), ("translate_test", best)):
-                put = measure.translate(models["english"], source, languages, known=known, advance=advance)
+                put = measure.translate(model, source, languages, known=known, shots=shots, advance=advance)
                 said[key] = put | {PIVOT: source}
         with self.clock.phase("controls"), self.console.status("controls"):
             controls = self._controls(start.to(self.dtype), models, shown)
@@ -246,6 +254,33 @@ class Demo:
         }
 
 
+def llm_changes(name: str, arm: str) -> list[str]:
+    """Overrides of an arm's recipe for a packaged language model: few scenes and steps, its own languages."""
+    languages = LLMS[name].languages
+    changes = [
+        f"model.language_model.path={json.dumps(str(llm_file(name)))}",
+        f"model.language_model.languages={json.dumps(languages)}",
+        "data.mix.0.options.num_scenes=1000",
+        "stages.0.steps=20",
+        "stages.1.steps=150",
+        *(f"stages.{number}.batch_size=16" for number in (0, 1)),
+    ]
+    if arm == "mix":
+        others = [code for code in languages if code != PIVOT]
+        changes += ["data.mix.1.options.num_scenes=1000", f"data.mix.1.languages={json.dumps(others)}"]
+    return changes
+
+
+def solved(code: str) -> str:
+    """Three solved examples for a language model that was never trained on such text: names, and a list."""
+    by_name = {concept.name(PIVOT): concept for concept in concepts()}
+    lines = [("house",), ("sun", "bicycle"), ("banana",)]
+    return "".join(
+        f"{', '.join(names)} {prompt(code)} {joined([by_name[n].name(code) or n for n in names], code)}\n"
+        for names in lines
+    )
+
+
 def pick(said: Said, places: Sequence[int]) -> dict[str, list[str]]:
     """The captions of some scenes."""
     return {code: [texts[at] for at in places] for code, texts in said.items()}
@@ -276,6 +311,8 @@ def report_view(results: Mapping[str, Any]) -> dict[str, Any]:
 def print_results(results: Mapping[str, Any], console: Console) -> None:
     """The table by language for (a), and the laboratory's table of all systems."""
     print_table(report_view(results), console)
+    for note in results.get("notes") or []:
+        console.print(note)
     print_systems(results, console)
 
 

@@ -49,6 +49,7 @@ class Pretraining:
     source_noise: float = 1.0
     mixed_share: float = 0.0
     to_english_share: float = 0.0
+    keyword_share: float = 0.25
     list_share: float = 0.0
     seed: int = 0
 
@@ -202,7 +203,12 @@ def _draw(corpus: Corpus, rng: random.Random, lines: float, settings: Pretrainin
     if settings.list_share and rng.random() < settings.list_share:
         return corpus.list_document(rng, lines, settings.english_share)
     return corpus.document(
-        rng, lines, settings.english_share, settings.mixed_share, settings.to_english_share
+        rng,
+        lines,
+        settings.english_share,
+        settings.mixed_share,
+        settings.to_english_share,
+        settings.keyword_share,
     )
 
 

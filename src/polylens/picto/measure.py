@@ -65,17 +65,20 @@ def translate(
     languages: Sequence[str],
     *,
     known: Mapping[str, Mapping[str, str]] | None = None,
+    shots: Mapping[str, str] | None = None,
     advance: Advance = silent,
 ) -> dict[str, list[str]]:
     """English texts, put into each language by the model's language model, English itself included: {language: texts}.
 
-    `known` are translations that it gave before, {language: {English text: translation}}.
+    `known` are translations that it gave before, {language: {English text: translation}}; `shots` stand before the
+    text, {language: solved examples}, and an answer ends with its line.
     """
     answers = {code: dict((known or {}).get(code, {})) for code in languages}
 
     def put(codes: Sequence[str]) -> list[list[str]]:
         asked = [(code, text) for code in codes for text in missing[code]]
-        texts = iter(generate(model, [_told(text, code) for code, text in asked]))
+        told = [_told(text, code, (shots or {}).get(code, "")) for code, text in asked]
+        texts = (text.partition("\n")[0].strip() for text in generate(model, told))
         return [[next(texts) for _ in missing[code]] for code in codes]
 
     missing = {
@@ -91,8 +94,8 @@ def translate(
     return {code: [answers[code][text] for text in english] for code in languages}
 
 
-def _told(text: str, code: str) -> Sample:
-    turns = (Turn(f"{text} {prompt(code)}", ""),)
+def _told(text: str, code: str, before: str) -> Sample:
+    turns = (Turn(f"{before}{text} {prompt(code)}", ""),)
     return Sample(id=text, images=(), turns=turns, language=code, task="caption", source="picto-scenes")
 
 

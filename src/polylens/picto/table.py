@@ -26,6 +26,8 @@ from polylens.picto.tasks import pictures
 SIZES = {"single": 300, "seen_pairs": 100, "unseen_pairs": 100, "triples": 50, "held_out": 100}
 # And with `--full`.
 ALL = {"single": 1180, "seen_pairs": 300, "unseen_pairs": 300, "triples": 200, "held_out": 131}
+# And with `--llm`.
+FEW = {"single": 40, "seen_pairs": 20, "unseen_pairs": 20, "triples": 10, "held_out": 10}
 SPLITS = {"seen_pairs": "seen", "unseen_pairs": "unseen", "triples": "triples"}
 PAIRS = ("seen_pairs", "unseen_pairs")
 

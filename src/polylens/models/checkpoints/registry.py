@@ -8,6 +8,7 @@ from polylens.errors import UserError
 from polylens.models.checkpoints.blip2_files import Part
 
 ENTRY_POINTS = "polylens.models"
+GGUF = ".gguf"
 
 
 def packaged_models() -> list[str]:
@@ -24,7 +25,7 @@ def resolve_model(
 ) -> Path:
     """The folder that `name_or_path` stands for.
 
-    In this order: an existing folder (of a relative path, one under `relative_to` first), a packaged
+    In this order: an existing folder or GGUF file (of a relative path, one under `relative_to` first), a packaged
     model's name, a part of a packaged model ("picto/vision"), a hub id, downloaded once: whole, or of a
     BLIP-2 model no more than `part` needs, or without its weights. Raises `UserError` when it is none of them.
     """
@@ -32,6 +33,10 @@ def resolve_model(
     for folder in ([relative_to / name] if relative_to else []) + [Path(name).expanduser()]:
         if folder.is_dir():
             return folder
+        if folder.suffix == GGUF and folder.is_file():
+            from polylens.models.checkpoints.gguf import converted
+
+            return converted(folder)
     head, _, rest = name.partition("/")
     for point in entry_points(group=ENTRY_POINTS):
         if point.name == head:
