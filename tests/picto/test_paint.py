@@ -62,6 +62,7 @@ def test_the_demo_writes_a_grid_and_results(tmp_path: Path, monkeypatch: pytest.
     )
     assert list(results["languages"]) == ["en", "de"]
     assert results["languages"]["en"]["read_as_english_name"] >= 0.75
+    assert results["zero_shot"]["n"] == 1
     assert json.loads((tmp_path / "out" / "results.json").read_text())["settings"]["concepts"] == 4
     with Image.open(tmp_path / "out" / "grid.png") as whole:
         assert whole.width > 2 * 32

@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass
 from functools import cache
 from typing import Any
 
+import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
@@ -118,6 +119,16 @@ def measure(
         "judge_on_real_pictures": asdict(bootstrap_mean(judge.finds(real, wanted))),
         "controls": {"empty_prompt": asdict(bootstrap_mean(judge.finds(nothing, wanted))), "chance": 0.01},
     }
+
+
+def zero_shot(
+    judge: Judge, wanted: Sequence[Concept], drawn: Mapping[str, Sequence[Image.Image]]
+) -> dict[str, Any]:
+    """Retrieval of pictures {language: one per concept}: in English, and the mean over the other languages."""
+    right = {code: judge.finds(judge.features(images), wanted) for code, images in drawn.items()}
+    others = [values for code, values in right.items() if code != PIVOT]
+    found = {"n": len(wanted), PIVOT: asdict(bootstrap_mean(right[PIVOT]))}
+    return found | {"others": asdict(bootstrap_mean(np.mean(others, axis=0)))}
 
 
 def _moments(features: Tensor) -> Moments:
