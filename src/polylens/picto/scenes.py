@@ -37,8 +37,8 @@ CELL = SIDE // 2
 SINGLE_SIDES = (40, 64)
 SIDES = (26, 34)
 JITTER = 4
-# Of ten training scenes, how many show one, two and three pictograms.
-SIZES = (1, 1, 1, 1, 2, 2, 2, 2, 3, 3)
+# Of ten training scenes, how many show one, two and three pictograms: few, while the decoder cannot write lists.
+SIZES = (1, 1, 1, 1, 1, 1, 1, 2, 2, 3)
 UNSEEN_SHARE = 0.1
 WHITE_SHARE = 0.5
 DARKEST_GROUND = 160

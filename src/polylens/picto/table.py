@@ -23,9 +23,9 @@ from polylens.picto.scenes import Scene, scenes, single
 from polylens.picto.tasks import pictures
 
 # Groups of scenes, and how many the quick form shows of each.
-SIZES = {"single": 300, "seen_pairs": 100, "unseen_pairs": 100, "triples": 50, "held_out": 100}
+SIZES = {"single": 300, "seen_pairs": 50, "unseen_pairs": 50, "triples": 20, "held_out": 100}
 # And with `--full`.
-ALL = {"single": 1180, "seen_pairs": 300, "unseen_pairs": 300, "triples": 200, "held_out": 131}
+ALL = {"single": 1180, "seen_pairs": 100, "unseen_pairs": 100, "triples": 50, "held_out": 131}
 # And with `--llm`.
 FEW = {"single": 40, "seen_pairs": 20, "unseen_pairs": 20, "triples": 10, "held_out": 10}
 SPLITS = {"seen_pairs": "seen", "unseen_pairs": "unseen", "triples": "triples"}
