@@ -4,9 +4,9 @@ import json
 from pathlib import Path
 
 import pytest
+from tools.picto.build import checksums
 
 from polylens.errors import UserError
-from polylens.picto.build import checksums
 from polylens.picto.tasks import SPLITS, TASKS, hard_negatives, pictures, samples
 from polylens.picto.world import DEVELOPMENT_STYLE, LANGUAGES, PACKAGED, annotations, concepts
 

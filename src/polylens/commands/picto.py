@@ -1,6 +1,5 @@
 """`polylens demo` and `polylens picto ...`: the embedded world."""
 
-from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -138,34 +137,6 @@ def _paint(out: Path, seed: int, painter: str | None, concepts: int) -> None:
 
 
 @app.command()
-def build(
-    sources: Annotated[
-        Path, typer.Option(help="The packages it is built from; fetched there where they are absent.")
-    ] = Path("build/picto-sources"),
-    out: Annotated[Path, typer.Option(help="Where the data is written.")] = Path("build/picto"),
-) -> None:
-    """Make the packaged pictures and names again from their sources, byte for byte.
-
-    \b
-    Examples
-      polylens picto build
-      polylens picto build --sources downloads --out src/polylens/picto/packaged
-    """
-    from polylens.picto.build import build as make
-    from polylens.picto.build import checksums
-    from polylens.picto.world import PACKAGED
-
-    console, _ = consoles()
-    before = checksums(PACKAGED)
-    try:
-        made = make(sources, out, report=partial(say, console))
-    except ImportError as error:
-        raise UserError(f"Drawing needs '{error.name}': install polylens[build].") from error
-    for name, digest in made.items():
-        say(console, f"{digest}  {name}  {'' if before.get(name) == digest else 'NOT '}as packaged")
-
-
-@app.command()
 def info(as_json: Json = False) -> None:
     """Count what is packaged: concepts by split, drawings, names by language, models.
 
@@ -188,22 +159,3 @@ def info(as_json: Json = False) -> None:
             value = ", ".join(value) or "none"
         table.add_row(name.replace("_", " "), f"{value:,}" if isinstance(value, int) else value)
     consoles()[0].print(table)
-
-
-@app.command()
-def train(
-    component: Annotated[str, typer.Argument(help="Which component; a wrong name lists them.")],
-    out: Annotated[Path, typer.Option(help="Where components lie, each in a folder of its name.")],
-) -> None:
-    """Train one of the tiny components; a run that was stopped goes on where it was.
-
-    \b
-    Examples
-      polylens picto train tokenizer --out parts
-      polylens picto train decoder --out parts          (the tokenizer must lie in parts)
-    """
-    quiet_libraries()
-    from polylens.picto.components import train_component
-
-    console, _ = consoles()
-    say(console, f"The component is {train_component(component, out, report=partial(say, console))}")

@@ -18,6 +18,8 @@ DEVELOPMENT_STYLE = "twemoji"
 # Nobody has looked at this one: it is measured once for each released model.
 FINAL_STYLE = "symbola"
 LINE_STYLE = "openmoji-line"
+# What a packaged language has at least.
+MIN_NAMES_PER_LANGUAGE = 1300
 STYLES = (*TRAINING_STYLES, *MORE_STYLES, DEVELOPMENT_STYLE, FINAL_STYLE, LINE_STYLE)
 LANGUAGES = tuple(
     "en de fr es pt ru uk pl tr fi hu el ar fa he hi bn ta th vi id zh ja ko sw am ka hy yo zu".split()

@@ -14,16 +14,16 @@ from pathlib import Path
 import torch
 from rich.console import Console
 from safetensors.torch import load_file, save_file
+from tools.picto.corpus import texts
+from tools.picto.encoder import MEAN, STD, EncoderTraining, train_encoder
+from tools.picto.language_models import Pretraining, new_decoder, pretrain
+from tools.picto.tokenizer import train_tokenizer
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from polylens.data.images import ImageProcessor
 from polylens.errors import UserError
 from polylens.models.build import remember_parts
 from polylens.models.checkpoints.folder import load_model, save_model
-from polylens.picto.corpus import texts
-from polylens.picto.encoder import MEAN, STD, EncoderTraining, train_encoder
-from polylens.picto.language_models import Pretraining, new_decoder, pretrain
-from polylens.picto.tokenizer import train_tokenizer
 from polylens.picto.world import LANGUAGES
 from polylens.recipe import load_recipe
 from polylens.training.run import train

@@ -7,19 +7,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from transformers import PreTrainedTokenizerFast
-
-from polylens.models.build import load_language_model
-from polylens.picto.corpus import Corpus, Document, pack
-from polylens.picto.language_models import (
+from tools.picto.corpus import Corpus, Document, pack
+from tools.picto.language_models import (
     Pretraining,
     causal_mask,
     new_decoder,
     pretrain,
     translation_accuracy,
 )
+from tools.picto.tokenizer import train_tokenizer
+from transformers import PreTrainedTokenizerFast
+
+from polylens.models.build import load_language_model
 from polylens.picto.prompts import prompt
-from polylens.picto.tokenizer import train_tokenizer
 from polylens.picto.world import concepts
 
 CODES = ("en", "de", "zh")
@@ -161,7 +161,7 @@ def test_the_packaged_decoder_translates_names() -> None:
 
 
 def test_a_stopped_run_goes_on_as_if_it_had_not_been(tokenizer, tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setattr("polylens.picto.language_models.LOG_EVERY", 2)
+    monkeypatch.setattr("tools.picto.language_models.LOG_EVERY", 2)
     settings = Pretraining(CODES, steps=6, rows=4, length=48, list_share=0.3)
 
     def run(folder: Path, stop_after: int | None) -> list[float]:

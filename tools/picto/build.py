@@ -21,15 +21,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from PIL import Image
+from tools.picto.drawers import font_drawer, glyph_drawer, icon_set_drawer, svg_drawer
 
 from polylens.errors import UserError
-from polylens.picto.drawers import font_drawer, glyph_drawer, icon_set_drawer, svg_drawer
-from polylens.picto.world import FINAL_STYLE, MORE_STYLES
+from polylens.picto.world import FINAL_STYLE, MIN_NAMES_PER_LANGUAGE, MORE_STYLES
 
 NUM_COLOURS = 64
 # Of drawings that nobody looks at but training.
 FEWER_COLOURS = 32
-MIN_NAMES_PER_LANGUAGE = 1300
 HELDOUT_SHARE = 0.10
 VALIDATION_SHARE = 0.10
 SCORED_GROUPS = (

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from tools.picto.corpus import Corpus, Document, pack
 from torch import Tensor
 from torch.nn import functional as F
 from transformers import (
@@ -24,8 +25,6 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerFast,
 )
-
-from polylens.picto.corpus import Corpus, Document, pack
 
 LOG_EVERY = 100
 

@@ -1,10 +1,10 @@
 """The image encoder's training: views that vary what styles differ in, and a run that ends in a usable folder."""
 
 import torch
+from tools.picto.augment import augment
+from tools.picto.encoder import EncoderTraining, _may_flip, on_white, rgba, train_encoder
 
 from polylens.models.parts.vision import VisionConfig, load_vision
-from polylens.picto.augment import augment
-from polylens.picto.encoder import EncoderTraining, _may_flip, on_white, rgba, train_encoder
 from polylens.picto.world import concepts
 
 
