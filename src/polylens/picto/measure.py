@@ -21,7 +21,7 @@ from polylens.picto.scenes import Scene, captioned
 from polylens.picto.workers import each_part
 
 BATCH_SIZE = 640
-MAX_NEW_TOKENS = 48
+MAX_NEW_TOKENS = 32
 PIVOT = "en"
 
 Said = Mapping[str, Sequence[str]]

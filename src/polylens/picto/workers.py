@@ -87,6 +87,9 @@ def _begin(work: Callable[[Any], object]) -> None:
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     # A progress bar's thread may have held these at the fork, and nobody is left to let them go.
     sys.stdout = sys.stderr = open(os.devnull, "w")  # noqa: SIM115 (until the process ends)
+    # And libraries of C++ say farewell on the descriptors themselves.
+    for descriptor in (1, 2):
+        os.dup2(sys.stderr.fileno(), descriptor)
     # Ctrl-C reaches the parent too, which ends its workers itself; but it cannot when it is killed.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
