@@ -9,6 +9,7 @@ from polylens.models.checkpoints.blip2_files import Part
 
 ENTRY_POINTS = "polylens.models"
 FAMILIES = "polylens.families"
+GGUF = ".gguf"
 
 
 def packaged_models() -> list[str]:
@@ -39,11 +40,15 @@ def resolve_model(
 ) -> Path:
     """The folder that `name_or_path` stands for.
 
-    In this order: an existing folder (of a relative path, one under `relative_to` first), a packaged
+    In this order: an existing folder or GGUF file (of a relative path, one under `relative_to` first), a packaged
     model's name, a part of a packaged model ("picto/vision"), a hub id, downloaded once: whole, or of a
     BLIP-2 model no more than `part` needs, or without its weights. Raises `UserError` when it is none of them.
     """
     found = find_model(name_or_path, relative_to)
+    if found is not None and found.suffix == GGUF and found.is_file():
+        from polylens.models.checkpoints.gguf import converted
+
+        return converted(found)
     if found is not None:
         return found
     from polylens.models.checkpoints.hub import download
@@ -52,13 +57,15 @@ def resolve_model(
 
 
 def find_model(name_or_path: str | Path, relative_to: Path | None = None) -> Path | None:
-    """The folder of a model that is here, or None for a hub id; nothing is downloaded.
+    """The folder (or GGUF file) of a model that is here, or None for a hub id; nothing is downloaded.
 
     Raises `UserError` for a name that is no folder, no packaged model and no hub id.
     """
     name = str(name_or_path)
     for folder in ([relative_to / name] if relative_to else []) + [Path(name).expanduser()]:
         if folder.is_dir():
+            return folder
+        if folder.suffix == GGUF and folder.is_file():
             return folder
     head, _, rest = name.partition("/")
     for point in entry_points(group=ENTRY_POINTS):
