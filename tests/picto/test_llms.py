@@ -5,9 +5,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from polylens.models.checkpoints.build import load_language_model
 
 from polylens.errors import UserError
+from polylens.models.checkpoints.build import load_language_model
 from polylens.models.checkpoints.gguf import converted
 from polylens.picto import llms
 from polylens.picto.demo import llm_changes, solved
