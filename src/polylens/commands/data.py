@@ -36,7 +36,7 @@ def download(
 
     \b
     Examples
-      polylens download ccs_filtered.json --out data/capfilt --limit 2273005
+      polylens download ccs_synthetic_filtered_large.json --out data/capfilt --limit 2273005
       polylens download urls.txt --out pictures --per-host 1 --delay 1
     """
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn

@@ -171,6 +171,14 @@ DEFAULT = Templates(
             'Is there this in the image: "{label}"? Say yes or no in {language}:',
             'What is in the image is called "{label}". Is that right? Yes or no, in {language}:',
         ),
+        "entailment": (
+            'Does the image show that "{hypothesis}"? Yes, no or maybe? Answer in {language}:',
+            'Judging by the image, is this true: "{hypothesis}"? Say yes, no or maybe in {language}:',
+        ),
+        "reasoning": (
+            'Is this true of the two images: "{statement}"? Yes or no? Answer in {language}:',
+            'Do both images together agree with "{statement}"? Say yes or no in {language}:',
+        ),
     },
 )
 

@@ -139,7 +139,9 @@ def model_config(recipe: Recipe) -> ModelConfig:
         return ModelConfig(
             vision=VisionConfig(path=start),
             resampler=ResamplerConfig(path=start),
-            language_model=LanguageModelConfig(path=start),
+            language_model=LanguageModelConfig(
+                path=start, quantization=recipe.model.language_model.quantization
+            ),
         )
     manifest, config = read_manifest(folder)
     for part in ("vision", "language_model"):
@@ -147,6 +149,7 @@ def model_config(recipe: Recipe) -> ModelConfig:
         setattr(config, part, getattr(config, part).model_copy(update={"path": str(found)}))
     if manifest["qformer"]:
         config.resampler.path = str(folder)
+    config.language_model.quantization = recipe.model.language_model.quantization
     return config
 
 
@@ -223,7 +226,7 @@ def _advice(
         return f"set stages.{index}.micro_batch={plan.largest_micro_batch}"
     hint = "" if plan.micro_batch == 1 else f", or try stages.{index}.micro_batch=1"
     needed = plan.total
-    if recipe.model.start is not None:  # whose parts are taken as they are
+    if isinstance(model, VisCpmChat):
         return f"needs {needed / GIB:.1f} GiB: choose a larger GPU, or train less of it{hint}"
     if config.language_model.quantization is None:
         for kind in ("int8", "nf4"):

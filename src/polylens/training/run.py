@@ -136,7 +136,7 @@ def new_model(recipe: Recipe) -> VisionLanguageModel | VisCpmChat:
     torch.manual_seed(recipe.seed)
     model: VisionLanguageModel | VisCpmChat
     if recipe.model.start:
-        model = load_any(recipe.model.start)
+        model = load_any(recipe.model.start, quantization=recipe.model.language_model.quantization)
     else:
         model = build_model(ModelConfig.model_validate(recipe.model.model_dump(exclude={"start"})))
     if recipe.precision == "bfloat16":
@@ -187,8 +187,13 @@ def _halve_frozen(model: VisionLanguageModel | VisCpmChat, stages: Sequence[Stag
 
 
 def halve(parameter: nn.Parameter) -> None:
-    """A matrix in bfloat16; a vector as it is, but copied: a view of a checkpoint keeps all of its file mapped."""
+    """A matrix in bfloat16; a vector as it is, but copied: a view of a checkpoint keeps all of its file mapped.
+
+    Weights in 8 or 4 bits stay as they are: their numbers are codes.
+    """
     data = parameter.data
+    if not data.is_floating_point():
+        return
     parameter.data = data.to(torch.bfloat16) if data.ndim > 1 else data.clone()
 
 
