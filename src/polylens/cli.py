@@ -17,7 +17,7 @@ from polylens.commands.common import complain
 from polylens.commands.compare import compare
 from polylens.commands.judge import judge
 from polylens.commands.languages import languages
-from polylens.commands.models import export, info
+from polylens.commands.models import convert_mblip, export, info, merge
 from polylens.commands.paint import paint
 from polylens.commands.plan import plan
 from polylens.commands.recipes import recipes
@@ -152,6 +152,8 @@ app.command()(languages)
 app.command()(plan)
 app.command()(info)
 app.command()(export)
+app.command()(merge)
 app.command()(verify)
 app.command()(convert)
+app.command()(convert_mblip)
 app.add_typer(picto.app, name="picto")

@@ -25,8 +25,9 @@ def resolve_model(
     """The folder that `name_or_path` stands for.
 
     In this order: an existing folder (of a relative path, one under `relative_to` first), a packaged
-    model's name, a part of a packaged model ("picto/vision"), a hub id, downloaded once: whole, or of a
-    BLIP-2 model no more than `part` needs, or without its weights. Raises `UserError` when it is none of them.
+    model's name, a part of a packaged model ("picto/vision"), a hub id (or a revision, "owner/name@v1"),
+    downloaded once: whole, or of a BLIP-2 model no more than `part` needs, or without its weights. Raises
+    `UserError` when it is none of them.
     """
     name = str(name_or_path)
     for folder in ([relative_to / name] if relative_to else []) + [Path(name).expanduser()]:
@@ -39,12 +40,18 @@ def resolve_model(
             if (whole / rest).is_dir():
                 return whole / rest
             raise UserError(f"The packaged model '{head}' has no part '{rest}': see its folder {whole}.")
-    if name.count("/") == 1 and not name.startswith((".", "/", "~")) and not name.endswith("/"):
+    if (
+        name.partition("@")[0].count("/") == 1
+        and not name.startswith((".", "/", "~"))
+        and not name.endswith("/")
+    ):
         from polylens.models.checkpoints.hub import download
 
         return download(name, part, weights)
     known = ", ".join(packaged_models()) or "none"
-    raise UserError(f"No model '{name}': no folder, no packaged model ({known}) and no hub id (owner/name).")
+    raise UserError(
+        f"No model '{name}': no folder, no packaged model ({known}) and no hub id (owner/name, owner/name@revision)."
+    )
 
 
 def part_reference(path: str, source: Path, folder: Path) -> str:
