@@ -15,6 +15,7 @@ from polylens.commands.benchmarks import benchmarks
 from polylens.commands.chat import chat, convert
 from polylens.commands.common import complain
 from polylens.commands.compare import compare
+from polylens.commands.features import features
 from polylens.commands.judge import judge
 from polylens.commands.languages import languages
 from polylens.commands.models import convert_mblip, export, info, merge
@@ -35,6 +36,7 @@ REFUSED = (errno.EACCES, errno.EPERM, errno.EROFS)
 RESUMABLE = (
     "demo",
     "download",
+    "features",
     "mix",
     "train",
     "translate",
@@ -153,6 +155,7 @@ app.command()(plan)
 app.command()(info)
 app.command()(export)
 app.command()(merge)
+app.command()(features)
 app.command()(verify)
 app.command()(convert)
 app.command()(convert_mblip)

@@ -19,8 +19,9 @@ import regex
 
 from polylens.data.rows import json_lines, read_json, text_field
 from polylens.errors import UserError
+from polylens.evaluation.benchmarks.llava_qa90 import language_of
 from polylens.evaluation.bootstrap import Score, bootstrap
-from polylens.evaluation.judge_prompts import PROMPTS, Wording
+from polylens.evaluation.judge_prompts import Wording, own_wording
 from polylens.evaluation.peers.chat import (
     ChatClient,
     Estimate,
@@ -34,7 +35,6 @@ from polylens.files import make_writable_folder
 CACHE = "judgements.jsonl"
 LOWEST, HIGHEST = 1.0, 10.0
 MAX_TOKENS = 1024
-HAN = regex.compile(r"\p{Han}")
 NUMBER = regex.compile(r"(?<![\p{L}\d.,\-−])\d+(?:\.\d+)?(?!\d)")
 # What stands for the same digits and signs in Chinese text.
 HALF_WIDTH = str.maketrans("０１２３４５６７８９．／", "0123456789./")
@@ -73,8 +73,8 @@ class Verdict:
         return (self.grades[1], self.grades[0]) if self.swapped else self.grades
 
 
-def read_questions(folder: str | Path) -> tuple[list[Question], str]:
-    """The questions of an official folder, in their order, and their language (en or zh).
+def read_questions(folder: str | Path, language: str | None = None) -> tuple[list[Question], str]:
+    """The questions of an official folder, in their order, and their language: the given one, or as identified.
 
     Raises `UserError` for a file that is missing, not alone, or does not fit the others.
     """
@@ -102,8 +102,11 @@ def read_questions(folder: str | Path) -> tuple[list[Question], str]:
         )
     if not questions:
         raise UserError(f"'{path['questions']}' has no questions: get the file again.")
-    text = "".join(question.text for question in questions.values())
-    return list(questions.values()), "zh" if len(HAN.findall(text)) > len(text) / 4 else "en"
+    texts = [question.text for question in questions.values()]
+    code = language_of(texts, [] if language is None else [language], path["questions"])
+    if language not in (None, code):
+        raise UserError(f"'{path['questions']}' is in '{code}', not in '{language}': name its own language.")
+    return list(questions.values()), code
 
 
 def read_answers(path: str | Path, questions: Sequence[Question]) -> list[str]:
@@ -128,11 +131,11 @@ def read_answers(path: str | Path, questions: Sequence[Question]) -> list[str]:
 
 
 def wording(language: str, rule: str | Path | None = None) -> Wording:
-    """How the judge is asked: in our own words, or with the prompts of an official rule file.
+    """How the judge is asked about answers in `language`: in our own words, or with the prompts of a rule file.
 
     Raises `UserError` for a rule file without prompts.
     """
-    own = PROMPTS[language]
+    own = own_wording(language)
     if rule is None:
         return own
     content = read_json(rule)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from polylens.data.rows import json_lines
+from polylens.data.rows import json_lines, list_field, read_json
 from polylens.errors import UserError
 from polylens.evaluation.benchmarks.files import need, the_file, wanted
 from polylens.evaluation.benchmarks.interface import Benchmark, Question, Scores
@@ -17,6 +17,11 @@ from polylens.evaluation.bootstrap import Floats, bootstrap_all
 from polylens.evaluation.caption_metrics import tokenise_caption
 
 SYNONYMS = "synonyms.txt"
+# Objects by image: one file of one's own, or the one that POPE publishes (JSON lines, whatever its name ends with).
+OBJECTS = ("*.jsonl", "coco_ground_truth_segmentation.json")
+SPLITS = "dataset_coco.json"
+# mBLIP describes the first pictures of Karpathy's validation split.
+SUBSET = 1000
 # The rules of the metric, as facts. Phrases that are one thing, or another thing than their words:
 PHRASES = {
     phrase: phrase
@@ -42,13 +47,27 @@ ENDINGS = (("ies", "y"), ("sses", "ss"), ("shes", "sh"), ("ches", "ch"), ("xes",
 
 
 def read(folder: Path, languages: Container[str] | None) -> Iterator[Question]:
-    """A JSON-lines file of `image` and `objects` beside the official `synonyms.txt`, a line of names per object."""
+    """JSON lines of `image` and `objects`, and the official `synonyms.txt`, a line of names per object.
+
+    With Karpathy's `dataset_coco.json` beside them, only the first 1,000 pictures of its validation split, in its
+    order, which mBLIP describes. All three may lie in folders below.
+    """
     if not wanted("en", languages):
         return
-    names = read_synonyms(the_file(folder, [SYNONYMS], "CHAIR's synonyms"))
-    path = the_file(folder, ["*.jsonl"], "CHAIR")
-    for number, row in json_lines(path):
-        image, objects = need(row, "image", "objects", path=path)
+    names = read_synonyms(the_file(folder, _anywhere(SYNONYMS), "CHAIR's synonyms"))
+    path = the_file(folder, _anywhere(*OBJECTS), "CHAIR")
+    rows = [(number, *need(row, "image", "objects", path=path)) for number, row in json_lines(path)]
+    splits = next(iter(sorted(folder.glob(f"**/{SPLITS}"))), None)
+    if splits is not None:
+        by_image = {image: (number, image, objects) for number, image, objects in rows}
+        subset = _validation(splits)
+        missing = next((image for image in subset if image not in by_image), None)
+        if missing is not None:
+            raise UserError(
+                f"'{path}' has no objects of '{missing}', which is in the validation split of '{splits}'."
+            )
+        rows = [by_image[image] for image in subset]
+    for number, image, objects in rows:
         unknown = next((one for one in objects if one not in names), None)
         if unknown is not None:
             raise UserError(
@@ -62,6 +81,17 @@ def read(folder: Path, languages: Container[str] | None) -> Iterator[Question]:
             answers=tuple(sorted({names[one] for one in objects})),
             extra={"synonyms": names},
         )
+
+
+def _anywhere(*names: str) -> list[str]:
+    return [pattern for name in names for pattern in (name, f"**/{name}")]
+
+
+def _validation(path: Path) -> list[str]:
+    """The first pictures of Karpathy's validation split, in the order of the file."""
+    images = list_field(read_json(path), "images", str(path))
+    names = [need(image, "filename", path=path)[0] for image in images if image.get("split") == "val"]
+    return names[:SUBSET]
 
 
 def read_synonyms(path: Path) -> dict[str, str]:
@@ -128,7 +158,7 @@ def _benchmark(name: str, title: str, task: str) -> Benchmark:
         name=name,
         title=title,
         task=task,
-        files=f"OBJECTS.jsonl (image, objects) and the official {SYNONYMS}",
+        files=f"OBJECTS.jsonl (image, objects), the official {SYNONYMS}, and for mBLIP's subset {SPLITS}",
         images="COCO val2014",
         read=read,
         score=score,
