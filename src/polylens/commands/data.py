@@ -154,15 +154,16 @@ def neighbours(
     out: Annotated[Path, typer.Option(help="The file to write.")] = Path("neighbours.jsonl"),
     part: Annotated[str | None, typer.Option(help="The part of the mix to look at; else its first.")] = None,
     by: Annotated[
-        Literal["image", "label"], typer.Option(help="Neighbours of pictures, or of classes by their names.")
-    ] = "image",
+        Literal["caption", "label"],
+        typer.Option(help="Captions near each picture, or classes near each class by their names."),
+    ] = "caption",
     device: Annotated[str | None, typer.Option(help="Where the encoder runs, as torch names it.")] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Pictures or names at once.")] = 64,
 ) -> None:
-    """Find what lies near each picture or class, for the hard negatives of matching and verification.
+    """Find which captions lie near each picture, for the hard negatives of matching, or which classes near each class.
 
-    Reads the plain samples of one part of a mix (what it builds does not matter) and writes the neighbours of
-    every picture, or of every class by its English name.
+    Reads the plain samples of one part of a mix (what it builds does not matter). For every picture it writes those
+    whose captions the encoder finds near it, for every class those whose English names are near its own.
 
     \b
     Examples
@@ -191,4 +192,4 @@ def neighbours(
         count = find_neighbours(
             wanted, by, encoder, out, chosen.data.unreadable, batch_size, lambda n: progress.advance(bar, n)
         )
-    say(console, f"{out} holds the neighbours of {count:,} {'pictures' if by == 'image' else 'classes'}.")
+    say(console, f"{out} holds the neighbours of {count:,} {'pictures' if by == 'caption' else 'classes'}.")
