@@ -18,6 +18,7 @@ from polylens.data.neighbours import read_neighbours
 from polylens.data.prompts import DEFAULT, own_templates, read_templates
 from polylens.data.sample import Sample, Turn
 from polylens.data.spec import Build
+from polylens.data.translation.texts import UNCONFIRMED
 from polylens.errors import UserError
 
 Read = Callable[[], Iterable[Sample]]
@@ -105,10 +106,14 @@ def _vqg(ask: Asker, sample: Sample, rng: random.Random) -> Iterator[Sample]:
 
 
 def _answer(ask: Asker, sample: Sample, rng: random.Random) -> tuple[str, str]:
-    """(answer, its language): of a translated sample, in its share, the English one that it was made of."""
+    """(answer, its language): of a translated sample, in its share, the English one that it was made of.
+
+    So is one whose translation was checked and not confirmed.
+    """
     draw = rng.random()
     original = sample.extra.get("original")
-    if original and original.get("language") == ENGLISH and draw < ask.spec.english_answers:
+    doubtful = bool(sample.extra.get(UNCONFIRMED))
+    if original and original.get("language") == ENGLISH and (doubtful or draw < ask.spec.english_answers):
         return original["turns"][0][1], ENGLISH
     return _only_turn(sample).answer, sample.language
 
@@ -134,11 +139,11 @@ def _reasoned(ask: Asker, sample: Sample, rng: random.Random) -> Iterator[Sample
 
 
 def _judged(ask: Asker, field: str, sample: Sample, rng: random.Random) -> Iterator[Sample]:
-    """A statement about the pictures and whether it is true; the answer stays as it is."""
+    """A statement about the pictures and whether it is true, in English, whatever the statement is in."""
     turn = _only_turn(sample)
     about = sample.extra.get("question_language", sample.language)
-    asked = ask.turn(turn.answer, sample.language, rng, about=about, **{field: turn.prompt})
-    yield _built(sample, asked, ask.spec.task)
+    asked = ask.turn(turn.answer, ENGLISH, rng, about=about, **{field: turn.prompt})
+    yield _built(sample, asked, ask.spec.task, language=ENGLISH)
 
 
 def _instructions(ask: Asker, sample: Sample, rng: random.Random) -> Iterator[Sample]:
