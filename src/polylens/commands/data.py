@@ -1,4 +1,4 @@
-"""`polylens download`, `polylens mix` and `polylens neighbours`: what stands before training."""
+"""`polylens download`, `balance`, `mix` and `neighbours`: what stands before training."""
 
 from pathlib import Path
 from typing import Annotated, Literal
@@ -81,6 +81,47 @@ def download(
             console,
             f"  {count:,} URLs gave the same picture (sha256 {sha256[:12]}...): is it one that says 'removed'?",
         )
+
+
+def balance(
+    captions: Annotated[
+        Path, typer.Argument(metavar="FILE", help="A JSON array of rows with a 'caption', such as BLIP's.")
+    ],
+    out: Annotated[Path, typer.Option(metavar="FILE", help="The rows that are kept, as they were.")],
+    minimum: Annotated[
+        int, typer.Option(min=1, help="A phrase that is rarer keeps no caption by itself.")
+    ] = 10,
+    maximum: Annotated[int, typer.Option(min=1, help="Of a commoner phrase so many are drawn.")] = 30,
+    seed: Annotated[int, typer.Option(min=0, help="What is drawn by.")] = 0,
+    workers: Annotated[int | None, typer.Option(min=1, help="Processes; as many as there are cores.")] = None,
+) -> None:
+    """Balance English captions by the noun phrases in them, so that rare things are seen as well.
+
+    mBLIP took 10 to 30 captions of each phrase. Needs 'polylens[phrases]'.
+
+    \b
+    Examples
+      polylens balance ccs_synthetic_filtered_large.json --out data/balanced.json
+      polylens download data/balanced.json --out data/capfilt
+    """
+    import os
+
+    from polylens.data.phrases import balance_file
+    from polylens.progress import progress_bar
+
+    console, stderr = consoles()
+    with progress_bar(stderr) as progress:
+        bar = progress.add_task("captions", total=None)
+        kept, total = balance_file(
+            captions,
+            out,
+            minimum,
+            maximum,
+            seed,
+            workers or os.cpu_count() or 1,
+            lambda count: progress.advance(bar, count),
+        )
+    say(console, f"{out} has {kept:,} of {total:,} captions.")
 
 
 def mix(
