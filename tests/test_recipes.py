@@ -237,6 +237,23 @@ def test_a_released_model_is_fine_tuned_in_8_bits_and_validated_by_its_task(
     assert not (folder / "language_model").exists()
 
 
+def test_a_fine_tuned_checkpoint_is_fine_tuned_again_in_8_bits(tmp_path: Path) -> None:
+    pytest.importorskip(
+        "bitsandbytes", reason="bitsandbytes is not installed: pip install 'polylens[quantization]'"
+    )
+    start = save_released_blip2("mt5", tmp_path / "mblip")
+    name, data = "mblip-xvnli", fine_tuning_files("mblip-xvnli", tmp_path)
+    short = ["stages.0.batch_size=2", "stages.0.micro_batch=1", "stages.0.epochs=null", "stages.0.steps=1"]
+    first = train(
+        load_recipe(name, [f"model.start={start}", *short, *data]),
+        out=tmp_path / "first",
+        evaluate=validation_scores,
+    )
+    again = load_recipe(name, [f"model.start={first}", *short, *data])
+    second = train(again, out=tmp_path / "second", evaluate=validation_scores)
+    assert has_adapters(load_model(second).language_model)
+
+
 @pytest.mark.parametrize("name", REAL)
 def test_the_package_knows_the_sizes_of_its_parts(name: str) -> None:
     model = load_recipe(name).model
