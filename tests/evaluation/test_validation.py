@@ -38,6 +38,19 @@ def test_scores_are_means_over_languages() -> None:
     assert scores["accuracy"] == (scores["accuracy/en"] + scores["accuracy/de"]) / 2
 
 
+def test_english_answers_count_by_the_language_of_the_question() -> None:
+    samples = [
+        Sample(f"{code}{n}", (NoisePicture(n),), (Turn(f"{code}?", "dog"),), "en", "vqa", "t", extra)
+        for code, extra in (("en", {}), ("de", {"question_language": "de"}))
+        for n in range(2)
+    ]
+    assert set(validation_scores(tiny_vlm(), samples, ["accuracy"])) == {
+        "accuracy",
+        "accuracy/en",
+        "accuracy/de",
+    }
+
+
 def test_unknown_metrics_are_named() -> None:
     check_metrics(["loss", "loss/de", "accuracy", "cider_d"])
     with pytest.raises(

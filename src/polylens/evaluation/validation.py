@@ -10,7 +10,7 @@ from polylens.evaluation.benchmarks.answers import clean_vqa
 from polylens.evaluation.caption_metrics import caption_scores
 from polylens.evaluation.names import chrf_score, exact_match_score
 from polylens.evaluation.predictor import Generation, LocalPredictor
-from polylens.evaluation.runner import Item, answer, by_language
+from polylens.evaluation.runner import Item, answer
 from polylens.models.vlm import VisionLanguageModel
 
 Scorer = Callable[[Sequence[str], Sequence[Sequence[str]], str], float]
@@ -47,8 +47,9 @@ def validation_scores(
 ) -> dict[str, float]:
     """{"chrf": mean over languages, "chrf/de": one language, ...} of greedy answers to `samples`.
 
-    Answers to the same question about the same pictures count as references of one item. Raises `UserError`
-    for an unknown metric, and for CIDEr-D in a language whose words are cut by a package that is not installed.
+    Where answers are English whatever the question is in, the language is the question's. Answers to the same
+    question about the same pictures count as references of one item. Raises `UserError` for an unknown metric, and
+    for CIDEr-D in a language whose words are cut by a package that is not installed.
     """
     check_metrics(metrics)
     items = [Item(sample, tuple(references)) for sample, references in with_references(samples)]
@@ -57,8 +58,17 @@ def validation_scores(
     for metric in metrics:
         by_code = {
             code: SCORERS[metric]([said[at] for at in places], [items[at].references for at in places], code)
-            for code, places in by_language(items).items()
+            for code, places in _by_language(items).items()
         }
         scores |= {metric: fmean(by_code.values())}
         scores |= {f"{metric}/{code}": value for code, value in by_code.items()}
     return scores
+
+
+def _by_language(items: Sequence[Item]) -> dict[str, list[int]]:
+    """The places of the items of each language: that of the question, where the source says it, else the answer's."""
+    found: dict[str, list[int]] = {}
+    for place, item in enumerate(items):
+        code = str(item.sample.extra.get("question_language", item.sample.language))
+        found.setdefault(code, []).append(place)
+    return found
