@@ -30,10 +30,11 @@ demo: $(READY) ## align on English names only, then caption an unseen drawing st
 test: $(READY) ## run the tests; skipped ones are listed with the reason
 	$(offline) $(BIN)/python -m pytest $(ARGS)
 
-lint: $(READY) ## ruff's rules and format, and mypy over the package
+lint: $(READY) ## ruff, mypy, and the contracts of imports between rooms
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 
 bench: $(READY) ## run every benchmark: speed and memory against peers, both sides in one run
 	@set -e; for file in benchmarks/[a-z]*.py; do \

@@ -32,7 +32,7 @@ from transformers.generation.streamers import BaseStreamer
 
 from polylens.data.images import ImageProcessor
 from polylens.data.sample import Sample, Turn
-from polylens.models.build import compose
+from polylens.models.checkpoints.build import compose
 from polylens.models.config import ModelConfig
 from polylens.models.decoding.chat import Chat
 from polylens.models.parts.resamplers import ResamplerConfig

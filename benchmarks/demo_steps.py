@@ -3,7 +3,6 @@
   views      pictures in changed styles, one by one in a loop, or a batch at once, each picture read once
   encoder    Picto's image encoder, channels first, or channels last as on CPUs
   words      the cross-entropy of visual tokens over all words and its gradient, at once, or in pieces
-  memory     the same in pieces, over all words, or over those of the captions that the model remembers
   choice     the likeliest of 100 German names, by the scores of all, or by bounds
   languages  English names put into six languages with all threads, or a process for each of them (on Linux)
 
@@ -25,7 +24,7 @@ from torch.nn import functional as F
 from polylens.commands.common import quiet_libraries
 from polylens.models.checkpoints.folder import load_model
 from polylens.models.parts.precision import fast_dtype
-from polylens.models.parts.words import VisualWords, memory_ids
+from polylens.models.parts.projectors import VisualWords
 from polylens.models.vlm import VisionLanguageModel
 from polylens.picto import measure
 from polylens.picto.tasks import pictures
@@ -55,7 +54,6 @@ def main() -> None:
         compare("views", *views(drawn), arguments.turns)
         compare("encoder", *encoder(model, arguments.pictures), arguments.turns)
     compare("words", *words(model), arguments.turns)
-    compare("memory", *memory(model), arguments.turns)
     compare("choice", *choice(model, drawn[:: max(1, len(drawn) // 16)]), arguments.turns)
     compare("languages", *languages(model, drawn), arguments.turns)
 
@@ -111,45 +109,23 @@ def gradient(errors: Callable[[], Tensor], tokens: Tensor) -> Tensor:
 
 def words(model: VisionLanguageModel) -> tuple[Side, Side]:
     table = model.lm.get_input_embeddings().weight.detach()
-    mixtures = VisualWords()
+    projector = VisualWords(table.shape[1], model.lm.get_input_embeddings)
+    torch.nn.init.eye_(projector.weight)
     tokens = table[torch.randint(len(table), (128, 8))].float().requires_grad_()
     ids = torch.randint(len(table), (128, 8))
 
     def plain() -> Tensor:
         return gradient(
             lambda: F.cross_entropy(
-                mixtures.logits(tokens, table).float().flatten(0, 1), ids.flatten(), reduction="none"
+                projector.logits(tokens).float().flatten(0, 1), ids.flatten(), reduction="none"
             ),
             tokens,
         )
 
     def ours() -> Tensor:
-        return gradient(lambda: mixtures.cross_entropy(tokens, table, ids), tokens)
+        return gradient(lambda: projector.cross_entropy(tokens, ids), tokens)
 
     assert torch.allclose(plain(), ours(), atol=1e-3)
-    return plain, ours
-
-
-def memory(model: VisionLanguageModel) -> tuple[Side, Side]:
-    table = model.lm.get_input_embeddings().weight.detach()
-    captions = model.config.memory
-    assert isinstance(captions, list)
-    remembered = torch.tensor(memory_ids(captions, model.collator()))
-    mixtures, few = VisualWords(), VisualWords()
-    few.remember(remembered)
-    ids = remembered[torch.randint(len(remembered), (128,))]
-    tokens = table[ids].float().requires_grad_()
-
-    def plain() -> Tensor:
-        return gradient(lambda: mixtures.cross_entropy(tokens, table, ids), tokens)
-
-    def ours() -> Tensor:
-        return gradient(lambda: few.cross_entropy(tokens, table, ids), tokens)
-
-    with torch.no_grad():
-        said = tokens.to(table.dtype)
-        among_all = mixtures.logits(said, table)[..., remembered.unique()]
-        assert torch.allclose(among_all.float(), few.logits(said, table).float(), atol=0.1)
     return plain, ours
 
 

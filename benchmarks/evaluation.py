@@ -30,7 +30,8 @@ from transformers import (
 
 from polylens.data.images import ImageProcessor
 from polylens.data.sample import Sample, Turn
-from polylens.evaluation.predictor import Generation, LocalPredictor
+from polylens.evaluation.generation import Generation
+from polylens.evaluation.predictor import LocalPredictor
 from polylens.languages import language
 from polylens.models.config import ModelConfig
 from polylens.models.decoding.vocabulary import ScreenedHead
@@ -181,8 +182,6 @@ def run_peer(
     codes: Sequence[str] = LANGUAGES,
 ) -> list[str]:
     """transformers' `generate`, language by language, over the pictures in batches."""
-    # Both read with one language model, and Polylens exchanges its attention for one that shares rows.
-    peer.set_attn_implementation("sdpa")
     said: dict[tuple[int, str], str] = {}
     for code in codes:
         prompt = model.tokenizer(PROMPT.format(language(code).name))["input_ids"]
@@ -239,7 +238,8 @@ def print_factors(model: VisionLanguageModel, pictures: Sequence[Noise], generat
             chunk = ordered[start : start + size]
             pixels = model.processor([sample.images[0].load() for sample in chunk])
             with torch.no_grad():
-                visual = model.visual_tokens(model.encode(pixels))
+                tokens = model.visual_tokens(model.encode(pixels))
+            visual = {sample.images[0].key: own for sample, own in zip(chunk, tokens, strict=True)}
             model.generate(chunk, visual=visual, batch_size=size, **settings)
 
     def their_search() -> None:

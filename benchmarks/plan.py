@@ -206,7 +206,7 @@ def row(folder: Path, size: str, kind: str, lora: bool, precision: str, steps: i
     """A row of the table, measured in a process that ends with it."""
     from polylens.recipe import Recipe
     from polylens.training.plan import plan_recipe
-    from polylens.training.walk import Length
+    from polylens.training.trainable import Length
 
     small, given = (settings(folder / each, kind, lora, precision) for each in ("tiny", size))
     recipe = Recipe.model_validate(given)

@@ -1,6 +1,7 @@
 """The commands from end to end, on tiny random models in folders."""
 
 import json
+import math
 import os
 import re
 import signal
@@ -21,6 +22,8 @@ from typer.testing import CliRunner
 from polylens import __version__
 from polylens.cli import app
 from polylens.commands.recipes import summary
+from polylens.data.images import FilePicture
+from polylens.data.sample import Sample, Turn
 from polylens.models.checkpoints.folder import load_model, save_model
 from polylens.models.config import LanguageModelConfig
 from polylens.recipe import load_recipe, packaged_recipes
@@ -71,8 +74,8 @@ def run(tmp_path, monkeypatch):
     monkeypatch.setenv("POLYLENS_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("COLUMNS", "200")
 
-    def run(*arguments, exit_code=0):
-        result = CliRunner().invoke(app, [str(argument) for argument in arguments])
+    def run(*arguments, exit_code=0, input=None):
+        result = CliRunner().invoke(app, [str(argument) for argument in arguments], input=input)
         if result.exception and not isinstance(result.exception, SystemExit):
             raise result.exception
         assert result.exit_code == exit_code, result.output
@@ -239,7 +242,7 @@ def test_evaluating_the_upper_part(run, place):
     assert 0 < upper["n"] < 8
     assert Path("runs").is_dir()
     assert "lower it" in run(*arguments, "--split", 1, exit_code=2).stderr
-    assert "choose from" in run(*arguments, "--lang", "sw", exit_code=2).stderr
+    assert "has nothing in sw: it has en, de" in run(*arguments, "--lang", "sw", exit_code=2).stderr
     assert "'year'" in run(*arguments, "--group-by", "yaer", exit_code=2).stderr
     assert "captions.jsonl" in run("evaluate", place / "model", "--data", place, exit_code=2).stderr
     Path("file").write_text("in the way")
@@ -301,17 +304,58 @@ def test_pictures_that_cannot_be_read(run, place):
         assert words in error
 
 
-def test_a_packaged_model_says_what_it_knows(run, place, monkeypatch):
-    monkeypatch.setattr("polylens.commands.describe.open_model", lambda *_: load_model(place / "model"))
+@pytest.fixture
+def noise_and_plain(place, monkeypatch):
+    """A picture that is no pictogram and one that may be, in front of a tiny model in the packaged one's place."""
+    for module in ("describe", "chat", "evaluation"):
+        monkeypatch.setattr(
+            f"polylens.commands.{module}.open_model", lambda *_, **__: load_model(place / "model")
+        )
     noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
     Image.fromarray(noise).save("noise.png")
     Image.new("RGB", (64, 64), "white").save("plain.png")
+
+
+def test_a_packaged_model_says_what_it_knows(run, noise_and_plain):
     done = run("caption", "noise.png", "plain.png", "--max-new-tokens", 2, "--json")
     assert "note: the packaged model 'picto' knows pictograms" in done.stderr
     assert "'noise.png' does not look like a pictogram" in done.stderr
     assert "'plain.png' does not" not in done.stderr
     looks = [row["looks_like_pictogram"] for row in json.loads(done.stdout)["images"]]
     assert looks == [False, True]
+
+
+def test_chat_and_evaluate_say_it_too(run, noise_and_plain):
+    done = run("chat", "picto", "--image", "noise.png", "--max-new-tokens", 2, input="/image plain.png\n")
+    assert "note: the packaged model 'picto' knows pictograms" in done.stderr
+    assert "'noise.png' does not look like a pictogram" in done.stderr
+    assert "'plain.png' does not" not in done.stderr
+    rows = [{"image": f"{name}.png", "captions": {"en": [name]}} for name in ("noise", "plain")]
+    Path("captions.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    done = run("evaluate", "picto", "--data", ".", "--max-new-tokens", 2, "--out", "out")
+    told = " ".join(done.stderr.split())
+    assert "note: The packaged model 'picto' knows pictograms" in told
+    assert "1 of 2 pictures looked at do not look like a pictogram" in told
+    assert "knows pictograms" in Path("out/report.html").read_text()
+
+
+def test_captions_carry_their_probability(run, place):
+    picture = place / "data" / "images" / "0.png"
+    done = run(
+        "caption", picture, "--model", place / "model", "--lang", "de,en", "--max-new-tokens", 3, "--json"
+    )
+    [row] = json.loads(done.stdout)["images"]
+    assert row["doubtful"] == ["de", "en"]
+    model = load_model(place / "model")
+    for code, text in row["captions"].items():
+        turn = Turn(model.config.layout.ask_caption(code), "")
+        [[score]] = model.score(
+            [Sample("s", (FilePicture(picture),), (turn,), code, "caption", "")], [[text]]
+        )
+        assert row["probabilities"][code] == pytest.approx(math.exp(score), abs=1e-4)
+        assert row["probabilities"][code] <= row["token_probabilities"][code] < 0.5
+    shown = run("caption", picture, "--model", place / "model", "--lang", "de", "--max-new-tokens", 3).stdout
+    assert re.search(r"\d+%\s+doubtful", shown)
 
 
 def test_packaged_recipes_are_listed_and_printed(run, tmp_path):

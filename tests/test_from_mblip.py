@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from polylens.cli import app
 from polylens.data.translation import engines
-from polylens.models.build import build_model
+from polylens.models.checkpoints.build import build_model
 from polylens.models.config import ModelConfig
 from polylens.models.parts.lora import apply_lora
 from polylens.recipe import packaged_recipes

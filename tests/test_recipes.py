@@ -19,8 +19,8 @@ from transformers import AutoModelForCausalLM, CohereConfig, Gemma3TextConfig, Q
 
 from polylens.data.collate import IGNORED
 from polylens.evaluation.validation import validation_scores
-from polylens.models.build import build_model
 from polylens.models.checkpoints.blip2_parts import read_projector
+from polylens.models.checkpoints.build import build_model
 from polylens.models.checkpoints.folder import load_model
 from polylens.models.checkpoints.skeleton import KNOWN
 from polylens.models.config import ModelConfig

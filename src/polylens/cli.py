@@ -15,6 +15,7 @@ from polylens.commands.benchmarks import benchmarks
 from polylens.commands.chat import chat, convert
 from polylens.commands.common import complain
 from polylens.commands.compare import compare
+from polylens.commands.convert_data import convert_data
 from polylens.commands.features import features
 from polylens.commands.judge import judge
 from polylens.commands.languages import languages
@@ -148,6 +149,7 @@ app.command()(data.download)
 app.command()(data.balance)
 app.command()(data.mix)
 app.command()(data.neighbours)
+app.command()(convert_data)
 app.command()(translate)
 app.command()(translate_prompts)
 app.command()(plan_languages)

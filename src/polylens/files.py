@@ -1,6 +1,7 @@
 """Writing and recognising files: whole or not at all, and by content rather than by name."""
 
 import hashlib
+import json
 import os
 import secrets
 import shutil
@@ -9,7 +10,7 @@ import unicodedata
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from safetensors import SafetensorError
 
@@ -42,6 +43,15 @@ def write_atomic(path: str | Path, content: bytes | str) -> None:
         raise UserError(f"'{path}' cannot be written: {_reason(error)}.") from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def json_text(value: Any, indent: int | None = None, sort_keys: bool = False) -> str:
+    """A value as JSON that strict readers take: what is not a finite number becomes null."""
+    try:
+        return json.dumps(value, ensure_ascii=False, allow_nan=False, indent=indent, sort_keys=sort_keys)
+    except ValueError:
+        plain = json.loads(json.dumps(value), parse_constant=lambda _: None)
+        return json.dumps(plain, ensure_ascii=False, allow_nan=False, indent=indent, sort_keys=sort_keys)
 
 
 def make_writable_folder(folder: str | Path) -> Path:

@@ -20,22 +20,32 @@ _CHANCE = 0.05
 # Their code of a language that we write differently; Nynorsk is Norwegian here.
 _THEIR_CODES = {"tl": "fil", "gom": "kok", "nn": "no"}
 _NO_LANGUAGE = "zxx"
-# Nigerian Pidgin is spelled in ways that its model does not know: it is taken for Yoruba.
-_LEFT_OUT = {"pcm"}
+# Nigerian Pidgin is spelled in ways that its model does not know: it is taken for Yoruba. The others are so near to
+# a language with far more writers that its short texts would be taken for theirs.
+_LEFT_OUT = frozenset("pcm ace an ary crh ext grc lij ltg nso oc sa sdh vec wa wuu".split())
 # Languages whose texts are too much alike to call one for the other a mistake.
 _RELATIVES = [
     set(codes.split())
     for codes in (
-        "bs hr sr sr-Latn",
+        "bs bs-Cyrl hr sr sr-Latn",
         "id ms min",
-        "da no",
-        "zh zh-Hant yue yue-Hans",
-        "ar arz",
+        "da nn no",
+        "zh zh-Hant yue yue-Hans wuu",
+        "ar arz acm acq acw afb apc ars ary",
         "kok mr",
-        "qu quz",
+        "qu qug quz",
+        "az-Arab azb",
+        "be be-tarask",
+        "en en-simple",
     )
 ]
 _KANA = "Kana"
+# Scripts that one language uses by far the most; kana means Japanese.
+_OWN_SCRIPTS = {
+    "Cher": "chr", "Geor": "ka", "Grek": "el", "Gujr": "gu", "Guru": "pa", "Hang": "ko", "Armn": "hy",
+    _KANA: "ja", "Khmr": "km", "Knda": "kn", "Laoo": "lo", "Mlym": "ml", "Orya": "or", "Sinh": "si",
+    "Taml": "ta", "Telu": "te", "Thai": "th",
+}  # fmt: skip
 
 
 def identify(text: str) -> tuple[str | None, float]:
@@ -48,7 +58,7 @@ def identify(text: str) -> tuple[str | None, float]:
     letters = sum(counts.values())
     if not letters:
         return None, 0.0
-    for script, code in _own_scripts().items():
+    for script, code in _OWN_SCRIPTS.items():
         if counts[script] > letters / 2:
             return code, counts[script] / letters
     found, confidence = _identifier().classify(text)
@@ -74,23 +84,12 @@ def same(code: str, other: str) -> bool:
 @cache
 def _known() -> frozenset[str]:
     theirs = {_THEIR_CODES.get(label, label) for label in _identifier().labels}
-    return frozenset((theirs & LANGUAGES.keys()) | set(_own_scripts().values()))
-
-
-@cache
-def _own_scripts() -> dict[str, str]:
-    """{script: language} of the scripts that one language of the table alone uses; kana means Japanese."""
-    by_script: dict[str, list[str]] = {}
-    for code, entry in LANGUAGES.items():
-        by_script.setdefault(entry.script, []).append(code)
-    alone = {script: codes[0] for script, codes in by_script.items() if len(codes) == 1}
-    del alone["Jpan"]
-    return {("Hang" if script == "Kore" else script): code for script, code in alone.items()} | {_KANA: "ja"}
+    return frozenset((theirs & LANGUAGES.keys()) | set(_OWN_SCRIPTS.values()))
 
 
 def _count_scripts(text: str) -> dict[str, int]:
     """How many letters of `text` are of each of our own scripts, of Latin ("Latn"), or of others ("other")."""
-    counts = dict.fromkeys([*_own_scripts(), "Latn", "Hani", "other"], 0)
+    counts = dict.fromkeys([*_OWN_SCRIPTS, "Latn", "Hani", "other"], 0)
     for letter in _letters().finditer(text):
         counts[letter.lastgroup or "other"] += 1
     if counts[_KANA]:
@@ -101,7 +100,7 @@ def _count_scripts(text: str) -> dict[str, int]:
 
 @cache
 def _letters() -> Any:
-    plain = [script for script in _own_scripts() if script != _KANA]
+    plain = [script for script in _OWN_SCRIPTS if script != _KANA]
     groups = [rf"(?P<{script}>\p{{Script={script}}})" for script in [*plain, "Latn", "Hani"]]
     kana = rf"(?P<{_KANA}>[\p{{Script=Hira}}\p{{Script=Kana}}])"
     # Vowel signs count with their letters, digits and punctuation do not count.

@@ -5,26 +5,36 @@ the nearest known one; any value can be changed by a dotted override such as `st
 """
 
 from collections.abc import Sequence
+from functools import cache
 from importlib import resources
+from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import (
     BeforeValidator,
     Field,
+    create_model,
+    field_validator,
     model_serializer,
     model_validator,
 )
 from pydantic_core import PydanticCustomError
 
 from polylens.data.containers import Format
-from polylens.data.spec import Codes, Part, Section, check_mix
+from polylens.data.rows import decode
+from polylens.data.spec import Codes, Part, Section, Text, TextPath, check_mix
 from polylens.errors import UserError
 from polylens.models.config import LanguageModelConfig, ModelConfig
-from polylens.painting.config import PainterConfig
+from polylens.plugins import check_name
 from polylens.recipe_text import nearest, override, parse_yaml, validated
 
+if TYPE_CHECKING:
+    from rich.console import Console
+
+SECTIONS = "polylens.recipe_sections"
 OWN_SPLIT = 0.9
+OBJECTIVES = "polylens.objectives"  # the group of entry points; Polylens' own are among them
 Share = Annotated[float, Field(gt=0, lt=1)]
 
 
@@ -73,15 +83,15 @@ class Stage(Section):
     `table` maps patterns of parameter names (`projector.*`) to rows; of several that match, the last decides,
     and what none matches is frozen. The learning rate rises over `warmup_steps` and falls as a cosine to 0.
     `micro_batch` bounds memory and padding; the loss and gradients stay those of the whole batch. `objective`
-    is what is learnt: to write the `answers`; or that the visual tokens of a picture be the language model's
-    own `embeddings` of its answer, which needs no pass through the language model and makes a fast beginning.
+    is what is learnt: to write the `answers`, or to have the language model's `embeddings` of the answer as visual
+    tokens, which needs no pass through the language model and makes a fast beginning. Packages may add others.
     `parts` names the parts of the mix that it learns from, all unless given. `size` is the width and height of a
     painter's training pictures in this stage.
     """
 
     name: str
     table: dict[str, Row] = Field(min_length=1)
-    objective: Literal["answers", "embeddings"] = "answers"
+    objective: str = "answers"
     batch_size: int = Field(ge=1)
     micro_batch: int | None = Field(None, ge=1)
     steps: int | None = Field(None, ge=1)
@@ -91,6 +101,14 @@ class Stage(Section):
     clip: float = Field(1.0, gt=0)
     parts: list[str] | None = None
     size: int | None = Field(None, ge=8)
+
+    @field_validator("objective")
+    @classmethod
+    def _known_objective(cls, name: str) -> str:
+        try:
+            return check_name(name, "objective", OBJECTIVES)
+        except UserError as error:
+            raise PydanticCustomError("objective", "{error}", {"error": str(error)}) from None
 
     @model_validator(mode="after")
     def _one_length(self) -> Self:
@@ -177,14 +195,14 @@ class Data(Section):
     of a mix without shards are only looked for, not decoded).
     """
 
-    source: str | None = None
-    path: Path | None = None
+    source: Text | None = None
+    path: TextPath | None = None
     languages: Codes | None = None
-    tasks: list[str] | None = None
+    tasks: list[Text] | None = None
     split: str | Share | None = None
     options: dict[str, Any] = Field(default_factory=dict)
     mix: list[Part] | None = Field(None, min_length=1)
-    shards: Path | None = None
+    shards: TextPath | None = None
     shard_format: Format = "tar"
     unreadable: Literal["error", "skip"] = "error"
     max_length: int | None = Field(None, ge=1)
@@ -241,41 +259,35 @@ class Model(ModelConfig):
         return self
 
 
-class Painting(Section):
-    """A painter to train, in the place of a `model`: a saved one to `start` from, or its parts in `config`.
+class TrainedSection(Section):
+    """A section of a wing that trains a thing of its own in the place of a `model`.
 
-    `caption_dropout` is the share of pictures learnt under the empty prompt, which guidance needs. `min_snr` is the
-    gamma of min-SNR weighting (arXiv 2303.09556), `average` the decay of an exponential moving average of the weights,
-    which is what is validated and kept. With `buckets`, pictures are cut to the nearest of several aspect ratios of
-    one area instead of to a square. With `compiled`, the denoiser is compiled first: on a CPU that takes a C++
-    compiler.
+    It registers itself by the entry point group `polylens.recipe_sections`, under the key it has in a recipe.
     """
 
-    start: str | None = None
-    config: PainterConfig = Field(default_factory=PainterConfig)
-    caption_dropout: float = Field(0.1, ge=0, lt=1)
-    min_snr: float | None = Field(None, gt=0)
-    average: float | None = Field(None, gt=0, lt=1)
-    buckets: bool = False
-    compiled: bool = False
+    def train(self, recipe: "Recipe", folder: Path, *, resume: bool, console: "Console") -> Path:
+        """Train in `folder`; see `training.run.train`. Returns `folder / "model"`."""
+        raise NotImplementedError
 
-    @model_validator(mode="after")
-    def _one_of_both(self) -> Self:
-        if self.start and self.config != PainterConfig():
-            raise PydanticCustomError("start", "give either 'start' or 'config', not both")
-        return self
+    def trial(self, folder: Path) -> str:
+        """The arguments of `polylens` that try the trained thing."""
+        raise NotImplementedError
+
+    def show(self, recipe: "Recipe", console: "Console", num: int) -> None:
+        """Print counts, the stages and the first `num` samples, as `polylens inspect` does."""
+        raise NotImplementedError
 
 
 class Recipe(Section):
-    """One training run, of a `model` that reads pictures or a `painter` that draws them. `out` defaults to
-    `runs/NAME`.
+    """One training run, of a `model` or of what a wing's section trains (a `painter`). `out` defaults to `runs/NAME`.
+
+    Wings add their sections to this class; see `recipe_class`.
     """
 
     name: str
     seed: int = Field(0, ge=0)
     precision: Literal["float32", "bfloat16"] = "float32"
     model: Model = Field(default_factory=Model)
-    painter: Painting | None = None
     data: Data
     augmentation: Augmentation = Augmentation()
     stages: list[Stage] = Field(min_length=1)
@@ -283,11 +295,22 @@ class Recipe(Section):
     checkpoints: Checkpoints = Checkpoints()
     out: Path | None = None
 
+    def _sections(self) -> list[tuple[str, TrainedSection]]:
+        given = [(name, getattr(self, name, None)) for name in _registered_sections()]
+        return [(name, section) for name, section in given if section is not None]
+
+    @property
+    def section(self) -> TrainedSection | None:
+        """The section of a wing that this recipe trains, None where it trains a `model`."""
+        return next((section for _, section in self._sections()), None)
+
     @model_validator(mode="after")
     def _one_model(self) -> Self:
-        if (self.model == Model()) != bool(self.painter):
-            raise PydanticCustomError("model", "give either 'model' or 'painter'")
-        if self.painter is None and any(stage.size for stage in self.stages):
+        sections = self._sections()
+        if (self.model == Model()) != (len(sections) == 1):
+            names = " or ".join(f"'{name}'" for name in ["model", *_registered_sections()])
+            raise PydanticCustomError("model", f"give either {names}")
+        if not sections and any(stage.size for stage in self.stages):
             raise PydanticCustomError(
                 "size", "a stage's 'size' is for painters: a model's pictures have one size"
             )
@@ -320,6 +343,19 @@ class Recipe(Section):
         return self
 
 
+@cache
+def _registered_sections() -> dict[str, Any]:
+    """{key: its class} of the sections that wings register."""
+    return {point.name: point.load() for point in entry_points(group=SECTIONS)}
+
+
+@cache
+def recipe_class() -> type[Recipe]:
+    """`Recipe` with the sections of all installed wings."""
+    fields: dict[str, Any] = {name: (kind | None, None) for name, kind in _registered_sections().items()}
+    return create_model("Recipe", __base__=Recipe, **fields)
+
+
 class DataRecipe(Section):
     """What is needed of a recipe before training: its data, and the seed that draws them."""
 
@@ -334,7 +370,7 @@ def load_recipe(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Reci
     `_own_captions`. Raises `UserError` for a recipe that does not exist, a file that is not YAML, and any key
     or value that is off.
     """
-    return validated(Recipe, _read_tree(name_or_path, overrides), f"The recipe '{name_or_path}'")
+    return validated(recipe_class(), _read_tree(name_or_path, overrides), f"The recipe '{name_or_path}'")
 
 
 def load_data(name_or_path: str | Path, overrides: Sequence[str] = ()) -> "DataRecipe":
@@ -354,8 +390,8 @@ def _read_tree(name_or_path: str | Path, overrides: Sequence[str]) -> dict[str, 
         text = packaged[str(name_or_path)]
     else:
         try:
-            text = path.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
+            text = decode(path.read_bytes(), str(path))
+        except OSError as error:
             raise UserError(f"The recipe '{path}' cannot be read: {error}.") from error
     tree = parse_yaml(text, f"The recipe '{name_or_path}'")
     if not isinstance(tree, dict):

@@ -3,7 +3,7 @@
 import difflib
 import re
 from collections.abc import Iterable
-from typing import Any, TypeVar, get_args, get_origin
+from typing import Any, ClassVar, TypeVar, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -20,11 +20,53 @@ def nearest(key: str, known: Iterable[str]) -> str:
 
 
 def parse_yaml(text: str, what: str) -> Any:
-    """What a YAML text holds. Raises `UserError`, beginning with `what`, for one that is not YAML."""
+    """What a YAML text holds. Raises `UserError`, beginning with `what`, for bad YAML and for equal keys."""
     try:
-        return yaml.safe_load(text)
+        return yaml.load(text, _StrictLoader)  # a SafeLoader
     except yaml.YAMLError as error:
         raise UserError(f"{what} is not YAML: {' '.join(str(error).split())}.") from error
+
+
+def parse_value(text: str, what: str) -> Any:
+    """What the right side of `key=value` holds: YAML, or the text itself where YAML would take it for something else.
+
+    `*.tar` is no alias, `a: b` no mapping and `a #1` no comment. Raises `UserError` as `parse_yaml` does.
+    """
+    bare = text.strip()
+    if bare[:1] in set("*&!@%`|>") or (bare[:1] not in set("[{'\"") and (": " in bare or " #" in bare)):
+        return bare
+    return parse_yaml(text, what)
+
+
+class _StrictLoader(yaml.SafeLoader):
+    """YAML 1.1 as people mean it: `no` is Norwegian, 007 and 2014-01-01 are texts, and no key is there twice."""
+
+    yaml_implicit_resolvers: ClassVar[dict[str, Any]] = {}  # type: ignore[misc]  # none of the base's
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [key.value for key, _ in node.value if key.tag != "tag:yaml.org,2002:merge"]
+        for key in keys:
+            if isinstance(key, str) and keys.count(key) > 1:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"the key '{key}' is there twice", node.start_mark
+                )
+        return super().construct_mapping(node, deep)
+
+
+for _tag, _pattern, _first in (
+    ("bool", r"true|True|TRUE|false|False|FALSE", "tTfF"),
+    ("int", r"[-+]?(0|[1-9][0-9]*)", "-+0123456789"),
+    (
+        "float",
+        r"[-+]?([0-9]+\.[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)",
+        "-+0123456789.",
+    ),
+    ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
+    ("merge", r"<<", "<"),
+):
+    _StrictLoader.add_implicit_resolver(
+        f"tag:yaml.org,2002:{_tag}", re.compile(f"^({_pattern})$"), list(_first)
+    )
 
 
 def override(tree: dict[str, Any], change: str) -> None:
@@ -49,7 +91,7 @@ def override(tree: dict[str, Any], change: str) -> None:
         else:
             raise UserError(f"The override '{change}': there is no section above '{'.'.join(rest)}'.")
         if not rest:
-            node[key] = parse_yaml(text, f"The value of the override '{change}'")
+            node[key] = parse_value(text, f"The value of the override '{change}'")
         else:
             if isinstance(node, dict) and node.get(key) is None:
                 node[key] = {}

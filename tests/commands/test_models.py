@@ -10,7 +10,7 @@ from tests.models.tiny_models import sample, save_language_model, save_released_
 from typer.testing import CliRunner
 
 from polylens.cli import app
-from polylens.models.build import build_model
+from polylens.models.checkpoints.build import build_model
 from polylens.models.checkpoints.folder import load_model, save_model
 from polylens.models.config import ModelConfig
 from polylens.models.parts.lora import apply_lora

@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from polylens.data.build import build, num_sentences
+from polylens.data.build import build
 from polylens.data.prompts import DEFAULT, fields_of, read_templates
 from polylens.data.sample import Sample, Turn
+from polylens.data.sentences import num_sentences
 from polylens.data.spec import Build
 from polylens.errors import UserError
 
@@ -279,3 +280,37 @@ def test_every_task_has_several_english_prompts_that_name_the_language():
         assert len(texts) >= 2 or task == "instruction"
         for text in texts:
             assert "language" in fields_of(text) or task == "instruction"
+
+
+@pytest.mark.parametrize(("task", "about"), [("matching", "image"), ("verification", "class")])
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("A dog.", "a dog"),
+        ("caf\u00e9", "cafe\u0301"),
+        ("狗。", "狗"),
+        ("Ein  Hund", "ein Hund!"),
+        ("कुत्ता।", "कुत्ता"),
+        ("«chien»", "Chien"),
+    ],
+)
+def test_a_text_of_ones_own_written_otherwise_is_no_negative(task, about, one, other):
+    samples = [
+        Sample(str(i), (), (Turn("", text),), "fr", "caption", "s", {about: str(i)})
+        for i, text in enumerate((one, other))
+    ]
+    with pytest.raises(UserError, match="has no negative in 'fr'"):
+        list(build(Build(task=task, negatives=1.0, plain=True), lambda: samples, 0))
+
+
+def test_neighbours_with_ones_own_text_give_no_negative(tmp_path):
+    rows = [{"id": "0", "near": ["1", "2"]}, {"id": "1", "near": ["0", "2"]}, {"id": "2", "near": ["0"]}]
+    (tmp_path / "near.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    texts = ("A dog.", "a dog", "a cat")
+    samples = [
+        Sample(str(i), (), (Turn("", text),), "en", "caption", "s", {"image": str(i)})
+        for i, text in enumerate(texts)
+    ]
+    spec = Build(task="matching", negatives=1.0, plain=True, neighbours=tmp_path / "near.jsonl", hard=1.0)
+    [first] = [one for one in build(spec, lambda: samples[:3], 0) if one.id == "0"][:1]
+    assert first.turns[0] == Turn("a cat", "no")

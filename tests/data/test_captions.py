@@ -8,11 +8,16 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from polylens.data.captions import read_captions, split_by_image, with_references
+from polylens.data.mix import read_mix
+from polylens.data.rows import INVISIBLE
 from polylens.data.sample import Picture, Sample
+from polylens.data.spec import Part
 from polylens.errors import UserError
 from polylens.languages import LANGUAGES
 
-TEXTS = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=30).filter(str.strip)
+TEXTS = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=30).filter(
+    lambda text: "\0" not in text and not INVISIBLE.fullmatch(text)
+)
 ROWS = st.lists(
     st.dictionaries(
         st.sampled_from(sorted(LANGUAGES)), st.lists(TEXTS, min_size=1, max_size=3), min_size=1, max_size=3
@@ -120,14 +125,17 @@ def test_languages_are_filtered_in_any_spelling(folder):
         ({"image": "1.png"}, "line 2: no captions"),
         ({"image": "1.png", "captions": {}}, "line 2: no captions"),
         ({"image": "1.png", "captions": ["a"]}, "line 2: no captions"),
-        (row("1.png", {"dee": ["a"]}), "line 2: Unknown language 'dee': did you mean 'de'"),
+        (
+            row("1.png", {"dee": ["a"]}),
+            "no languages here: 'dee' .1 captions, first in line 2; did you mean 'de'",
+        ),
         (row("1.png", {"he": ["a"], "iw": ["b"]}), "'iw' is a second spelling of 'he'"),
         (row("1.png", {"de": "a"}), "the captions in 'de' are no list"),
         (row("1.png", {"de": []}), "the captions in 'de' are no list"),
         (row("1.png", {"de": ["a", ""]}), "caption 2 in 'de' is empty"),
         (row("1.png", {"de": [" \u2028"]}), "caption 1 in 'de' is empty"),
         (row("1.png", {"de": [None]}), "caption 1 in 'de' is null"),
-        ('{"image": "1.png", "captions": {"de": ["\\ud800"]}}', "half a surrogate pair at character 0"),
+        ('{"image": "1.png", "captions": {"de": ["\\ud800"]}}', "line 2: half a surrogate pair"),
         ('{"image": "1.png", "n": ' + "1" * 5000 + "}", "line 2: "),
     ],
 )
@@ -198,3 +206,65 @@ def test_references_are_gathered_by_image_and_language(many):
         ("0.png:de:0", ["a", "b"]),
         ("0.png:en:0", ["c"]),
     ]
+
+
+MIXED = [
+    {"image": "1.png", "captions": {"de": ["Hund", "\u200b"], "xx-nothing": ["?", "?"], "en": [""]}},
+    {"image": "gone.png", "captions": {"en": ["a cat"]}},
+    {"image": "2.png", "captions": {"en": ["a dog"], "nowhere": ["?"], "xx-nothing": ["?"]}},
+]
+
+
+@pytest.fixture
+def mixed(tmp_path):
+    for name in ("1.png", "2.png"):
+        Image.new("RGB", (4, 4)).save(tmp_path / name)
+    (tmp_path / "captions.jsonl").write_text("".join(json.dumps(row) + "\n" for row in MIXED))
+    return tmp_path
+
+
+def test_what_cannot_be_read_is_left_out_and_counted(mixed, caplog):
+    assert [sample.id for sample in read_captions(mixed, policy="skip")] == ["1.png:de:0", "2.png:en:0"]
+    assert "left out 3 samples that cannot be read" in caplog.text
+    assert "'xx-nothing' (3 captions, first in line 1" in caplog.text
+    assert "'nowhere' (1 captions, first in line 3" in caplog.text
+
+
+def test_all_strange_languages_in_one_message(mixed):
+    rows = [row for row in MIXED if row["image"] != "gone.png"]
+    rows[0] = rows[0] | {"captions": {"de": ["Hund"], "xx-nothing": ["?"]}}
+    (mixed / "captions.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    with pytest.raises(UserError, match=r"'xx-nothing' .2 captions.*'nowhere' .1 captions"):
+        read_captions(mixed)
+    # Of the languages that are asked for, all is known.
+    assert len(read_captions(mixed, ["de", "en"])) == 2
+    (mixed / "captions.jsonl").write_text(json.dumps(MIXED[0]))
+    with pytest.raises(UserError, match="caption 2 in 'de' is empty"):
+        read_captions(mixed)
+
+
+def test_own_captions_are_a_part_of_a_mix(mixed):
+    part = Part(source="captions", path=mixed, build="caption")
+    mix = read_mix([part], 0, "skip")
+    assert [(one.language, one.turns[0].answer, one.extra["image"]) for one in mix] == [
+        ("de", "Hund", "1.png"),
+        ("en", "a dog", "2.png"),
+    ]
+    with pytest.raises(UserError):
+        read_mix([part], 0)
+
+
+def test_rows_without_a_text_are_skipped_in_a_mix(tmp_path, caplog):
+    row = {"id": "1", "images": [], "turns": [["a", "b"]], "language": "de", "task": "vqa", "source": "s"}
+    rows = [
+        row,
+        row | {"id": "2", "turns": [["a", ""]]},
+        row | {"id": "3", "language": "xx-no"},
+        row | {"id": "4"},
+    ]
+    (tmp_path / "a.jsonl").write_text("".join(json.dumps(one) + "\n" for one in rows))
+    part = Part(source="jsonl", path=tmp_path / "a.jsonl")
+    assert [sample.id for sample in read_mix([part], 0, "skip")] == ["1", "4"]
+    assert "left out 2 samples that cannot be read" in caplog.text
+    with pytest.raises(UserError, match="line 2, turn 1: the answer is empty"):
+        read_mix([part], 0)

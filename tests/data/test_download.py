@@ -80,6 +80,12 @@ class Handler(BaseHTTPRequestHandler):
             body = body[: len(body) // 2]
         elif kind == "empty":
             body = b""
+        elif kind == "unmeasured":  # cut short the first time, without a word on its length
+            body, headers = body[: len(body) // (2 if times == 1 else 1)], {"Content-Length": ""}
+        elif kind == "unmeasured-half":
+            body, headers = body[: len(body) // 2], {"Content-Length": ""}
+        elif kind == "unmeasured-text":
+            body, headers = b"<html>Please log in.</html>", {"Content-Length": ""}
         elif kind == "cut":
             headers["Content-Length"] = str(len(body) + 100)
         elif kind == "flaky" and times == 1:
@@ -101,7 +107,8 @@ class Handler(BaseHTTPRequestHandler):
             return
         self.send_response(status)
         for name, value in ({"Content-Length": str(len(body))} | headers).items():
-            self.send_header(name, value)
+            if value:
+                self.send_header(name, value)
         self.end_headers()
         self.wfile.write(body)
 
@@ -153,6 +160,16 @@ def test_what_becomes_of_good_and_bad_urls(server, tmp_path):
     dead = [json.loads(line) for line in (tmp_path / "dead.jsonl").read_text().splitlines()]
     assert {row["url"] for row in dead} == set(urls) - {server.url(p) for p in ("ok/1", "moved/1", "flaky/3")}
     assert json.loads((tmp_path / "report.json").read_text()) == report
+
+
+def test_an_answer_of_unknown_length_that_was_cut_is_asked_for_again(server, tmp_path):
+    paths = ("unmeasured/1", "unmeasured-half/2", "unmeasured-text/3")
+    urls = [server.url(path) for path in paths]
+    report = download(urls, tmp_path, Manners(delay=0.0, retries=1))
+    assert (report["ok"], report["failed"], report["dead"]) == (1, 1, 1)
+    assert [server.asked[path] for path in paths] == [2, 2, 1]
+    assert picture_path(tmp_path, urls[0]).read_bytes() == png(1)
+    assert ledger(tmp_path)[urls[1]][0::2][:2] == ("failed", "no whole answer")
 
 
 def test_a_second_run_asks_only_for_what_may_have_changed(server, tmp_path):
@@ -261,7 +278,7 @@ def test_lists_of_urls(tmp_path):
     (tmp_path / "c.txt").write_bytes("http://a/ä".encode("latin-1"))
     with pytest.raises(UserError, match=r"c\.txt: not UTF-8"):
         list(read_urls(tmp_path / "c.txt"))
-    with pytest.raises(UserError, match="cannot be read"):
+    with pytest.raises(UserError, match="There is no file"):
         list(read_urls(tmp_path / "d.txt"))
 
 

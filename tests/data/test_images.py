@@ -3,6 +3,7 @@ import json
 import logging
 import multiprocessing
 import struct
+import warnings
 import zipfile
 import zlib
 from contextlib import suppress
@@ -349,5 +350,58 @@ def test_folders_without_a_processor(tmp_path):
         ImageProcessor.from_folder(tmp_path)
     for text in ("{", "[]", "null"):
         (tmp_path / "preprocessor_config.json").write_text(text)
-        with pytest.raises(UserError, match=r"is not valid JSON|no JSON object"):
+        with pytest.raises(UserError, match=r"not valid JSON|no JSON object"):
             ImageProcessor.from_folder(tmp_path)
+
+
+def png(width, depth, kind, row, *chunks):
+    """A PNG of one row, byte by byte: Pillow does not write all kinds that it reads."""
+
+    def chunk(name, data):
+        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+
+    parts = [(b"IHDR", struct.pack(">IIBBBBB", width, 1, depth, kind, 0, 0, 0)), *chunks]
+    parts += [(b"IDAT", zlib.compress(b"\0" + row)), (b"IEND", b"")]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*part) for part in parts)
+
+
+GRAY, RGB, GRAY_ALPHA, RGB_ALPHA, HALF = 0, 2, 4, 6, 32896
+
+
+@pytest.mark.parametrize(
+    ("depth", "kind", "row", "transparent", "expected"),
+    [
+        (1, GRAY, bytes([0b01010101]), [1], (0, 255)),
+        (1, GRAY, bytes([0b01010101]), [0], (255, 255)),
+        (2, GRAY, bytes([0b01100110, 0b01100110]), [1], (255, 170)),
+        (4, GRAY, bytes([0x38] * 4), [3], (255, 136)),
+        (8, GRAY, bytes([3, 128] * 4), [3], (255, 128)),
+        (16, GRAY, struct.pack(">8H", *[0, HALF] * 4), [0], (255, 128)),
+        (16, GRAY, struct.pack(">8H", *[1000, HALF] * 4), [1000], (255, 128)),
+        (16, GRAY, struct.pack(">8H", *[1001, HALF] * 4), [1000], (4, 128)),
+        (8, RGB, bytes([3, 3, 3, 128, 128, 128] * 4), [3, 3, 3], (255, 128)),
+        (16, RGB, struct.pack(">24H", *[1000] * 3, *[HALF] * 3, *[HALF] * 18), [1000] * 3, (255, 128)),
+        (16, RGB, struct.pack(">24H", *[0] * 3, *[HALF] * 3, *[HALF] * 18), [256] * 3, (0, 128)),
+        (16, GRAY_ALPHA, struct.pack(">16H", *[0, 0, HALF, 65535] * 4), None, (255, 128)),
+        (16, RGB_ALPHA, struct.pack(">32H", *[0, 0, 0, 0, HALF, HALF, HALF, 65535] * 4), None, (255, 128)),
+    ],
+)
+@pytest.mark.parametrize("upside_down", [False, True])
+def test_transparency_shows_white_at_any_depth(depth, kind, row, transparent, expected, upside_down):
+    chunks = [(b"tRNS", struct.pack(f">{len(transparent)}H", *transparent))] if transparent else []
+    if upside_down:
+        chunks.append((b"eXIf", b"MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x04\0\0\0\0\0\0"))
+    image = decode_image(png(8, depth, kind, row, *chunks), "x")
+    assert (image.getpixel((0, 0)), image.getpixel((1, 0))) == tuple((gray,) * 3 for gray in expected)
+
+
+def test_no_warning_of_a_library_comes_through():
+    pictures = [
+        encoded(corners(), "JPEG", exif=b"Exif\0\0MM\0*\xff\xff\xff\xff garbage"),
+        png(8, 8, RGB, bytes(24), (b"iCCP", b"x\0\0no profile")),
+        encoded(Image.new("1", (10_000, 9_500)), "PNG"),
+    ]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for data in pictures:
+            decode_image(data, "x")

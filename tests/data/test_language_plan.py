@@ -18,7 +18,9 @@ def test_tables():
     assert sum(crawled.values()) == pytest.approx(1)
     assert crawled["en"] == pytest.approx(0.43842743, rel=1e-6)
     assert shares("mt5")["en"] == pytest.approx(0.08485280, rel=1e-6)
-    assert set(shares("equal").values()) == {1 / len(LANGUAGES)}
+    translatable = [code for code, entry in LANGUAGES.items() if entry.nllb]
+    assert shares("equal") == dict.fromkeys(translatable, 1 / len(translatable))
+    assert shares("equal", ["chr", "de"]) == {"chr": 0.5, "de": 0.5}
 
 
 def test_some_languages_share_among_themselves():
@@ -49,7 +51,7 @@ def test_own_table(tmp_path):
     for content, message in [
         ("[]", "holds no shares"), ("{}", "holds no shares"), ('{"de": 0}', "share of 'de' is 0"),
         ('{"de": "1"}', "share of 'de' is"), ('{"de": true}', "share of 'de' is true"),
-        ('{"de": NaN}', "share of 'de' is NaN"), ('{"he": 1, "iw": 1}', "second spelling of 'he'"),
+        ('{"de": NaN}', "NaN is no JSON"), ('{"he": 1, "iw": 1}', "second spelling of 'he'"),
         ('{"dee": 1}', "did you mean 'de'"), ("{", "not valid JSON"),
     ]:  # fmt: skip
         path.write_text(content)

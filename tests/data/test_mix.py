@@ -89,14 +89,6 @@ def test_each_part_goes_through_all_its_samples_before_it_repeats_one(epochs, se
             assert {number for number, _ in piece} == set(range(first, first + size))
 
 
-@given(st.integers(1, 5), st.integers(0, 100))
-def test_processes_share_a_batch(num_processes, step):
-    chosen = mix((30, 1.0), (10, 2.0)).order(7, 0)
-    shares = [chosen.batch(step, process, num_processes) for process in range(num_processes)]
-    together = [shares[i % num_processes][i // num_processes] for i in range(7)]
-    assert together == chosen.batch(step)
-
-
 def test_a_weight_that_draws_nothing_is_refused():
     with pytest.raises(UserError, match="weight 1e-06 of 'part0' draws none"):
         mix((5, 1e-6), (5, 1.0)).order(4, 0)

@@ -1,10 +1,11 @@
+import json
 import random
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from polylens.data.prompts import DEFAULT, MBLIP, Templates, caption_prompt
+from polylens.data.prompts import DEFAULT, MBLIP, Templates, caption_prompt, read_templates
 from polylens.errors import UserError
 from polylens.languages import LANGUAGES, mblip_language
 
@@ -88,3 +89,10 @@ def test_mistakes_are_named():
             Templates("t", {"caption": ["ok"]}, {"caption": {"de": [broken]}})
     with pytest.raises(UserError, match="no template for 'caption'"):
         Templates("t", {"caption": []})
+
+
+def test_two_spellings_of_a_language_are_refused(tmp_path):
+    path = tmp_path / "templates.json"
+    path.write_text(json.dumps({"caption": {"de": ["Bild: "], "German": ["Foto: "]}}))
+    with pytest.raises(UserError, match="caption: 'German' is a second spelling of 'de'"):
+        read_templates(path)

@@ -19,8 +19,8 @@ from PIL import Image
 from polylens.data import shards
 from polylens.data.mix import WINDOW, Mix, MixPart, part_samples, read_mix
 from polylens.data.shards import open_shards
-from polylens.data.sources import Unreadable
 from polylens.data.spec import Part
+from polylens.data.unreadable import Unreadable
 from polylens.errors import UserError
 
 ROOT = Path(__file__).parents[2]

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -40,13 +41,13 @@ def save_run(folder: Path, right: dict[str, float], *, n: int = 200, seed: int =
 
 
 def test_differences_are_found_where_they_are(tmp_path: Path) -> None:
-    first = save_run(tmp_path / "a", {"en": 0.9, "de": 0.5, "sw": 0.5})
-    second = save_run(tmp_path / "b", {"en": 0.5, "de": 0.5, "sw": 0.8}, seed=1)
-    table = compare_runs(read_run(first), read_run(second))["comparison"]["measures"]["accuracy"]
+    run = save_run(tmp_path / "a", {"en": 0.9, "de": 0.5, "sw": 0.5})
+    baseline = save_run(tmp_path / "b", {"en": 0.5, "de": 0.5, "sw": 0.8}, seed=1)
+    table = compare_runs(read_run(baseline), read_run(run))["comparison"]["measures"]["accuracy"]
     assert list(table) == [*CODES, "all"]
     for code in CODES:
         row = table[code]
-        assert row["difference"] == pytest.approx(row["first"] - row["second"])
+        assert row["difference"] == pytest.approx(row["run"] - row["baseline"])
         assert row["low"] <= row["difference"] <= row["high"]
         assert row["p_holm"] >= row["p_value"]
         assert row["n"] == 200
@@ -64,22 +65,41 @@ def test_a_run_equals_itself(tmp_path: Path) -> None:
 
 
 def test_page_table_and_figure(tmp_path: Path) -> None:
-    first = save_run(tmp_path / "a", {"en": 0.9, "de": 0.5})
-    second = save_run(tmp_path / "b", {"en": 0.5, "de": 0.5}, seed=1)
+    run = save_run(tmp_path / "a", {"en": 0.9, "de": 0.5})
+    baseline = save_run(tmp_path / "b", {"en": 0.5, "de": 0.5}, seed=1)
     out = tmp_path / "out"
-    ran = CliRunner().invoke(app, ["compare", str(first), str(second), "--out", str(out)])
+    ran = CliRunner().invoke(app, ["compare", str(baseline), str(run), "--out", str(out)])
     assert ran.exit_code == 0, ran.output
     assert "All items" in ran.output
+    assert "Difference: run a minus baseline b" in ran.output
+    compared = (out / "compare.json").read_text(encoding="utf-8")
+    other = tmp_path / "other"
+    ran = CliRunner().invoke(app, ["compare", str(run), "--baseline", str(baseline), "--out", str(other)])
+    assert ran.exit_code == 0, ran.output
+    undated = [
+        re.sub('"date": "[^"]*"', "", text) for text in (compared, (other / "compare.json").read_text())
+    ]
+    assert undated[0] == undated[1]
+    for words in (["compare", str(run)], ["compare", str(run), str(run), "--baseline", str(baseline)]):
+        ran = CliRunner().invoke(app, words)
+        assert (ran.exit_code, "2 are compared: BASELINE RUN" in ran.output) == (2, True)
     page = (out / "report.html").read_text(encoding="utf-8")
-    told = "Of 2 languages, a is better in 1 and b in 0 by Accuracy; in the others no difference is shown."
-    for piece in ("Difference by language", "All items", "Holm", ">a and b<", told, "Languages with a ahead"):
+    told = "Of 2 languages, a is better than its baseline b in 1 and worse in 0 by Accuracy; in the others no"
+    for piece in (
+        "Difference by language",
+        "All items",
+        "Holm",
+        ">a against b<",
+        told,
+        "Languages with a ahead",
+    ):
         assert piece in page, piece
     lines = list(csv.DictReader(io.StringIO((out / "compare.csv").read_text(encoding="utf-8"))))
     assert [line["code"] for line in lines] == ["en", "de", "all"]
     saved = json.loads((out / "compare.json").read_text(encoding="utf-8"))["comparison"]["measures"][
         "accuracy"
     ]
-    assert float(lines[0]["difference"]) == saved["en"]["difference"]
+    assert float(lines[0]["difference"]) == saved["en"]["difference"] > 0
     with Image.open(out / "differences.png") as figure:
         assert figure.width == 2160
 
@@ -89,7 +109,7 @@ def test_only_common_items_count_and_the_rest_is_said(tmp_path: Path) -> None:
     second = save_run(tmp_path / "b", {"en": 0.9}, n=40, settings={"data_sha256": "y"})
     results = compare_runs(read_run(first), read_run(second))
     assert results["comparison"]["measures"]["accuracy"]["en"]["n"] == 40
-    assert any("40 items are compared; 60 of the first run and 0" in note for note in results["notes"])
+    assert any("40 items are compared; 60 of the baseline and 0" in note for note in results["notes"])
     assert any("data_sha256" in note for note in results["notes"])
 
 
@@ -131,10 +151,45 @@ def test_benchmarks_side_by_side(tmp_path: Path) -> None:
         assert figure.width == 2160
     header = (tmp_path / "out" / "results.csv").read_text(encoding="utf-8").split("\n")[0]
     assert "benchmarks.toy.accuracy" in header
-    with pytest.raises(UserError, match="a second run of toy"):
+    with pytest.raises(UserError, match="is given twice"):
         overview([first, first])
     with pytest.raises(UserError, match=r"no results\.json"):
         overview([tmp_path])
+
+
+def test_several_runs_of_one_benchmark_stand_in_one_table(tmp_path: Path) -> None:
+    runs = [
+        save_run(tmp_path / "x" / "100", {"en": 0.1, "de": 0.1}, model="mine"),
+        save_run(tmp_path / "x" / "200", {"en": 0.5, "de": 0.2}, model="mine", settings={"data_sha256": "y"}),
+        save_run(tmp_path / "theirs", {"en": 0.9}),
+        save_run(tmp_path / "other", {"en": 0.9, "sw": 0.3}, benchmark="second", model="mine"),
+    ]
+    ran = CliRunner().invoke(
+        app, ["report", *map(str, runs), "--out", str(tmp_path / "out")], env={"COLUMNS": "200"}
+    )
+    assert ran.exit_code == 0, ran.output
+    for piece in ("toy, mine (100)", "toy, mine (200)", "toy, theirs", "second", "Swahili", "Mean of those"):
+        assert piece in ran.output, piece
+    assert "differ in more than the model: data_sha256" in ran.output
+    results = json.loads((tmp_path / "out" / "overview.json").read_text())
+    assert results["title"] == "2 benchmarks, 4 runs"
+    english = [one["languages"]["en"]["accuracy"] for one in results["benchmarks"].values()]
+    assert english == [
+        json.loads((run / "results.json").read_text())["languages"]["en"]["accuracy"] for run in runs
+    ]
+    page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    assert "toy, mine (200)" in page
+
+
+def test_items_of_one_id_are_refused(tmp_path: Path) -> None:
+    folder = save_run(tmp_path / "a", {"en": 0.5}, n=2)
+    path = folder / "items.jsonl"
+    path.write_text(path.read_text() * 2)
+    with pytest.raises(UserError, match=r"items.jsonl, line 3: the id 'en-0' is in line 1 too"):
+        read_run(folder)
+    path.write_text('{"id": "1", "language": "en", "pictures": []}\n')
+    with pytest.raises(UserError, match="line 1 is no scored item: 'scores' is missing"):
+        read_run(folder)
 
 
 def test_comparing_twice_writes_the_same(tmp_path: Path) -> None:

@@ -13,14 +13,8 @@ from rich.console import Console
 from tests.evaluation.chat_server import DROP, chat_server
 
 from polylens.errors import UserError
-from polylens.evaluation.judge import (
-    CACHE,
-    read_answers,
-    read_grades,
-    read_questions,
-    score_verdicts,
-    wording,
-)
+from polylens.evaluation.judge import CACHE, read_grades, score_verdicts, wording
+from polylens.evaluation.judge_questions import read_answers, read_questions
 from polylens.evaluation.judge_run import judge_answers
 from polylens.evaluation.peers.chat import ChatClient, Prices
 
@@ -223,6 +217,12 @@ def test_files_that_do_not_fit_are_one_sentence(data: Path, answers: Path, tmp_p
     write_lines(answers, [{"question_id": 0, "text": "a"}, {"question_id": 3, "text": "b"}])
     with pytest.raises(UserError, match="no answer to 4 of 6 questions: 1, 2, 4, 5"):
         read_answers(answers, questions)
+    write_lines(answers, [{"question_id": 0, "text": "a"}, {"question_id": 0, "text": "b"}])
+    with pytest.raises(UserError, match="line 2: question 0 is answered in line 1 already"):
+        read_answers(answers, questions)
+    write_lines(data / "qa90_gpt4_answer.jsonl", [{"question_id": 0, "text": "a"}] * 2)
+    with pytest.raises(UserError, match=r"answer.jsonl, line 2: '0' comes a second time; .*line 1"):
+        read_questions(data)
     write_lines(data / "qa90_gpt4_answer.jsonl", [{"question_id": 0, "text": "a"}])
     with pytest.raises(UserError, match="no reference or no context of question 1"):
         read_questions(data)

@@ -1,12 +1,15 @@
 """Our model as a predictor: answers in their places, and visual tokens kept on disk."""
 
+import json
 from pathlib import Path
 
 import pytest
 import torch
 from tests.models.tiny_models import NoisePicture, sample, tiny_vlm
+from tests.viscpm.tiny import ask, tiny_chat
 
-from polylens.evaluation.predictor import Chooser, Generation, LocalPredictor
+from polylens.evaluation.generation import Generation
+from polylens.evaluation.predictor import Chooser, LocalPredictor
 
 SAMPLES = [sample(text, pictures=(seed,)) for seed in (0, 1) for text in ("German:", "A:", "French is?")]
 SAMPLES += [sample("no picture", pictures=()), sample("both", pictures=(0, 1))]
@@ -52,3 +55,32 @@ def test_the_cache_keeps_bfloat16(tmp_path: Path) -> None:
         for root in (None, tmp_path, tmp_path)
     ]
     assert found[0] == found[1] == found[2]
+
+
+@pytest.mark.parametrize("num_beams", [1, 2])
+def test_viscpm_is_asked_and_cached_as_any_other_model(tmp_path: Path, num_beams: int) -> None:
+    asked = [ask(("a cat?", ""), pictures=(seed,), name=str(seed)) for seed in (0, 1)]
+    generation = Generation(num_beams=num_beams, max_new_tokens=4)
+
+    def answers(seed: int, root: Path | None) -> dict[int, str]:
+        return dict(LocalPredictor(tiny_chat(seed), cache_root=root).generate(asked, generation))
+
+    assert answers(0, tmp_path) == answers(0, None) == answers(0, tmp_path)
+    assert len(list(tmp_path.iterdir())) == 1
+    assert answers(1, tmp_path) == answers(1, None)
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_the_identity_of_visual_tokens_names_all_weights_before_the_language_model() -> None:
+    model = tiny_chat()
+    first = model.vision_identity()
+    json.dumps(first)
+    with torch.no_grad():
+        model.lm.input_embedding.weight.add_(1)
+    assert model.vision_identity() == first
+    for weight in (model.model.query, model.model.mapping[0].weight, next(model.model.vpm.parameters())):
+        with torch.no_grad():
+            weight.add_(1)
+        assert model.vision_identity() != first
+        with torch.no_grad():
+            weight.sub_(1)

@@ -103,8 +103,9 @@ def test_pictures_are_loaded_in_order() -> None:
         [sample("a", "b", (3,)), sample("c", "d", ()), sample("e", "f", (1, 3))]
     )
     wanted = PROCESSOR([NoisePicture(i).load() for i in (3, 1, 3)])
-    assert torch.equal(batch.pixel_values, wanted)
-    assert collator(processor=PROCESSOR)([sample("c", "d", ())]).pixel_values is None
+    assert torch.equal(batch.visual, wanted)
+    assert batch.level == "pixels"
+    assert collator(processor=PROCESSOR)([sample("c", "d", ())]).visual is None
 
 
 def test_long_texts_lose_their_end() -> None:

@@ -20,9 +20,10 @@ from polylens.errors import UserError
 from polylens.painting.folder import load_painter, save_painter
 from polylens.painting.lora import adapters
 from polylens.painting.painter import Painter
+from polylens.painting.recipe import Painting
 from polylens.painting.sampling import Sampling
 from polylens.painting.task import PaintTask, buckets, nearest_bucket
-from polylens.recipe import Augmentation, Checkpoints, Painting, Stage, Validation
+from polylens.recipe import Augmentation, Checkpoints, Stage, Validation
 from polylens.training.loop import Trainer
 
 torch.set_num_threads(1)
@@ -226,7 +227,7 @@ def test_adapters_train_alone_and_are_saved(tmp_path: Path) -> None:
     before = weights(painter)
     lora = {"lora": {"rank": 2, "alpha": 4, "dropout": 0.0}, "learning_rate": 1e-2}
     trainer(painter, tmp_path / "run", [stage(table={"denoiser.*attn2*": lora})]).run()
-    carried = adapters(painter)
+    carried = adapters(painter.denoiser)
     assert carried is not None
     assert all(".attn2." in target for target in carried.targets)
     now = {n.replace(".base_layer.", "."): t for n, t in weights(painter).items()}

@@ -3,7 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from polylens.data.translation.engines import EngineSettings, open_engine
+from polylens.data.translation.engine import EngineSettings
+from polylens.data.translation.engines import open_engine
 from polylens.errors import UserError
 from polylens.picto.dictionary import Dictionary
 from polylens.picto.tasks import PLAIN, TASKS, samples

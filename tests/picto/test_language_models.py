@@ -9,7 +9,7 @@ import pytest
 import torch
 from transformers import PreTrainedTokenizerFast
 
-from polylens.models.build import load_language_model
+from polylens.models.checkpoints.build import load_language_model
 from polylens.picto.corpus import Corpus, Document, pack, prompt
 from polylens.picto.language_models import (
     Pretraining,

@@ -12,7 +12,7 @@ from transformers import AutoModelForCausalLM
 from polylens.data.language_plan import shares
 from polylens.data.mix import part_samples
 from polylens.data.readers.jsonl import read_jsonl
-from polylens.data.sources import Unreadable
+from polylens.data.unreadable import Unreadable
 from polylens.models.checkpoints.folder import load_model
 from polylens.picto import mblip_demo, measure
 from polylens.picto.tasks import pictures

@@ -13,12 +13,13 @@ from polylens.data.collate import Layout
 from polylens.data.conversations import unroll
 from polylens.data.sample import Sample, Turn
 from polylens.recipe import Recipe
-from polylens.training.preview import dictionary, render, show
+from polylens.training.preview import render, show
 from polylens.training.run import train
 from polylens.training.tasks import VisionLanguageTask
 from polylens.viscpm.files import save_folder
 from polylens.viscpm.model import VisCpmChat
 from polylens.viscpm.task import VisCpmTask
+from polylens.viscpm.trainable import dictionary
 
 TURNS = (Turn("What is it?", "a cat"), Turn("Where?", "on the mat"), Turn("Why?", "who knows"))
 SAMPLES = [

@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 from rich.console import Console
 from tests.models.tiny_models import save_language_model, save_vision
+from tests.plugins import install
 from tests.training.test_loop import ROOT, log, losses
 
 from polylens.data.captions import read_captions
@@ -152,23 +153,6 @@ def test_going_on_from_a_trained_model(place):
     assert log(place / "b")[0]["validation"]["loss"] == pytest.approx(best, rel=0.2)
 
 
-IMITATION = (
-    "stages=[{name: words, objective: embeddings, table: {projector.*: 3e-3}, batch_size: 8, steps: 2}]"
-)
-
-
-def test_the_answers_that_are_imitated_are_remembered(place):
-    changes = ["model.visual_words=true", "model.memory=answers", "validation=null", IMITATION]
-    model = load_model(train(recipe(place, *changes), out=place / "run"))
-    samples, _ = read_samples(recipe(place))
-    assert model.config.memory == list(dict.fromkeys(sample.turns[0].answer for sample in samples))
-
-
-def test_without_imitation_there_are_no_answers_to_remember(place):
-    with pytest.raises(UserError, match="no stage has the objective 'embeddings'"):
-        train(recipe(place, "model.visual_words=true", "model.memory=answers"), out=place / "run")
-
-
 def test_frozen_parts_in_bfloat16_are_not_saved(place):
     folder = train(recipe(place, "precision=bfloat16"), out=place / "half")
     exact = train(recipe(place), out=place / "exact")
@@ -226,13 +210,14 @@ def samples(*, languages=None, split="train", count=3):
 @pytest.fixture
 def numbers(tmp_path, monkeypatch):
     """An installed package with a source, as pip would leave it."""
-    folder = tmp_path / "site"
-    (folder / "numbers_source-1.0.dist-info").mkdir(parents=True)
-    (folder / "numbers_source.py").write_text(SOURCE)
-    points = "[polylens.sources]\nnumbers = numbers_source:samples\n"
-    (folder / "numbers_source-1.0.dist-info" / "entry_points.txt").write_text(points)
-    (folder / "numbers_source-1.0.dist-info" / "METADATA").write_text("Name: numbers-source\nVersion: 1.0\n")
-    monkeypatch.syspath_prepend(str(folder))
+    install(
+        tmp_path,
+        monkeypatch,
+        "numbers_source",
+        SOURCE,
+        "polylens.sources",
+        "numbers = numbers_source:samples",
+    )
 
 
 def from_numbers(place, *overrides):

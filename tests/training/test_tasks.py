@@ -158,7 +158,7 @@ def test_features_follow_weights_that_an_earlier_stage_changed(tmp_path):
     with torch.no_grad():
         cached = task.loss(batch, batch.num_targets)
         live = model.loss(model.collator()(SAMPLES))
-    assert batch.visual_level == "queries"
+    assert batch.level == "queries"
     assert torch.allclose(cached, live, rtol=1e-5)
     assert len(list((tmp_path / "features").iterdir())) == 2
 

@@ -15,6 +15,7 @@ from polylens.languages import language
 
 if TYPE_CHECKING:
     from polylens.models.decoding.chat import Chat
+    from polylens.models.limits import Limits
 
 PROMPT = "> "
 COMMANDS = {
@@ -61,25 +62,31 @@ def chat(
     """
     code = None if lang is None else language(lang).code
     quiet_libraries()
+    from polylens.models.limits import limits_of
+
     console, stderr = consoles()
     messages = _read_history(history) if history else []
     opened = open_model(model, precision, stream)
+    limits = limits_of(model)
+    if limits is not None:
+        complain(limits.note(model), "note")
     beams = {} if num_beams is None else {"num_beams": num_beams}
     settings: dict[str, Any] = {"max_new_tokens": max_new_tokens, **beams}
     talk = opened.chat(code, messages, **settings)
     for path in image or []:
-        _check_image(path)
-    _converse(talk, [*(image or [])], console, stderr)
+        _check_image(path, limits)
+    _converse(talk, [*(image or [])], console, stderr, limits)
 
 
 def _read_history(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"The conversation '{path}' cannot be read: {error}") from error
+    from polylens.data.rows import read_json
+
+    return read_json(path)
 
 
-def _converse(talk: "Chat", waiting: list[Path], console: Console, stderr: Console) -> None:
+def _converse(
+    talk: "Chat", waiting: list[Path], console: Console, stderr: Console, limits: "Limits | None"
+) -> None:
     """Questions and answers until the input ends; `waiting` are images for the next question."""
     person = sys.stdin.isatty()
     if person:
@@ -95,7 +102,7 @@ def _converse(talk: "Chat", waiting: list[Path], console: Console, stderr: Conso
             return
         try:
             if line.startswith("/"):
-                if not _command(talk, line, waiting, console):
+                if not _command(talk, line, waiting, console, limits):
                     return
             else:
                 _answer(talk, line, waiting, console, stderr)
@@ -114,11 +121,14 @@ def _answer(talk: "Chat", line: str, waiting: list[Path], console: Console, stde
     except KeyboardInterrupt:
         pieces.close()
         stderr.print(" (stopped)", style="dim", end="")
+    else:
+        if talk.finish_reason == "length":
+            stderr.print(" (cut: --max-new-tokens allows for more)", style="dim", end="")
     console.print()
     waiting.clear()
 
 
-def _command(talk: "Chat", line: str, waiting: list[Path], console: Console) -> bool:
+def _command(talk: "Chat", line: str, waiting: list[Path], console: Console, limits: "Limits | None") -> bool:
     """What a line that begins with `/` asks for; False ends the conversation."""
     name, _, rest = line.partition(" ")
     rest = rest.strip()
@@ -134,7 +144,7 @@ def _command(talk: "Chat", line: str, waiting: list[Path], console: Console) -> 
         case "/image" if rest:
             paths = [Path(rest)] if Path(rest).exists() else [Path(word) for word in rest.split()]
             for path in paths:
-                _check_image(path)
+                _check_image(path, limits)
             waiting += paths
             say(console, f"{len(waiting)} image{'s' * (len(waiting) > 1)} with the next question")
         case "/save" if rest:
@@ -149,10 +159,13 @@ def _command(talk: "Chat", line: str, waiting: list[Path], console: Console) -> 
     return True
 
 
-def _check_image(path: Path) -> None:
+def _check_image(path: Path, limits: "Limits | None") -> None:
+    """Raises `UserError` for an image that cannot be read; warns of one that the model does not know the kind of."""
     from polylens.data.images import FilePicture
 
-    FilePicture(path).load()
+    picture = FilePicture(path).load()
+    if limits is not None and not limits.fits(picture):
+        complain(limits.warning(str(path)), "warning")
 
 
 def convert(

@@ -1,6 +1,5 @@
 """What commands share: options, consoles, and the way to a model that is ready to use."""
 
-import json
 import logging
 import warnings
 from pathlib import Path
@@ -9,6 +8,8 @@ from typing import Annotated, Any, Literal
 import typer
 from rich.console import Console
 from rich.text import Text
+
+from polylens.files import json_text
 
 Recipe = Annotated[
     str, typer.Argument(metavar="RECIPE", help="A recipe file, or the name of a packaged one.")
@@ -54,7 +55,7 @@ def say(console: Console, line: str) -> None:
 
 
 def print_json(value: Any) -> None:
-    typer.echo(json.dumps(value, ensure_ascii=False, indent=1))
+    typer.echo(json_text(value, indent=1))
 
 
 def quiet_libraries() -> None:

@@ -154,7 +154,8 @@ def mix(
     """
     from polylens.data.mix import part_samples, read_mix
     from polylens.data.readers.jsonl import write_jsonl
-    from polylens.data.sources import Unreadable
+    from polylens.data.shared_ids import refuse_shared_ids
+    from polylens.data.unreadable import Unreadable
     from polylens.errors import UserError
     from polylens.progress import progress_bar
     from polylens.recipe import load_data
@@ -165,6 +166,7 @@ def mix(
     if data.mix is None:
         raise UserError(f"The recipe '{recipe}' has no mix: list the parts in data.mix.")
     if jsonl is not None:
+        refuse_shared_ids(data.mix, data.unreadable)
         for part in data.mix:
             unreadable = Unreadable(data.unreadable)
             count = write_jsonl(part_samples(part, chosen.seed, unreadable), jsonl / f"{part.name}.jsonl")

@@ -22,12 +22,8 @@ from polylens.errors import UserError
 from polylens.languages import LANGUAGES, language, parse_languages
 
 if TYPE_CHECKING:
+    from polylens.models.confidence import Confidence
     from polylens.models.vlm import VisionLanguageModel
-
-PACKAGED = "picto"
-KNOWS = (
-    "the packaged model '{}' knows pictograms such as emoji, and nothing else; for photographs give --model."
-)
 
 
 def caption(
@@ -36,16 +32,20 @@ def caption(
         str, typer.Option(metavar="CODES", help="Languages, as in de,sw,zh; all: those the model knows.")
     ] = "en",
     model: Annotated[
-        str, typer.Option(metavar="MODEL", help="A model folder, a packaged name, or a hub id.")
-    ] = PACKAGED,
+        str | None,
+        typer.Option(
+            metavar="MODEL", help="A model folder, a packaged name, or a hub id; default: the packaged one."
+        ),
+    ] = None,
     num_beams: NumBeams = 1,
     max_new_tokens: MaxNewTokens = 32,
     precision: Precision = "float32",
     as_json: Json = False,
 ) -> None:
-    """Caption pictures in any of the model's languages.
+    """Caption pictures in any of the model's languages, each with its probability.
 
-    The packaged model knows pictograms: it warns where a picture looks like none.
+    A probability is that of the whole caption, given picture and prompt; "doubtful" marks low ones. A packaged model
+    that knows pictures of one kind warns where a picture looks like none of them.
 
     \b
     Examples
@@ -56,23 +56,26 @@ def caption(
     """
     codes = None if lang.strip().lower() == "all" else parse_languages(lang)
     quiet_libraries()
+    from polylens.data.answer import num_cut
     from polylens.data.images import FilePicture
     from polylens.data.sample import Sample, Turn
+    from polylens.models.confidence import confidences
+    from polylens.models.defaults import default_model
+    from polylens.models.limits import limits_of
 
+    model = model or default_model("captioner")
     pictures = [FilePicture(path) for path in images]
     loaded = [picture.load() for picture in pictures]
     opened = open_model(model, precision)
     codes = codes or _all_languages(opened, model)
     _warn_of_unknown(opened, codes, model)
-    pictograms: list[bool | None] = [None] * len(images)
-    if model == PACKAGED:
-        from polylens.picto.recognise import look
-
-        complain(KNOWS.format(model), "note")
-        pictograms = [look(picture).is_pictogram for picture in loaded]
-        for path, own in zip(images, pictograms, strict=True):
-            if not own:
-                complain(f"'{path}' does not look like a pictogram, so its captions mean little.", "warning")
+    limits = limits_of(model)
+    if limits is not None:
+        complain(limits.note(model), "note")
+    fits = [limits is None or limits.fits(picture) for picture in loaded]
+    for path, own in zip(images, fits, strict=True):
+        if limits is not None and not own:
+            complain(limits.warning(str(path)), "warning")
     samples = [
         Sample(
             f"{path}:{code}",
@@ -85,20 +88,53 @@ def caption(
         for path, picture in zip(images, pictures, strict=True)
         for code in codes
     ]
-    said = iter(opened.generate(samples, num_beams=num_beams, max_new_tokens=max_new_tokens))
-    rows: list[dict[str, Any]] = []
-    for path, own in zip(images, pictograms, strict=True):
-        row: dict[str, Any] = {"image": str(path), "captions": {code: next(said) for code in codes}}
-        rows.append(row if own is None else row | {"looks_like_pictogram": own})
+    visual = opened.encode_pictures(pictures)
+    said = opened.generate(samples, visual=visual, num_beams=num_beams, max_new_tokens=max_new_tokens)
+    if cut := num_cut(said):
+        complain(
+            f"{cut} of {len(said)} captions were cut at {max_new_tokens} tokens: raise --max-new-tokens.",
+            "warning",
+        )
+    sure = confidences(opened, samples, said, visual)
+    rows = []
+    for place, path in enumerate(images):
+        mine = slice(place * len(codes), (place + 1) * len(codes))
+        row = _row(path, codes, said[mine], sure[mine], None if limits is None else limits.sure)
+        rows.append(row if limits is None else row | {limits.flag: fits[place]})
     if as_json:
         print_json({"model": model, "images": rows})
-        return
+    else:
+        consoles()[0].print(_table(rows))
+
+
+def _row(
+    path: Path, codes: list[str], said: list[str], sure: "list[Confidence | None]", threshold: float | None
+) -> dict[str, Any]:
+    """One image: its captions, how probable each is (`Confidence`), and the languages of the doubtful ones."""
+    known = {code: one for code, one in zip(codes, sure, strict=True) if one is not None}
+    return {
+        "image": str(path),
+        "captions": dict(zip(codes, said, strict=True)),
+        "probabilities": {code: round(one.probability, 4) for code, one in known.items()},
+        "token_probabilities": {code: round(one.token_probability, 4) for code, one in known.items()},
+        "doubtful": [code for code in codes if code not in known or known[code].is_low(threshold)],
+    }
+
+
+def _table(rows: list[dict[str, Any]]) -> Table:
     table = Table(box=None, show_header=False, pad_edge=False)
     for row in rows:
-        for code, text in row["captions"].items():
-            first = row["image"] if code == codes[0] else ""
-            table.add_row(Text(first, style="bold"), Text(language(code).name, style="dim"), Text(text))
-    consoles()[0].print(table)
+        for place, (code, text) in enumerate(row["captions"].items()):
+            first = "" if place else row["image"]
+            share = row["probabilities"].get(code)
+            table.add_row(
+                Text(first, style="bold"),
+                Text(language(code).name, style="dim"),
+                Text(text),
+                Text("" if share is None else f"{share:.0%}", style="dim", justify="right"),
+                Text("doubtful" if code in row["doubtful"] else "", style="yellow"),
+            )
+    return table
 
 
 def _all_languages(model: "VisionLanguageModel", name: str) -> list[str]:
@@ -109,7 +145,7 @@ def _all_languages(model: "VisionLanguageModel", name: str) -> list[str]:
 
 
 def _warn_of_unknown(model: "VisionLanguageModel", codes: list[str], name: str) -> None:
-    from polylens.evaluation.captions import unknown_languages
+    from polylens.models.limits import unknown_languages
 
     if unknown := unknown_languages(model, codes):
         names = ", ".join(f"{language(code).name} ({code})" for code in unknown)

@@ -9,7 +9,7 @@ from rich.table import Table
 from polylens.commands.common import Json, Model, consoles, print_json, quiet_libraries, say
 
 if TYPE_CHECKING:
-    from polylens.models.checkpoints.info import ModelInfo
+    from polylens.models.checkpoints.model_info import ModelInfo
 
 
 def info(model: Model, as_json: Json = False) -> None:

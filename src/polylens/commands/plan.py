@@ -48,7 +48,7 @@ def plan(
     """
     from polylens.recipe import load_recipe
     from polylens.training.plan import plan_recipe
-    from polylens.training.walk import Length
+    from polylens.training.trainable import Length
 
     quiet_libraries()
     memory = _bytes(gpu)

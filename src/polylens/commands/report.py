@@ -15,17 +15,20 @@ def report(
     ),
     as_json: Json = False,
 ) -> None:
-    """Put evaluations of several benchmarks on one page: a heat map of languages against benchmarks, and a table.
+    """Put several evaluations in one table and on one page: of several benchmarks, several models, or both.
 
     \b
-    Example
+    Examples
       polylens report runs/xm3600 runs/xgqa runs/marvl --out runs/overview
+      polylens report runs/step-1000 runs/step-2000 runs/step-3000
     """
-    from polylens.evaluation.overview import overview, write_overview
+    from polylens.evaluation.overview import overview, overview_table, write_overview
+    from polylens.evaluation.report import print_whole
 
     console, _ = consoles(as_json)
     results = overview(runs)
     page = write_overview(results, out)
+    print_whole(overview_table(results), console)
     for note in results["notes"]:
         complain(note, "note")
     say(console, f"The report is {page}")

@@ -8,9 +8,6 @@ import typer
 from polylens.commands.common import Json, complain, consoles, folder_name, print_json, quiet_libraries, say
 from polylens.errors import UserError
 
-# The packaged encoder, by its registered name.
-ENCODER = "picto-parts/vision"
-
 
 def score_paintings(
     paintings: Annotated[
@@ -20,13 +17,17 @@ def score_paintings(
         ),
     ],
     real: Annotated[
-        Path | None, typer.Option(metavar="FOLDER", help="Real pictures, for FID and fd_picto.")
+        Path | None, typer.Option(metavar="FOLDER", help="Real pictures, for Frechet distances.")
     ] = None,
     inception: Annotated[
         Path | None,
         typer.Option(
             metavar="FILE", help="FID's weights: pt_inception-2015-12-05-6726825d.pth of pytorch-fid."
         ),
+    ] = None,
+    encoder: Annotated[
+        str | None,
+        typer.Option(metavar="MODEL", help="An image encoder, for fd_encoder; default: the packaged one."),
     ] = None,
     clip: Annotated[
         str | None, typer.Option(metavar="MODEL", help="A CLIP of transformers, for the CLIP score.")
@@ -37,10 +38,10 @@ def score_paintings(
     batch_size: Annotated[int, typer.Option(min=1, help="Pictures at once; moves no score.")] = 32,
     as_json: Json = False,
 ) -> None:
-    """Score painted pictures by the language of their prompts: FID, fd_picto, CLIP score.
+    """Score painted pictures by the language of their prompts: FID, fd_encoder, CLIP score.
 
-    With --real, fd_picto is the Frechet distance on the packaged encoder; with --inception as well, FID is that on
-    Inception. Results name weights, resizing and numbers of pictures, which all move these scores.
+    With --real, fd_encoder is the Frechet distance on the features of an image encoder; with --inception as well, FID
+    is that on Inception. Results name weights, resizing and numbers of pictures, which all move these scores.
 
     \b
     A row of prompts.jsonl
@@ -54,8 +55,10 @@ def score_paintings(
     from polylens.data.images import ImageProcessor
     from polylens.evaluation.report import print_table
     from polylens.files import sha256_folder
+    from polylens.models.checkpoints.build import load_vision
     from polylens.models.checkpoints.registry import resolve_model
-    from polylens.models.parts.vision import VisionConfig, load_vision
+    from polylens.models.defaults import default_model
+    from polylens.models.parts.vision import VisionConfig
     from polylens.painting.scores import run
     from polylens.painting.scores.clip import ClipScorer
     from polylens.painting.scores.frechet import Features, TowerFeatures
@@ -77,11 +80,12 @@ def score_paintings(
         settings["real"] = str(real)
         if inception is not None:
             distances["fid"] = InceptionFeatures(inception)
-        folder = resolve_model(ENCODER)
-        distances["fd_picto"] = TowerFeatures(
+        encoder = encoder or default_model("encoder")
+        folder = resolve_model(encoder)
+        distances["fd_encoder"] = TowerFeatures(
             load_vision(VisionConfig(path=str(folder))),
             ImageProcessor.from_folder(folder),
-            {"encoder": ENCODER, "encoder_sha256": sha256_folder(folder)},
+            {"encoder": encoder, "encoder_sha256": sha256_folder(folder)},
         )
         settings |= {name: dict(features.settings) for name, features in distances.items()}
     scorer = ClipScorer(clip) if clip is not None else None

@@ -42,7 +42,7 @@ def train(
     if chosen.validation:
         check_metrics(chosen.validation.metrics)
     folder = run(chosen, resume=not no_resume, out=out, report=console, evaluate=validation_scores)
-    trial = f'paint {folder} "a red apple"' if chosen.painter else f"evaluate {folder} --data FOLDER"
+    trial = chosen.section.trial(folder) if chosen.section else f"evaluate {folder} --data FOLDER"
     say(console, f"The model is {folder}. Try it: polylens {trial}")
 
 

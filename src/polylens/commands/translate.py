@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-import yaml
 from rich.console import Console
 from rich.table import Table
 
@@ -16,16 +15,15 @@ from polylens.languages import LANGUAGES, language, parse_languages
 
 if TYPE_CHECKING:
     from polylens.data.sample import Sample
-    from polylens.data.translation import engines
     from polylens.data.translation.cache import TranslationCache
-    from polylens.data.translation.engines import EngineSettings
+    from polylens.data.translation.engine import Engine, EngineSettings
     from polylens.data.translation.run import Counts
 
 # Fields of a mix's part; what else is set are options of the source.
 PART_FIELDS = ("path", "split", "languages", "tasks")
 MANY = 12
 
-Engine = Annotated[str, typer.Option(help="nllb, transformers, picto, or a package's own.")]
+EngineName = Annotated[str, typer.Option(help="nllb, transformers, picto, or a package's own.")]
 EngineModel = Annotated[
     str | None,
     typer.Option(metavar="FOLDER", help="NLLB as a folder of transformers or CTranslate2, or a hub id."),
@@ -58,7 +56,7 @@ def translate(
         str | None,
         typer.Option(metavar="CODES|all", help="The languages to translate into; with --shares, all of it."),
     ] = None,
-    engine: Engine = "nllb",
+    engine: EngineName = "nllb",
     model: EngineModel = None,
     shares: Shares = None,
     temperature: Temperature = 1.0,
@@ -147,7 +145,7 @@ def translate_prompts(
         str | None,
         typer.Option(metavar="TASKS", help="Of these tasks only, with commas; a wrong name lists them."),
     ] = None,
-    engine: Engine = "nllb",
+    engine: EngineName = "nllb",
     model: EngineModel = None,
     beams: Beams = 4,
     precision: Precision = None,
@@ -224,8 +222,9 @@ def plan_languages(
 def _reader(data: str, settings: list[str], source: str) -> "Callable[[], Iterable[Sample]]":
     """What reads the samples of one language, each time anew."""
     from polylens.data.captions import FILE_NAME, read_captions
-    from polylens.data.sources import read_part
+    from polylens.data.sources import opened, read_part
     from polylens.data.spec import Part
+    from polylens.recipe_text import validated
 
     values = dict(_setting(text) for text in settings)
     path = Path(data).expanduser()
@@ -237,7 +236,9 @@ def _reader(data: str, settings: list[str], source: str) -> "Callable[[], Iterab
         raise UserError(f"There is no '{data}': give samples, a folder with {FILE_NAME}, or a source's name.")
     else:
         fields = {key: values.pop(key) for key in PART_FIELDS if key in values}
-        part = Part(**{"source": data, "languages": [source]} | fields, options=values)
+        chosen = {"source": data, "languages": [source], "options": values} | fields
+        part = validated(Part, chosen, f"'{data}'")
+    opened(part)
 
     def read() -> "Iterator[Sample]":
         found = False
@@ -255,10 +256,9 @@ def _setting(text: str) -> tuple[str, Any]:
     key, equals, value = text.partition("=")
     if not key or not equals:
         raise UserError(f"'{text}' must look like key=value, such as path=FILE.")
-    try:
-        return key, yaml.safe_load(value)
-    except yaml.YAMLError as error:
-        raise UserError(f"The value of '{text}' cannot be read: quote it.") from error
+    from polylens.recipe_text import parse_value
+
+    return key, parse_value(value, f"The value of '{text}'")
 
 
 def _languages(lang: str | None, shares: str | None, temperature: float) -> dict[str, Any]:
@@ -274,11 +274,11 @@ def _languages(lang: str | None, shares: str | None, temperature: float) -> dict
 
 
 def _words(path: Path) -> list[str]:
-    from polylens.data.rows import decode
+    from polylens.data.rows import text_lines
 
     if not path.is_file():
         raise UserError(f"There is no file '{path}' with words to keep: check --keep.")
-    return [line.strip() for line in decode(path.read_bytes(), str(path)).split("\n") if line.strip()]
+    return [line for _, line in text_lines(path)]
 
 
 def _cluster(settings: "EngineSettings", workers: int) -> Any:
@@ -310,16 +310,14 @@ class _Bars:
 
 
 def _settings(engine: str, model: str | None, beams: int, precision: str | None) -> "EngineSettings":
-    from polylens.data.translation.engines import EngineSettings
+    from polylens.data.translation.engine import EngineSettings
     from polylens.models.checkpoints.registry import resolve_model
 
     return EngineSettings(engine, resolve_model(model) if model else None, beams=beams, precision=precision)
 
 
 @contextmanager
-def _opened(
-    settings: "EngineSettings", cache: Path | None
-) -> "Iterator[tuple[engines.Engine, TranslationCache]]":
+def _opened(settings: "EngineSettings", cache: Path | None) -> "Iterator[tuple[Engine, TranslationCache]]":
     """An engine, and what it has translated before."""
     from polylens.data.translation.cache import TranslationCache
     from polylens.data.translation.engines import open_engine

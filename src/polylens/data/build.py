@@ -7,7 +7,6 @@ All that is random in a sample follows from the seed and the sample's id, whatev
 """
 
 import random
-import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
@@ -17,14 +16,15 @@ from typing import Any
 from polylens.data.neighbours import read_neighbours
 from polylens.data.prompts import DEFAULT, own_templates, read_templates
 from polylens.data.sample import Sample, Turn
+from polylens.data.sentences import num_sentences
 from polylens.data.spec import Build
 from polylens.data.translation.texts import UNCONFIRMED
 from polylens.errors import UserError
+from polylens.text import bare
 
 Read = Callable[[], Iterable[Sample]]
 YES, NO = "yes", "no"
 ENGLISH = "en"
-SENTENCE_END = re.compile(r"[.!?…。！？｡।॥۔؟։።]+[\"'”’»)\]]*(?=\s|$)|[。！？｡]")
 # Where another one is drawn at random, so many may be unfit before none is taken to exist.
 TRIES = 50
 
@@ -73,13 +73,6 @@ class Asker:
         if has_own and rng.random() < self.spec.translated:
             return Turn(self._prompts.prompt(self.spec.task, own, rng, answer_in=code, **values), answer)
         return Turn(self._english.prompt(self.spec.task, code, rng, **values), answer)
-
-
-def num_sentences(text: str) -> int:
-    """How many sentences a text has, by its closing marks; one without any is one sentence."""
-    ends = [match.end() for match in SENTENCE_END.finditer(text)]
-    rest = text[ends[-1] if ends else 0 :].strip()
-    return max(1, len(ends) + bool(rest))
 
 
 def _built(sample: Sample, turn: Turn, task: str, **changes: Any) -> Sample:
@@ -206,11 +199,11 @@ class Others:
         self._spec, self._about = spec, about
         self._near = read_neighbours(spec.neighbours) if spec.neighbours else None
         # Texts of each picture or class, by language: a negative is in the language of what it replaces.
-        self._texts: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
+        # Texts that are the same but for case, Unicode form and final punctuation (`bare`) are one.
+        self._texts: dict[str, dict[str, dict[str, str]]] = defaultdict(lambda: defaultdict(dict))
         for sample in samples:
-            texts = self._texts[sample.language][self._name(sample)]
-            if (text := _only_turn(sample).answer) not in texts:
-                texts.append(text)
+            text = _only_turn(sample).answer
+            self._texts[sample.language][self._name(sample)].setdefault(bare(text), text)
         self._names = {code: list(names) for code, names in self._texts.items()}
 
     def draw(self, sample: Sample, rng: random.Random) -> str:
@@ -219,15 +212,20 @@ class Others:
         Raises `UserError` when the neighbours do not know the sample, or there is no other text.
         """
         mine, texts = self._name(sample), self._texts[sample.language]
-        own = set(texts[mine])
+        own = texts[mine].keys()
         if self._near is not None and rng.random() < self._spec.hard:
             if mine not in self._near:
                 raise UserError(
                     f"'{self._spec.neighbours}' does not know {self._about} '{mine}' of {sample.source}: "
                     "make the file anew for these samples."
                 )
-            near = [text for name in self._near[mine] if name in texts for text in texts[name]]
-            near = [text for text in near if text not in own]
+            near = [
+                text
+                for name in self._near[mine]
+                if name in texts
+                for key, text in texts[name].items()
+                if key not in own
+            ]
             if near:
                 return rng.choice(near)
             if self._spec.task == "matching":
@@ -238,8 +236,8 @@ class Others:
             # Neighbouring classes may have no name in this language; any other class is then as near as can be.
         names = self._names[sample.language]
         for _ in range(TRIES):
-            text = rng.choice(texts[rng.choice(names)])
-            if text not in own:
+            key, text = rng.choice(list(texts[rng.choice(names)].items()))
+            if key not in own:
                 return text
         raise UserError(
             f"Sample '{sample.id}' of {sample.source} has no negative in '{sample.language}': more than one "

@@ -22,6 +22,7 @@ from typing import Any, Literal, NamedTuple, Protocol
 from PIL import Image
 
 from polylens.data.images import decode_image
+from polylens.data.rows import decode, parse_json
 from polylens.data.sample import Picture
 from polylens.data.tars import Member, TarPicture, read_member
 from polylens.errors import UserError
@@ -69,12 +70,14 @@ class Tar:
                 for i, (data, ending) in enumerate(record.pictures):
                     name = f"{key}.{ending}" if len(record.pictures) == 1 else f"{key}.{i}.{ending}"
                     pictures.append([*_add(tar, name, data), hashlib.sha256(data).hexdigest()])
-                rows = json.dumps(record.rows, ensure_ascii=False).encode()
+                rows = json.dumps(record.rows, ensure_ascii=False, allow_nan=False).encode()
                 places.append([_add(tar, f"{key}.json", rows), pictures])
         return places
 
     def rows(self, path: Path, place: Any) -> list[dict[str, Any]]:
-        found: list[dict[str, Any]] = json.loads(read_member(path, Member(*place[0])))
+        found: list[dict[str, Any]] = parse_json(
+            decode(read_member(path, Member(*place[0])), str(path)), str(path)
+        )
         return found
 
     def pictures(self, path: Path, place: Any) -> tuple[Picture, ...]:
@@ -192,7 +195,7 @@ def _schema() -> Any:
 
 def _to_struct(row: dict[str, Any]) -> dict[str, Any]:
     turns = [{"prompt": prompt, "answer": answer} for prompt, answer in row["turns"]]
-    return row | {"turns": turns, "extra": json.dumps(row["extra"], ensure_ascii=False)}
+    return row | {"turns": turns, "extra": json.dumps(row["extra"], ensure_ascii=False, allow_nan=False)}
 
 
 def _from_struct(struct: dict[str, Any]) -> dict[str, Any]:

@@ -30,8 +30,8 @@ import httpx2
 import numpy as np
 
 from polylens import __version__
-from polylens.data.images import decode_image
-from polylens.data.rows import decode, json_array, json_lines, text_field
+from polylens.data.images import begins_as_image, decode_image
+from polylens.data.rows import json_array, json_lines, text_field, text_lines
 from polylens.data.urls import host_of, picture_path
 from polylens.errors import UserError
 from polylens.files import make_writable_folder, write_atomic
@@ -98,16 +98,12 @@ def read_urls(path: str | Path) -> Iterator[str]:
     Raises `UserError` with the place for a row without a URL.
     """
     path = Path(path)
-    name = path.name.removesuffix(".gz")
+    name = path.name.lower().removesuffix(".gz")
     if name.endswith((".json", ".jsonl")):
         rows = json_lines(path) if name.endswith(".jsonl") else json_array(path)
         yield from (text_field(row, "url", f"{path}, row {number}") for number, row in rows)
         return
-    try:
-        lines = decode(path.read_bytes(), str(path)).split("\n")
-    except OSError as error:
-        raise UserError(f"'{path}' cannot be read: {error.strerror or error}.") from error
-    yield from (line.strip() for line in lines if line.strip())
+    yield from (line for _, line in text_lines(path))
 
 
 def draw_urls(read: Callable[[], Iterable[str]], limit: int | None = None, seed: int = 0) -> list[str]:
@@ -271,9 +267,12 @@ class _Run:
 
     async def _one(self, client: httpx2.AsyncClient, url: str, attempt: int, host: _Host) -> None:
         try:
-            data = await self._fetch(client, url)
+            data, measured = await self._fetch(client, url)
             loop = asyncio.get_running_loop()
             outcome = await loop.run_in_executor(self.pool, self._keep, url, data, attempt)
+            # Where the end of the connection is that of the answer, nothing else tells that it was cut short.
+            if outcome.state != "ok" and not measured and (not data or begins_as_image(data)):
+                raise _Passing("no whole answer", 200)
         except _Gone as gone:
             outcome = Outcome(url, "dead", gone.reason, gone.status, attempt)
         except _Passing as trouble:
@@ -288,8 +287,8 @@ class _Run:
             outcome = Outcome(url, "failed", trouble.reason, trouble.status, attempt)
         self._note(outcome)
 
-    async def _fetch(self, client: httpx2.AsyncClient, url: str) -> bytes:
-        """The body. Raises `_Gone` or `_Passing`."""
+    async def _fetch(self, client: httpx2.AsyncClient, url: str) -> tuple[bytes, bool]:
+        """(the body, whether the server said how long it is). Raises `_Gone` or `_Passing`."""
         try:
             async with client.stream("GET", url) as response:
                 status = response.status_code
@@ -303,7 +302,8 @@ class _Run:
                     data += block
                     if len(data) > MAX_PICTURE:
                         raise _Gone(f"more than {MAX_PICTURE >> 20} MiB", status)
-                return bytes(data)
+                headers = response.headers
+                return bytes(data), "Content-Length" in headers or "Transfer-Encoding" in headers
         except httpx2.TimeoutException as error:
             raise _Passing("no answer in time") from error
         except (httpx2.UnsupportedProtocol, httpx2.TooManyRedirects, httpx2.InvalidURL) as error:

@@ -8,8 +8,9 @@ import json
 import logging
 import os
 import re
+import warnings
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -18,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 import numpy as np
 from PIL import Image
 
+from polylens.data.rows import read_json
 from polylens.errors import UserError
 from polylens.files import write_atomic
 
@@ -40,6 +42,12 @@ UPRIGHT = {
     8: Image.Transpose.ROTATE_90,
 }
 EXIF_ORIENTATION = 0x0112
+# How Pillow makes 8 bits of samples that a file holds with fewer, or (of colours) with 16.
+FROM_STORED: dict[str, Callable[[int], int]] = {
+    "L;2": lambda sample: 85 * sample,
+    "L;4": lambda sample: 17 * sample,
+    "RGB;16B": lambda sample: sample >> 8,
+}
 
 CONFIG_NAME = "preprocessor_config.json"
 COMBINED_CONFIG_NAME = "processor_config.json"
@@ -128,13 +136,30 @@ class ArchivePicture:
 
     def _info(self) -> zipfile.ZipInfo:
         try:
-            return _open_zip(*self._identity()).getinfo(self.member)
+            return _only(_open_zip(*self._identity()), self.member)
         except FileNotFoundError as error:
             raise UserError(f"The archive '{self.archive}' does not exist: check the path.") from error
         except KeyError as error:
             raise UserError(f"The archive '{self.archive}' holds no image '{self.member}'.") from error
         except (OSError, zipfile.BadZipFile) as error:
             raise UserError(f"'{self.archive}' is no readable zip archive: {_reason(error)}.") from error
+
+
+def _only(archive: zipfile.ZipFile, member: str) -> zipfile.ZipInfo:
+    found = _members(archive).get(member, ())
+    if len(found) > 1:
+        raise UserError(
+            f"The archive '{archive.filename}' holds '{member}' {len(found)} times: give each its own name."
+        )
+    return found[0] if found else archive.getinfo(member)
+
+
+@lru_cache(maxsize=16)
+def _members(archive: zipfile.ZipFile) -> dict[str, list[zipfile.ZipInfo]]:
+    members: dict[str, list[zipfile.ZipInfo]] = {}
+    for info in archive.infolist():
+        members.setdefault(info.filename, []).append(info)
+    return members
 
 
 # Keyed by process as well: a forked worker that shared the file offset would read another worker's bytes.
@@ -151,6 +176,20 @@ def decode_image(data: bytes, name: str) -> Image.Image:
     """
     if not data:
         raise UserError(f"The image '{name}' is empty (0 bytes): get the file again.")
+    # Pillow warns of what is refused or read all the same. Other threads may undo this, and lose no warning by it.
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module=r"PIL\b")
+        return _decoded(data, name)
+
+
+def begins_as_image(data: bytes) -> bool:
+    """Whether the first bytes are those of an image of a known kind, however it goes on."""
+    Image.init()
+    begins = (Image.OPEN[kind][1] for kind in FORMATS if kind in Image.OPEN)
+    return any(accepts is not None and accepts(data[:16]) is True for accepts in begins)
+
+
+def _decoded(data: bytes, name: str) -> Image.Image:
     try:
         image = Image.open(io.BytesIO(data), formats=FORMATS)
     except Image.DecompressionBombError as error:
@@ -182,12 +221,19 @@ def _to_rgb(image: Image.Image, name: str) -> Image.Image:
     if getattr(image, "is_animated", False) and image.format != "MPO":
         logger.warning("'%s' has %d frames; only the first is used.", name, getattr(image, "n_frames", 0))
         image.seek(0)
+    stored = _stored_as(image)
     image.load()
     turn = UPRIGHT.get(_orientation(image))
-    if image.mode.startswith("I"):
-        image = _scaled_from_16_bits(image, name)
-    elif image.mode == "F":
+    if image.mode == "F":
         raise UserError(f"The image '{name}' holds floating-point samples: save it with 8 or 16 bits each.")
+    transparent = image.info.get("transparency")
+    if image.mode.startswith("I"):
+        image = _scaled_from_16_bits(image, name, transparent)
+    elif transparent is not None and stored in FROM_STORED:
+        # The transparent colour is one of the file's samples, which are shown with 8 bits.
+        scale = FROM_STORED[stored]
+        several = isinstance(transparent, tuple)
+        image.info["transparency"] = tuple(map(scale, transparent)) if several else scale(transparent)
     if "A" in image.mode or "transparency" in image.info:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
@@ -202,11 +248,21 @@ def _orientation(image: Image.Image) -> int:
         return 1
 
 
-def _scaled_from_16_bits(image: Image.Image, name: str) -> Image.Image:
+def _stored_as(image: Image.Image) -> str:
+    """Pillow's name for how the file holds samples ("L;4", "RGB;16B"), before it is loaded."""
+    tile = getattr(image, "tile", None)
+    stored = tile[0][3] if tile else ""
+    return str(stored[0] if isinstance(stored, tuple) and stored else stored)
+
+
+def _scaled_from_16_bits(image: Image.Image, name: str, transparent: int | None) -> Image.Image:
     samples = np.asarray(image).astype(np.int64)
     if samples.size and (samples.min() < 0 or samples.max() > 0xFFFF):
         raise UserError(f"The image '{name}' holds 32-bit samples: save it with 8 or 16 bits each.")
-    return Image.fromarray(((samples * 255 + 0x7FFF) // 0xFFFF).astype(np.uint8))
+    grays = Image.fromarray(((samples * 255 + 0x7FFF) // 0xFFFF).astype(np.uint8))
+    if transparent is not None:
+        grays.putalpha(Image.fromarray(np.where(samples == transparent, 0, 255).astype(np.uint8)))
+    return grays
 
 
 def _too_many_pixels(name: str, pixels: int) -> UserError:
@@ -293,10 +349,7 @@ class ImageProcessor:
         for name in (CONFIG_NAME, COMBINED_CONFIG_NAME):
             path = Path(folder) / name
             if path.is_file():
-                try:
-                    config = json.loads(path.read_text(encoding="utf-8"))
-                except ValueError as error:
-                    raise UserError(f"'{path}' is not valid JSON: {error}.") from error
+                config = read_json(path)
                 if not isinstance(config, dict):
                     raise UserError(f"'{path}' holds no JSON object: is it an image processor's file?")
                 return cls.from_dict(config.get("image_processor", config), str(path))

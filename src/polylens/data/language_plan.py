@@ -9,7 +9,7 @@ from typing import Literal, TypeVar
 
 from polylens.data.rows import read_json
 from polylens.errors import UserError
-from polylens.languages import LANGUAGES, language
+from polylens.languages import LANGUAGES, language, language_codes
 
 TABLES = ("mc4", "mt5", "equal")
 Table = Literal["mc4", "mt5", "equal"]
@@ -22,15 +22,15 @@ def shares(
     """{language: share}, adding up to 1, in the order of the table of languages or of the file.
 
     `table` is "mc4", the corpus as crawled, "mt5", the same smoothed as mT5 drew it, "equal", or a JSON file
-    {code: number}. Of `languages`, only those; those get their shares among themselves. A temperature T raises
-    shares to the power 1/T: 1 leaves them, a high one makes them equal. Raises `UserError` for a table that is
-    off, or that lacks one of the languages.
+    {code: number}. Of `languages`, only those, with their shares among themselves; "equal" without `languages` are
+    all of NLLB-200's. A temperature T raises shares to the power 1/T: 1 leaves them, a high one makes them equal.
+    Raises `UserError` for a table that is off, or that lacks one of the languages.
     """
     if not (math.isfinite(temperature) and temperature > 0):
         raise UserError(f"The temperature is {temperature}: it must be above 0, and 1 changes nothing.")
     weights = _weights(table)
     if languages is not None:
-        codes = dict.fromkeys(language(code).code for code in languages)
+        codes = language_codes(languages)
         missing = [code for code in codes if code not in weights]
         if missing:
             raise UserError(
@@ -38,6 +38,8 @@ def shares(
                 "a table of your own."
             )
         weights = {code: weights[code] for code in codes}
+    elif str(table) == "equal":
+        weights = {code: weight for code, weight in weights.items() if LANGUAGES[code].nllb}
     # The largest first divided out, so that no power overflows.
     largest = max(weights.values())
     powers = {code: (weight / largest) ** (1 / temperature) for code, weight in weights.items()}

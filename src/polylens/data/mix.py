@@ -25,8 +25,10 @@ from polylens.data.containers import Format
 from polylens.data.language_plan import allocate, shares
 from polylens.data.sample import Sample
 from polylens.data.shards import ShardedSamples, open_shards, write_shards
-from polylens.data.sources import Policy, Unreadable, pictures_are_there, read_part
+from polylens.data.shared_ids import SharedIds, refuse_shared_ids
+from polylens.data.sources import opened
 from polylens.data.spec import Part
+from polylens.data.unreadable import Policy, Unreadable, pictures_are_there
 from polylens.errors import UserError
 
 # Samples of so many shards are shuffled together: enough to mix them, few enough to stay in the system's cache.
@@ -139,15 +141,10 @@ class Order:
 
         self._owners, self._permutation = owners, permutation
 
-    def batch(self, step: int, process: int = 0, num_processes: int = 1) -> list[tuple[int, int]]:
-        """(sample number, how often it was drawn before) of every sample of step `step`, counted from 0.
-
-        Of several processes each takes every so-manyth, so that all together have the batch of one alone.
-        """
+    def batch(self, step: int) -> list[tuple[int, int]]:
+        """(sample number, how often it was drawn before) of every sample of step `step`, counted from 0."""
         start = step * self.batch_size
-        return [
-            self._at(position) for position in range(start + process, start + self.batch_size, num_processes)
-        ]
+        return [self._at(position) for position in range(start, start + self.batch_size)]
 
     def steps(self, epochs: float) -> int:
         """How many batches make up `epochs`."""
@@ -192,14 +189,20 @@ def _shuffled(size: int, shard_sizes: Sequence[int], rng: np.random.Generator) -
     return np.concatenate(pieces)
 
 
-def part_samples(part: Part, seed: int, unreadable: Unreadable) -> Iterator[Sample]:
-    """The samples of a part: read, built, and drawn down to its limit.
+def part_samples(
+    part: Part, seed: int, unreadable: Unreadable, seen: SharedIds | None = None
+) -> Iterator[Sample]:
+    """The samples of a part: read, built, and drawn down to its limit. `seen` hears of each once, before it is built.
 
     Raises `UserError` for what cannot be read, and when nothing is left.
     """
 
     def read(counting: Unreadable) -> Iterator[Sample]:
-        return (sample for sample in read_part(part) if counting.keep(sample, pictures_are_there))
+        for sample in opened(part)(counting):
+            if seen is not None and counting is unreadable:
+                seen.add(sample)
+            if counting.keep(sample, pictures_are_there):
+                yield sample
 
     def made(counting: Unreadable) -> Iterable[Sample]:
         if part.build is None:
@@ -267,14 +270,20 @@ def read_mix(
     `advance(name of the part, samples written so far)` hears how shards grow. Raises `UserError` for what cannot be
     read, and for shards that were made of something else.
     """
-    read = []
+    for part in parts:
+        opened(part)  # a mistake in the last part ends it before the first is read
+    if shards is not None and not all((shards / part.name / "part.json").exists() for part in parts):
+        refuse_shared_ids(parts, policy)
+    read, seen = [], SharedIds()
     for part in parts:
         unreadable = Unreadable(policy)
         if shards is None:
-            samples: Sequence[Sample] = list(part_samples(part, seed, unreadable))
+            samples: Sequence[Sample] = list(part_samples(part, seed, unreadable, seen))
         else:
             write_shards(part, seed, unreadable, shards, part_samples, advance, format)
             samples = open_shards(shards / part.name)
         unreadable.report(part.name)
         read.append(MixPart(part.name, samples, part.weight))
+    if shards is None:
+        refuse_shared_ids(parts, policy, seen)
     return Mix(read)

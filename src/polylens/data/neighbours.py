@@ -19,8 +19,9 @@ import numpy as np
 from polylens.batching import chunks
 from polylens.data.rows import json_lines, list_field, text_field
 from polylens.data.sample import Picture
-from polylens.data.sources import Policy, Unreadable, read_part
+from polylens.data.sources import read_part
 from polylens.data.spec import Part
+from polylens.data.unreadable import Policy, Unreadable
 from polylens.errors import UserError
 from polylens.files import write_atomic
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from polylens.data.rows import read_json
 from polylens.errors import UserError
-from polylens.languages import Language, language, mblip_language
+from polylens.languages import Language, code_at, language, mblip_language
 
 
 def fields_of(template: str) -> list[str]:
@@ -201,7 +201,10 @@ def read_templates(path: str | Path) -> Templates:
                 raise UserError(f"'{path}', {task}, {spelling}: a list of prompts was expected.")
             for text in texts:
                 _check_fields(task, text, f"'{path}', {task}, {spelling}")
-            translated[task][language(spelling).code] = texts
+            code = code_at(spelling, f"'{path}', {task}")
+            if code in translated[task]:
+                raise UserError(f"'{path}', {task}: '{spelling}' is a second spelling of '{code}': keep one.")
+            translated[task][code] = texts
     return Templates(name=Path(path).stem, english=DEFAULT.english, translated=translated)
 
 

@@ -1,15 +1,19 @@
-"""Rows of text files as they come from anywhere: UTF-8 with or without a byte order mark, JSON of every shape.
+"""The one strict reader of text: UTF-8 with or without a byte order mark, JSON of every shape, lists of lines.
 
-Whatever cannot be read is a `UserError` that names the file and the place in it.
+JSON is that of RFC 8259: no NaN, no infinity, no field twice, no half surrogate pair. Whatever cannot be read is a
+`UserError` that names the file and the place in it.
 """
 
 import codecs
 import gzip
 import json
+import math
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
+
+import regex
 
 from polylens.errors import UserError
 
@@ -19,13 +23,16 @@ MAX_OBJECT = 64 << 20
 ENCODINGS = {codecs.BOM_UTF32_LE: "UTF-32", codecs.BOM_UTF32_BE: "UTF-32", codecs.BOM_UTF16_LE: "UTF-16"}
 ENCODINGS |= {codecs.BOM_UTF16_BE: "UTF-16"}
 SPACE = " \t\r\n"
+# What shows nothing: white space, controls, formats, and fillers such as U+3164 and the empty Braille cell.
+INVISIBLE = regex.compile(r"[\s\p{Cc}\p{Cf}\p{Z}\p{Default_Ignorable_Code_Point}\u2800]*+")
+ESCAPED_SURROGATE = regex.compile(r"\\u[dD][89a-fA-F]")
 
 
 def read_json(path: str | Path) -> Any:
     """The content of a JSON file. Raises `UserError` when it is missing, cut short, or not in UTF-8."""
     path = Path(path)
     with _reading(path):
-        return _parse(decode(_open(path).read(), str(path)), str(path))
+        return parse_json(decode(_open(path).read(), str(path)), str(path))
 
 
 def json_array(path: str | Path) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -34,10 +41,7 @@ def json_array(path: str | Path) -> Iterator[tuple[int, dict[str, Any]]]:
     Raises `UserError` for a file that is no array of objects, cut short, or not in UTF-8.
     """
     path = Path(path)
-    decoder, parser = (
-        codecs.getincrementaldecoder("utf-8")(),
-        json.JSONDecoder(object_pairs_hook=_without_repeats),
-    )
+    decoder = codecs.getincrementaldecoder("utf-8")()
     text, number, started, after_comma = "", 0, False, False
     with _reading(path), _open(path) as file:
         size = BLOCK
@@ -71,7 +75,9 @@ def json_array(path: str | Path) -> Iterator[tuple[int, dict[str, Any]]]:
                     place, after_comma = place + 1, True
                     continue
                 try:
-                    row, place = parser.raw_decode(text, place)
+                    row, end = DECODER.raw_decode(text, place)
+                    _refuse_half_pairs(text[place:end])
+                    place = end
                 except json.JSONDecodeError as error:
                     if block and len(text) - place < MAX_OBJECT:
                         break
@@ -104,10 +110,28 @@ def json_lines(path: str | Path) -> Iterator[tuple[int, dict[str, Any]]]:
             if not line.strip():
                 continue
             where = f"{path}, line {number}"
-            row = _parse(decode(line, where), where)
+            row = parse_json(decode(line, where), where)
             if not isinstance(row, dict):
                 raise UserError(f"{where}: not a JSON object.")
             yield number, row
+
+
+def text_lines(path: str | Path) -> Iterator[tuple[int, str]]:
+    """(number, line without white space around it) of a text file; empty lines are passed over.
+
+    Only a line feed ends a line, with or without a carriage return before it. Raises `UserError` for a file that is
+    missing or not UTF-8, and for a line with a NUL or with another carriage return.
+    """
+    path = Path(path)
+    with _reading(path), _open(path) as file:
+        text = decode(file.read(), str(path))
+    for number, line in enumerate(text.split("\n"), start=1):
+        line = line.strip()
+        if "\r" in line or "\0" in line:
+            found = "a carriage return" if "\r" in line else "a NUL"
+            raise UserError(f"{path}, line {number}: {found} inside: save it as UTF-8 with line feeds.")
+        if line:
+            yield number, line
 
 
 def decode(data: bytes, where: str) -> str:
@@ -130,9 +154,14 @@ def text_field(row: dict[str, Any], key: str, where: str) -> str:
 
 
 def check_text(text: str, where: str) -> str:
-    """The text itself. Raises `UserError` when it is empty or holds half a surrogate pair."""
+    """The text itself. Raises `UserError` when it shows nothing, or holds a NUL or half a surrogate pair."""
     if not text.strip():
         raise UserError(f"{where} is empty: write it or take it out.")
+    if INVISIBLE.fullmatch(text):
+        codes = ", ".join(f"U+{ord(c):04X}" for c in dict.fromkeys(text[:5]))
+        raise UserError(f"{where} is empty, it holds nothing visible ({codes}): write it or take it out.")
+    if "\0" in text:
+        raise UserError(f"{where} holds a NUL at character {text.index(chr(0))}: take it out.")
     try:
         text.encode("utf-8")
     except UnicodeEncodeError as error:
@@ -177,18 +206,42 @@ def _check_mark(data: bytes, where: str) -> None:
 
 
 def _open(path: Path) -> Any:
-    return gzip.open(path, "rb") if path.suffix == ".gz" else open(path, "rb")
+    return gzip.open(path, "rb") if path.suffix.lower() == ".gz" else open(path, "rb")
 
 
-def _parse(text: str, where: str) -> Any:
+def parse_json(text: str, where: str) -> Any:
+    """What a JSON text holds. Raises `UserError`, beginning with `where`, for what RFC 8259 does not allow."""
     try:
-        return json.loads(text, object_pairs_hook=_without_repeats)
+        value = DECODER.decode(text)
+        _refuse_half_pairs(text)
     except json.JSONDecodeError as error:
         raise UserError(f"{where}: not valid JSON ({error.msg} at character {error.pos}).") from error
     except RecursionError as error:
         raise UserError(f"{where}: too deeply nested.") from error
     except ValueError as error:
         raise UserError(f"{where}: {error}.") from error
+    return value
+
+
+def _refuse_half_pairs(text: str) -> None:
+    """Raises `ValueError` for an escape that is half a surrogate pair."""
+    if ESCAPED_SURROGATE.search(text) is None:
+        return
+    try:
+        json.dumps(json.loads(text), ensure_ascii=False).encode("utf-8")
+    except UnicodeEncodeError as error:
+        half = str(error.object)[error.start]
+        raise ValueError(f"half a surrogate pair (U+{ord(half):04X}): write it anew") from error
+
+
+def _finite(text: str) -> float:
+    if not math.isfinite(number := float(text)):
+        raise ValueError(f"the number {text} is too large")
+    return number
+
+
+def _no_number(text: str) -> NoReturn:
+    raise ValueError(f"{text} is no JSON: write null, or leave it out")
 
 
 def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -216,3 +269,6 @@ class _reading:
         if isinstance(error, OSError):
             reason = error.strerror or error
             raise UserError(f"'{self.path}' cannot be read: {reason}.") from error
+
+
+DECODER = json.JSONDecoder(object_pairs_hook=_without_repeats, parse_float=_finite, parse_constant=_no_number)

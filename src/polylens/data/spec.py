@@ -25,12 +25,16 @@ BuildTask = Literal[
 ]
 
 
-def _norwegian(codes: Any) -> Any:
-    return ["no" if code is False else code for code in codes] if isinstance(codes, list) else codes
+def as_text(value: Any) -> Any:
+    """What stands for a text in YAML, as a text: a folder may be called 2014."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return str(value) if isinstance(value, int | float) else value
 
 
-# YAML reads a bare `no`, Norwegian, as false.
-Codes = Annotated[list[str], BeforeValidator(_norwegian)]
+Text = Annotated[str, BeforeValidator(as_text)]
+TextPath = Annotated[Path, BeforeValidator(as_text)]
+Codes = list[Text]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 # Which tasks each option speaks to.
 OPTIONS: dict[str, tuple[str, ...]] = {
@@ -105,12 +109,12 @@ class Part(Section):
     folders and messages.
     """
 
-    name: str = Field("", pattern=r"^[\w.-]*$")
-    source: str
-    path: Path | None = None
-    split: str | None = None
+    name: Text = Field("", pattern=r"^[\w.-]*$")
+    source: Text
+    path: TextPath | None = None
+    split: Text | None = None
     languages: Codes | None = None
-    tasks: list[str] | None = None
+    tasks: list[Text] | None = None
     options: dict[str, Any] = Field(default_factory=dict)
     build: Build | None = None
     limit: int | None = Field(None, ge=1)

@@ -1,18 +1,25 @@
 """Tar files as they lie: which members they hold and where, and pictures read out of the middle of them."""
 
 import os
+import posixpath
+import re
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import BinaryIO
 
 from PIL import Image
 
 from polylens.data.images import MAX_BYTES, decode_image
 from polylens.errors import UserError
 
+# A tar ends with two blocks of zeros.
 END = 2 * tarfile.BLOCKSIZE
+PACKED_TAR = re.compile(r"\.(tar\.(gz|bz2|xz|zst|lz4|lzma|z)|tgz|tbz2?|txz|tzst)$", re.IGNORECASE)
+# gzip, bzip2, xz, zstd, zip
+PACKED_MARKS = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"\x28\xb5\x2f\xfd", b"PK\x03\x04")
 
 
 @dataclass(frozen=True)
@@ -74,46 +81,140 @@ def read_member(archive: Path, member: Member) -> bytes:
     return data
 
 
-def members(archive: str | Path) -> Iterator[Member]:
-    """The files of a tar that is not packed, in its order.
+def members(archive: str | Path) -> list[Member]:
+    """The files of a tar that is not packed, in its order; a link has the place and size of the file it leads to.
 
-    Raises `UserError` for what is no tar, for a packed one, and for one that is cut short anywhere, which the
-    blocks of zeros at its end tell.
+    Tars that were joined (`cat a.tar b.tar`) are read to the end of the last. Raises `UserError` for what is no
+    tar, for a packed one, for one that is cut short or damaged anywhere, and for a member that is no file with a
+    readable name: a link out of the tar, a device or pipe, a sparse file, a path outside of the tar.
     """
     archive = Path(archive)
     try:
-        with tarfile.open(archive, "r:") as tar:
-            for info in tar:
-                if info.isfile():
-                    if info.sparse:
-                        raise UserError(f"'{archive}' holds a sparse file '{info.name}': pack it anew.")
-                    yield Member(info.name, info.offset_data, info.size)
-            end = tar.offset
-        size = os.path.getsize(archive)
+        with open(archive, "rb") as file:
+            infos = _headers(file, archive)
     except tarfile.TarError as error:
-        packed = ": unpack it first" if archive.suffix in (".gz", ".xz", ".bz2", ".tgz") else ""
-        raise UserError(f"'{archive}' is no whole, plain tar file ({error}){packed}.") from error
+        raise _no_tar(archive, str(error)) from error
     except OSError as error:
         raise UserError(f"'{archive}' cannot be read: {error.strerror or error}.") from error
-    if size < end:
-        raise UserError(f"'{archive}' is cut short: get it again.")
-    with open(archive, "rb") as file:
-        file.seek(max(0, size - END))
-        if file.read().strip(b"\0"):
+    entries = [(_name(info.name, archive), info) for info in infos if not info.isdir()]
+    files: dict[str, Member] = {}
+    links: dict[str, str] = {}
+    for name, info in entries:
+        if info.issym():
+            links[name] = posixpath.normpath(posixpath.join(posixpath.dirname(name), info.linkname))
+        elif info.islnk():
+            links[name] = posixpath.normpath(info.linkname)
+        elif info.issparse():
+            raise UserError(f"'{archive}' holds a sparse file '{name}': pack it anew without --sparse.")
+        elif not info.isreg():
+            raise UserError(
+                f"'{archive}' holds '{name}', which is no file (a device, a pipe): pack it without."
+            )
+        else:
+            files[name] = Member(info.name, info.offset_data, info.size)
+    found = []
+    for name, info in entries:
+        target = _target(archive, name, links, files) if name in links else None
+        if target is None:
+            found.append(Member(info.name, info.offset_data, info.size))
+        else:
+            found.append(Member(info.name, target.offset, target.size))
+    return found
+
+
+def _headers(file: BinaryIO, archive: Path) -> list[tarfile.TarInfo]:
+    """The headers of one tar, or of several joined one after another."""
+    size = os.fstat(file.fileno()).st_size
+    infos: list[tarfile.TarInfo] = []
+    offset = 0
+    while offset < size:
+        file.seek(offset)
+        with tarfile.open(fileobj=file, mode="r:") as tar:
+            infos += tar.getmembers()
+            end = tar.offset
+        if end > size:
+            raise UserError(f"'{archive}' is cut short: get it again.")
+        offset = _after_zeros(file, end, size)
+        # tarfile takes a broken header for the end.
+        if offset - end < END and offset < size:
+            raise UserError(f"'{archive}' is damaged at byte {offset:,}: get it again.")
+        if offset - end < END:
             raise UserError(f"'{archive}' is cut short, it has no end: get it again.")
+    if not size:
+        raise tarfile.ReadError("empty file")
+    return infos
+
+
+def _after_zeros(file: BinaryIO, start: int, size: int) -> int:
+    """The place of the first block from `start` on that holds something; `size` when none does."""
+    file.seek(start)
+    while block := file.read(1 << 20):
+        rest = block.lstrip(b"\0")
+        if rest:
+            place = start + len(block) - len(rest)
+            return place - place % tarfile.BLOCKSIZE
+        start += len(block)
+    return size
+
+
+def _no_tar(archive: Path, reason: str) -> UserError:
+    try:
+        with open(archive, "rb") as file:
+            packed = file.read(8).startswith(PACKED_MARKS)
+    except OSError:
+        packed = False
+    remedy = ": unpack it first" if packed or PACKED_TAR.search(archive.name) else ""
+    return UserError(f"'{archive}' is no whole, plain tar file ({reason}){remedy}.")
+
+
+def _name(name: str, archive: Path) -> str:
+    """A member's path in its plainest spelling."""
+    try:
+        name.encode("utf-8")
+    except UnicodeEncodeError as error:
+        told = name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+        raise UserError(f"'{archive}' holds '{told}', a name that is not UTF-8: pack it anew.") from error
+    plain = posixpath.normpath(name)
+    if plain.startswith(("/", "../")) or plain == "..":
+        raise UserError(f"'{archive}' holds '{name}', a path outside of the tar: pack it anew.")
+    return plain
+
+
+def _target(archive: Path, name: str, links: Mapping[str, str], files: Mapping[str, Member]) -> Member:
+    """The file that a link leads to, perhaps by way of others."""
+    place, passed = name, {name}
+    while place in links:
+        place = links[place]
+        if place in passed:
+            break
+        passed.add(place)
+    if place not in files:
+        raise UserError(
+            f"'{archive}' holds a link '{name}' to '{links[name]}', and no such file: pack it anew with "
+            "--dereference."
+        )
+    return files[place]
 
 
 def tar_picture(archive: Path, name: str) -> TarPicture:
-    """A picture of a tar by its member's name. Raises `UserError` when it is not there."""
+    """A picture of a tar by its member's name. Raises `UserError` when it is not there, or there twice."""
     try:
         index = _index(str(archive), os.stat(archive).st_mtime_ns)
     except OSError as error:
         raise UserError(f"The tar file '{archive}' does not exist: check the path.") from error
-    if name not in index:
+    found = index.get(name, ())
+    if not found:
         raise UserError(f"The tar file '{archive}' holds no image '{name}'.")
-    return TarPicture(archive, index[name])
+    if len(found) > 1:
+        raise UserError(
+            f"The tar file '{archive}' holds '{name}' {len(found)} times: give each its own name."
+        )
+    return TarPicture(archive, found[0])
 
 
 @lru_cache(maxsize=64)
-def _index(archive: str, changed: int) -> dict[str, Member]:
-    return {member.name: member for member in members(archive)}
+def _index(archive: str, changed: int) -> dict[str, list[Member]]:
+    index: dict[str, list[Member]] = {}
+    for member in members(archive):
+        index.setdefault(member.name, []).append(member)
+    return index

@@ -1,4 +1,4 @@
-"""Two runs of one benchmark side by side: by language the difference, its interval, and a paired test.
+"""A run beside its baseline on one benchmark: by language run minus baseline, its interval, and a paired test.
 
     two result folders -> items that both answered -> resampled differences -> Holm's correction -> page, CSV, PNG
 
@@ -8,7 +8,6 @@ large, itself included.
 
 import csv
 import io
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -20,10 +19,10 @@ from polylens.data.rows import read_json
 from polylens.errors import UserError
 from polylens.evaluation.bootstrap import Comparison, compare_means
 from polylens.evaluation.items import ScoredItem, read_items
-from polylens.evaluation.measures import METRICS
+from polylens.evaluation.measures import OWN, in_order
 from polylens.evaluation.report import write_report
 from polylens.evaluation.summary import language_name
-from polylens.files import write_atomic
+from polylens.files import json_text, write_atomic
 
 LEVEL = 0.05
 ALL = "all"
@@ -58,57 +57,67 @@ def read_run(folder: str | Path) -> Run:
     return Run(folder, results, read_items(folder))
 
 
-def compare_runs(first: Run, second: Run, *, seed: int = 0) -> dict[str, Any]:
-    """Results of a comparison: every measure that both have, by language, and over all items.
+def compare_runs(baseline: Run, run: Run, *, seed: int = 0) -> dict[str, Any]:
+    """Results of a comparison: every measure that both have, by language and over all items, run minus baseline.
 
     Raises `UserError` for runs of different benchmarks, and for runs without a common item.
     """
-    kinds = [run.results.get("benchmark") or run.results.get("title") for run in (first, second)]
+    kinds = [one.results.get("benchmark") or one.results.get("title") for one in (baseline, run)]
     if kinds[0] != kinds[1]:
         raise UserError(f"'{kinds[0]}' and '{kinds[1]}' cannot be compared: give two runs of one benchmark.")
-    pairs = _pairs(first, second)
-    measures = [name for name in _order(pairs) if _paired(pairs, name)]
+    pairs = _pairs(baseline, run)
+    measures = [name for name in _order(pairs, run.results) if _paired(pairs, name)]
     if not measures:
         raise UserError(
-            f"'{first.folder}' and '{second.folder}' have no item in common that both were scored on: "
+            f"'{baseline.folder}' and '{run.folder}' have no item in common that both were scored on: "
             "compare runs on the same data."
         )
     tables = {name: _by_language(pairs, name, seed) for name in measures}
     main = measures[0]
-    names = [first.name, second.name]
-    if names[0] == names[1]:
-        names = [f"{run.name} ({run.folder.name})" for run in (first, second)]
+    names = run_names([baseline, run])
     return {
-        "title": f"{names[0]} and {names[1]}",
-        "model": names[0],
-        "benchmark": first.results.get("benchmark"),
+        "title": f"{names[1]} against {names[0]}",
+        "model": names[1],
+        "benchmark": run.results.get("benchmark"),
         "polylens_version": __version__,
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "n": len({one.picture for one, _ in pairs.values()}),
-        "languages": first.results.get("languages") or {},
-        "baselines": {names[1]: second.results.get("languages") or {}},
+        "languages": run.results.get("languages") or {},
+        "baselines": {names[0]: baseline.results.get("languages") or {}},
+        OWN: run.results.get(OWN) or {},
         "comparison": {
-            "names": names,
+            "baseline": names[0],
+            "run": names[1],
+            "difference": "run minus baseline",
             "measure": main,
             "level": LEVEL,
             "languages": {code: row for code, row in tables[main].items() if code != ALL},
             "measures": tables,
         },
-        "notes": _notes(first, second, pairs),
+        "notes": _notes(baseline, run, pairs),
         "settings": {
-            "first": {"folder": str(first.folder), **(first.results.get("settings") or {})},
-            "second": {"folder": str(second.folder), **(second.results.get("settings") or {})},
+            "baseline": {"folder": str(baseline.folder), **(baseline.results.get("settings") or {})},
+            "run": {"folder": str(run.folder), **(run.results.get("settings") or {})},
             "test": "paired bootstrap over pictures, 1000 resamples; Holm's correction over languages",
             "seed": seed,
         },
     }
 
 
+def run_names(runs: Sequence[Run]) -> list[str]:
+    """What runs are called side by side: by their models, and by their folders where models are alike."""
+    models = [run.name for run in runs]
+    return [
+        name if models.count(name) == 1 else f"{name} ({run.folder.resolve().name})"
+        for name, run in zip(models, runs, strict=True)
+    ]
+
+
 def write_comparison(results: Mapping[str, Any], out: Path) -> Path:
     """compare.csv, compare.json and the report with its figures; returns the page's path."""
     write_atomic(out / TABLE, comparison_csv(results))
     page = write_report(results, [], out)
-    write_atomic(out / "compare.json", json.dumps(results, ensure_ascii=False, indent=1))
+    write_atomic(out / "compare.json", json_text(results, indent=1))
     return page
 
 
@@ -116,7 +125,7 @@ def comparison_csv(results: Mapping[str, Any]) -> str:
     """A line per measure and language, numbers not rounded."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    fields = ["first", "second", "difference", "low", "high", "p_value", "p_holm", "n"]
+    fields = ["baseline", "run", "difference", "low", "high", "p_value", "p_holm", "n"]
     writer.writerow(["measure", "code", "language", *fields])
     for measure, table in results["comparison"]["measures"].items():
         for code, row in table.items():
@@ -137,15 +146,15 @@ def holm(p_values: Mapping[str, float]) -> dict[str, float]:
 Pairs = Mapping[str, tuple[ScoredItem, ScoredItem]]
 
 
-def _pairs(first: Run, second: Run) -> Pairs:
-    theirs = {item.id: item for item in second.items}
-    return {item.id: (item, theirs[item.id]) for item in first.items if item.id in theirs}
+def _pairs(baseline: Run, run: Run) -> Pairs:
+    theirs = {item.id: item for item in run.items}
+    return {item.id: (item, theirs[item.id]) for item in baseline.items if item.id in theirs}
 
 
-def _order(pairs: Pairs) -> list[str]:
-    """Measures of both, known ones first and in the reports' order."""
+def _order(pairs: Pairs, results: Mapping[str, Any]) -> list[str]:
+    """Measures of both, in the reports' order."""
     shared = {name for one, other in pairs.values() for name in one.scores.keys() & other.scores.keys()}
-    return [name for name in METRICS if name in shared] + sorted(shared - METRICS.keys())
+    return in_order(shared, results)
 
 
 def _paired(pairs: Pairs, measure: str) -> list[tuple[ScoredItem, ScoredItem]]:
@@ -166,25 +175,25 @@ def _by_language(pairs: Pairs, measure: str, seed: int) -> dict[str, dict[str, A
 
 
 def _compare(pairs: Sequence[tuple[ScoredItem, ScoredItem]], measure: str, seed: int) -> dict[str, Any]:
-    one, other = ([pair[side].scores[measure] for pair in pairs] for side in (0, 1))
-    found: Comparison = compare_means(one, other, [pair[0].picture for pair in pairs], seed=seed)
-    return {"first": sum(one) / len(one), "second": sum(other) / len(other), **asdict(found)}
+    theirs, mine = ([pair[side].scores[measure] for pair in pairs] for side in (0, 1))
+    found: Comparison = compare_means(mine, theirs, [pair[0].picture for pair in pairs], seed=seed)
+    return {"baseline": sum(theirs) / len(pairs), "run": sum(mine) / len(pairs), **asdict(found)}
 
 
-def _notes(first: Run, second: Run, pairs: Pairs) -> list[str]:
+def _notes(baseline: Run, run: Run, pairs: Pairs) -> list[str]:
     notes = []
-    alone = [len(run.items) - len(pairs) for run in (first, second)]
+    alone = [len(one.items) - len(pairs) for one in (baseline, run)]
     if any(alone):
         notes.append(
-            f"{len(pairs)} items are compared; {alone[0]} of the first run and {alone[1]} of the second have no "
+            f"{len(pairs)} items are compared; {alone[0]} of the baseline and {alone[1]} of the run have no "
             "counterpart and count nowhere."
         )
         if any(name in item.scores for name in OF_THE_SET for pair in pairs.values() for item in pair):
             notes.append(
                 "CIDEr depends on the whole set that was scored, so its differences here mean little."
             )
-    mine, theirs = (run.results.get("settings") or {} for run in (first, second))
-    differing = [key for key in SAME if mine.get(key) != theirs.get(key)]
+    theirs, mine = (one.results.get("settings") or {} for one in (baseline, run))
+    differing = [key for key in SAME if theirs.get(key) != mine.get(key)]
     if differing:
         notes.append(f"The runs differ in more than the model: {', '.join(differing)}.")
     return notes

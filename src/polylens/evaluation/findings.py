@@ -78,7 +78,7 @@ def facts(results: Mapping[str, Any]) -> list[str]:
 def tiles(results: Mapping[str, Any]) -> list[Tile]:
     """The numbers to take home: English, then what the other languages keep of it; else means by measure."""
     if results.get("comparison"):
-        return _comparison_tiles(results["comparison"])
+        return _comparison_tiles(results)
     measures = {column.key: column for column in columns(results)}
     found = []
     for key, label in (
@@ -93,6 +93,7 @@ def tiles(results: Mapping[str, Any]) -> list[Tile]:
     others = _counted(len((results.get("languages") or {}).keys() - {PIVOT}), "language")
     for key, label, note in (
         ("mean_pivot_ratio", "Mean pivot ratio", f"exact match, {others}"),
+        ("mean_cider_pivot_ratio", "Mean pivot ratio", f"CIDEr-D, {others}"),
         ("mean_choice_pivot_ratio", "Mean pivot ratio", f"choice, {others}"),
         (
             "worst_pivot_ratio",
@@ -114,23 +115,25 @@ def tiles(results: Mapping[str, Any]) -> list[Tile]:
     ]
 
 
-def _comparison_tiles(comparison: Mapping[str, Any]) -> list[Tile]:
-    """Over all items, then how many languages each of the two is better in."""
-    first, second = comparison["names"]
-    metric, table = metric_of(comparison["measure"]), comparison["languages"]
+def _comparison_tiles(results: Mapping[str, Any]) -> list[Tile]:
+    """The difference over all items, then how many languages each of the two is better in."""
+    comparison = results["comparison"]
+    baseline, run = comparison["baseline"], comparison["run"]
+    metric, table = metric_of(comparison["measure"], results), comparison["languages"]
     whole = comparison["measures"][comparison["measure"]].get("all") or next(iter(table.values()))
     ends = f"95% interval {metric.signed(whole['low'])} to {metric.signed(whole['high'])}"
-    better, worse = _winners(comparison)
+    better, worse = _winners(results)
     return [
-        Tile(metric.signed(whole["difference"]), f"{metric.label}, {first} minus {second}", ends),
-        Tile(str(len(better)), f"Languages with {first} ahead", f"of {len(table)}, by the corrected test"),
-        Tile(str(len(worse)), f"Languages with {second} ahead", f"of {len(table)}, by the corrected test"),
+        Tile(metric.signed(whole["difference"]), f"{metric.label}, {run} minus {baseline}", ends),
+        Tile(str(len(better)), f"Languages with {run} ahead", f"of {len(table)}, by the corrected test"),
+        Tile(str(len(worse)), f"Languages with {baseline} ahead", f"of {len(table)}, by the corrected test"),
     ]
 
 
-def _winners(comparison: Mapping[str, Any]) -> tuple[list[str], list[str]]:
-    """Languages in which the first, and in which the second is better by the corrected test."""
-    sign = 1 if metric_of(comparison["measure"]).higher_is_better else -1
+def _winners(results: Mapping[str, Any]) -> tuple[list[str], list[str]]:
+    """Languages in which the run, and in which its baseline is better by the corrected test."""
+    comparison = results["comparison"]
+    sign = 1 if metric_of(comparison["measure"], results).higher_is_better else -1
     sure = {code: row for code, row in comparison["languages"].items() if row["p_holm"] < comparison["level"]}
     better = [code for code, row in sure.items() if sign * row["difference"] > 0]
     return better, [code for code in sure if code not in better]
@@ -139,7 +142,7 @@ def _winners(comparison: Mapping[str, Any]) -> tuple[list[str], list[str]]:
 def sentences(results: Mapping[str, Any]) -> list[str]:
     """What the numbers mean, in two plain sentences."""
     if results.get("comparison"):
-        return [_comparison_sentence(results["comparison"])]
+        return [_comparison_sentence(results)]
     main = main_column(results)
     if main is None and results.get("benchmarks"):
         count = _counted(len(results["benchmarks"]), "benchmark")
@@ -151,17 +154,18 @@ def sentences(results: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _comparison_sentence(comparison: Mapping[str, Any]) -> str:
-    first, second = comparison["names"]
-    better, worse = _winners(comparison)
-    label, count = metric_of(comparison["measure"]).label, len(comparison["languages"])
+def _comparison_sentence(results: Mapping[str, Any]) -> str:
+    comparison = results["comparison"]
+    baseline, run = comparison["baseline"], comparison["run"]
+    better, worse = _winners(results)
+    label, count = metric_of(comparison["measure"], results).label, len(comparison["languages"])
     if not better and not worse:
         return (
-            f"In {label} no difference between {first} and {second} is shown in any of "
+            f"In {label} no difference between {run} and its baseline {baseline} is shown in any of "
             f"{_counted(count, 'language')}."
         )
     return (
-        f"Of {_counted(count, 'language')}, {first} is better in {len(better)} and {second} in "
+        f"Of {_counted(count, 'language')}, {run} is better than its baseline {baseline} in {len(better)} and worse in "
         f"{len(worse)} by {label}; in the others no difference is shown."
     )
 
@@ -228,7 +232,7 @@ def describe_bars(results: Mapping[str, Any]) -> tuple[str, str, str]:
 def describe_curves(results: Mapping[str, Any]) -> tuple[str, str, str]:
     """Title, note and alternative text of the curves."""
     curves = results["curves"]
-    metric = metric_of(curves["measure"])
+    metric = metric_of(curves["measure"], results)
     first, last = curves["ticks"][0], curves["ticks"][-1]
     ends = [
         f"{name}: {metric.text(points[0][0])} at {first}, {metric.text(points[-1][0])} at {last}"
@@ -271,11 +275,11 @@ def _ranks(values: Sequence[float]) -> Floats:
 def describe_differences(results: Mapping[str, Any]) -> tuple[str, str, str]:
     """Title, note and alternative text of the differences."""
     comparison = results["comparison"]
-    first, second = comparison["names"]
+    baseline, run = comparison["baseline"], comparison["run"]
     found = comparison["languages"]
     sure = [code for code, row in found.items() if row["p_holm"] < comparison["level"]]
     note = (
-        f"{first} minus {second}, with 95% intervals; in colour where the paired test, corrected for the number of "
+        f"{run} minus {baseline}, with 95% intervals; in colour where the paired test, corrected for the number of "
         f"languages, is below {comparison['level']:g}: {len(sure)} of {len(found)}."
     )
     return "Difference by language", note, f"{note} The table holds all numbers."

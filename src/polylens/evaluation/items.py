@@ -1,13 +1,12 @@
 """What every single item scored, beside the predictions: paired tests and best and worst answers are made of it."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from polylens.data.rows import json_lines
 from polylens.errors import UserError
-from polylens.files import write_atomic
+from polylens.files import json_text, write_atomic
 
 FILE_NAME = "items.jsonl"
 
@@ -30,14 +29,13 @@ class ScoredItem:
 def write_items(folder: Path, items: Sequence[ScoredItem]) -> None:
     """Write `items.jsonl`, whole."""
     lines = [
-        json.dumps(
+        json_text(
             {
                 "id": item.id,
                 "language": item.language,
                 "pictures": list(item.pictures),
                 "scores": dict(item.scores),
-            },
-            ensure_ascii=False,
+            }
         )
         for item in items
     ]
@@ -45,14 +43,18 @@ def write_items(folder: Path, items: Sequence[ScoredItem]) -> None:
 
 
 def read_items(folder: Path) -> list[ScoredItem]:
-    """The items of a run. Raises `UserError` where there are none."""
+    """The items of a run. Raises `UserError` where there are none, and for two of one id."""
     path = folder / FILE_NAME
     if not path.exists():
         raise UserError(f"'{folder}' has no {FILE_NAME}: is it the folder of a finished evaluation?")
-    try:
-        return [
-            ScoredItem(row["id"], row["language"], row["pictures"], row["scores"])
-            for _, row in json_lines(path)
-        ]
-    except KeyError as error:
-        raise UserError(f"'{path}' is not a file of scored items: {error} is missing.") from error
+    items, lines = [], dict[str, int]()
+    for number, row in json_lines(path):
+        where = f"{path}, line {number}"
+        missing = next((name for name in ("id", "language", "pictures", "scores") if name not in row), None)
+        if missing is not None:
+            raise UserError(f"{where} is no scored item: '{missing}' is missing.")
+        first = lines.setdefault(row["id"], number)
+        if first != number:
+            raise UserError(f"{where}: the id '{row['id']}' is in line {first} too: evaluate again.")
+        items.append(ScoredItem(row["id"], row["language"], row["pictures"], row["scores"]))
+    return items

@@ -9,7 +9,7 @@ The picture itself is not shown to the judge: people's captions and the boxes of
 import hashlib
 import json
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,11 +17,11 @@ from typing import Any
 import numpy as np
 import regex
 
-from polylens.data.rows import json_lines, read_json, text_field
+from polylens.data.rows import json_lines, read_json
 from polylens.errors import UserError
-from polylens.evaluation.benchmarks.llava_qa90 import language_of
 from polylens.evaluation.bootstrap import Score, bootstrap
 from polylens.evaluation.judge_prompts import Wording, own_wording
+from polylens.evaluation.judge_questions import Question
 from polylens.evaluation.peers.chat import (
     ChatClient,
     Estimate,
@@ -30,7 +30,7 @@ from polylens.evaluation.peers.chat import (
     map_concurrently,
     text_tokens,
 )
-from polylens.files import make_writable_folder
+from polylens.files import json_text, make_writable_folder
 
 CACHE = "judgements.jsonl"
 LOWEST, HIGHEST = 1.0, 10.0
@@ -38,23 +38,6 @@ MAX_TOKENS = 1024
 NUMBER = regex.compile(r"(?<![\p{L}\d.,\-−])\d+(?:\.\d+)?(?!\d)")
 # What stands for the same digits and signs in Chinese text.
 HALF_WIDTH = str.maketrans("０１２３４５６７８９．／", "0123456789./")
-FILES = {
-    "questions": "qa90_questions*.jsonl",
-    "references": "qa90_gpt4_answer*.jsonl",
-    "contexts": "caps_boxes*.jsonl",
-}
-
-
-@dataclass(frozen=True)
-class Question:
-    """One question of the benchmark, with the reference answer and what the judge is told of the picture."""
-
-    id: str
-    category: str
-    text: str
-    reference: str
-    captions: tuple[str, ...]
-    boxes: tuple[tuple[str, tuple[float, ...]], ...]
 
 
 @dataclass(frozen=True)
@@ -71,63 +54,6 @@ class Verdict:
         if self.grades is None:
             return None
         return (self.grades[1], self.grades[0]) if self.swapped else self.grades
-
-
-def read_questions(folder: str | Path, language: str | None = None) -> tuple[list[Question], str]:
-    """The questions of an official folder, in their order, and their language: the given one, or as identified.
-
-    Raises `UserError` for a file that is missing, not alone, or does not fit the others.
-    """
-    folder = Path(folder)
-    path = {name: _only(folder, pattern) for name, pattern in FILES.items()}
-    references = {}
-    for number, row in json_lines(path["references"]):
-        references[_id(row)] = text_field(row, "text", f"{path['references']}, line {number}")
-    contexts = {str(row.get("image")): row for _, row in json_lines(path["contexts"])}
-    questions: dict[str, Question] = {}
-    for number, row in json_lines(path["questions"]):
-        where, name, image = f"{path['questions']}, line {number}", _id(row), str(row.get("image"))
-        if name in questions:
-            raise UserError(f"{where}: the question {name} comes a second time.")
-        if name not in references or image not in contexts:
-            raise UserError(f"{where}: there is no reference or no context of question {name} beside it.")
-        context = contexts[image]
-        questions[name] = Question(
-            id=name,
-            category=text_field(row, "category", where),
-            text=text_field(row, "text", where),
-            reference=references[name],
-            captions=tuple(map(str, context.get("captions") or ())),
-            boxes=tuple((str(box["category"]), tuple(box["bbox"])) for box in context.get("instances") or ()),
-        )
-    if not questions:
-        raise UserError(f"'{path['questions']}' has no questions: get the file again.")
-    texts = [question.text for question in questions.values()]
-    code = language_of(texts, [] if language is None else [language], path["questions"])
-    if language not in (None, code):
-        raise UserError(f"'{path['questions']}' is in '{code}', not in '{language}': name its own language.")
-    return list(questions.values()), code
-
-
-def read_answers(path: str | Path, questions: Sequence[Question]) -> list[str]:
-    """A model's answers in the questions' order, from predictions.jsonl or rows of `question_id` and `text`.
-
-    Raises `UserError` when some are missing, naming the first five.
-    """
-    found: dict[str, str] = {}
-    for _, row in json_lines(path):
-        if "fingerprint" in row:
-            continue
-        text = row.get("prediction", row.get("text"))
-        if isinstance(text, str):
-            found[_id(row)] = text
-    missing = [question.id for question in questions if question.id not in found]
-    if missing:
-        raise UserError(
-            f"'{path}' has no answer to {len(missing)} of {len(questions)} questions: "
-            f"{', '.join(missing[:5])}{' ...' if len(missing) > 5 else ''}."
-        )
-    return [found[question.id] for question in questions]
 
 
 def wording(language: str, rule: str | Path | None = None) -> Wording:
@@ -190,7 +116,7 @@ class Judge:
                 key = self._key(missing[place])
                 said[key] = reply.text
                 row = {"key": key, "reply": reply.text, "judge": reply.model or self.client.model}
-                file.write(json.dumps(row, ensure_ascii=False) + "\n")
+                file.write(json_text(row) + "\n")
                 file.flush()
                 advance(1)
         verdicts = []
@@ -278,17 +204,3 @@ def _score(questions: Sequence[Sequence[Verdict]], seed: int) -> JudgeScore:
     score = bootstrap(statistics, lambda sums: 100 * sums[:, 1] / sums[:, 0], seed=seed)
     reference, answer = statistics.mean(0).tolist()
     return JudgeScore(score, reference, answer, float(np.mean(preferred)), unparseable)
-
-
-def _only(folder: Path, pattern: str) -> Path:
-    found = sorted(folder.glob(pattern))
-    if len(found) != 1:
-        what = "has no" if not found else f"has {len(found)} files"
-        raise UserError(f"'{folder}' {what} '{pattern}': one language of LLaVA-QA90 has one such file.")
-    return found[0]
-
-
-def _id(row: Mapping[str, Any]) -> str:
-    if "question_id" in row:
-        return str(row["question_id"])
-    return str(row.get("id", "")).rsplit(":", 1)[-1]

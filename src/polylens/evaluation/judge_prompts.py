@@ -5,12 +5,9 @@ About answers in other languages it is asked in English, and told which language
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
+from polylens.evaluation.judge_questions import Question
 from polylens.languages import language
-
-if TYPE_CHECKING:
-    from polylens.evaluation.judge import Question
 
 
 @dataclass(frozen=True)
@@ -30,7 +27,7 @@ class Wording:
         """The same parts with the instructions of a rule file."""
         return replace(self, rules=dict(rules), name=name)
 
-    def ask(self, question: "Question", answer: str, swapped: bool) -> str:
+    def ask(self, question: Question, answer: str, swapped: bool) -> str:
         """The request: the reference stands first, unless `swapped`."""
         first, second = (answer, question.reference) if swapped else (question.reference, answer)
         boxes = [f"{name}: [{', '.join(f'{end:g}' for end in box)}]" for name, box in question.boxes]

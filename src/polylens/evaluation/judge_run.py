@@ -1,6 +1,5 @@
 """A judged benchmark from answers to report: estimate, verdicts, scores by category, results.json and page."""
 
-import json
 import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -13,16 +12,14 @@ from polylens import __version__
 from polylens.evaluation.judge import (
     Judge,
     JudgeScore,
-    Question,
     Verdict,
-    read_answers,
-    read_questions,
     score_verdicts,
     wording,
 )
+from polylens.evaluation.judge_questions import Question, read_answers, read_questions
 from polylens.evaluation.peers.chat import ChatClient, Prices
 from polylens.evaluation.report import write_report
-from polylens.files import sha256_file, write_atomic
+from polylens.files import json_text, sha256_file, write_atomic
 from polylens.progress import progress_bar
 
 VERDICTS = "verdicts.jsonl"
@@ -81,21 +78,20 @@ def judge_answers(
         },
     }
     lines = [
-        json.dumps(
+        json_text(
             {
                 "question_id": verdict.question.id,
                 "category": verdict.question.category,
                 "swapped": verdict.swapped,
                 "reference_and_answer": verdict.reference_and_answer,
                 "reply": verdict.reply,
-            },
-            ensure_ascii=False,
+            }
         )
         for verdict in verdicts
     ]
     write_atomic(out / VERDICTS, "".join(line + "\n" for line in lines))
     write_report(results, [], out)
-    write_atomic(out / "results.json", json.dumps(results, ensure_ascii=False, indent=1))
+    write_atomic(out / "results.json", json_text(results, indent=1))
     return results
 
 

@@ -1,7 +1,11 @@
 """The measures of results: how each is named, shown and explained, in the order of importance."""
 
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import asdict, dataclass
 from typing import Any
+
+# Where results describe the measures that only their benchmark knows.
+OWN = "measures"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +45,8 @@ class Metric:
         return f"{self.number(interval[0])}–{self.number(interval[1])}" if interval else ""
 
 
-def _share(name: str, label: str, meaning: str, **more: Any) -> Metric:
+def share(name: str, label: str, meaning: str, **more: Any) -> Metric:
+    """A measure from 0 to 1, shown in percent."""
     return Metric(name=name, label=label, meaning=meaning, scale=100, unit="%", high=1, **more)
 
 
@@ -56,9 +61,14 @@ METRICS = {
             meaning="agreement with people's captions, rare words counting more; times 100, as in papers",
             scale=100,
         ),
-        _share("exact_match", "Exact match", "answers that are the expected text, letter for letter"),
-        _share("accuracy", "Accuracy", "answers that are right"),
-        _share("vqa_accuracy", "VQA accuracy", "answers that people gave too, by the benchmark's own rule"),
+        share("exact_match", "Exact match", "answers that are the expected text, letter for letter"),
+        share(
+            "exact_match_loose",
+            "Exact match, loose",
+            "answers that are the expected text, articles and final punctuation aside",
+        ),
+        share("accuracy", "Accuracy", "answers that are right"),
+        share("vqa_accuracy", "VQA accuracy", "answers that people gave too, by the benchmark's own rule"),
         Metric(
             name="judge_score",
             label="Judge score",
@@ -76,11 +86,10 @@ METRICS = {
             meaning="letter sequences shared with the expected text, from 0 to 100; near misses count",
             high=100,
         ),
-        _share(
+        share(
             "choice_accuracy",
             "Choice",
-            "pictures whose name is the likeliest of 100 candidate names in that language",
-            chance=0.01,
+            "pictures whose own name or caption is the likeliest of the candidates in that language",
         ),
         Metric(
             name="pivot_ratio",
@@ -90,6 +99,12 @@ METRICS = {
             high=1,
         ),
         Metric(
+            name="cider_pivot_ratio",
+            label="CIDEr-D pivot ratio",
+            meaning="CIDEr-D over that of English, on pictures captioned in both",
+            digits=2,
+        ),
+        Metric(
             name="choice_pivot_ratio",
             label="Choice pivot ratio",
             meaning="choice accuracy over that of English",
@@ -97,22 +112,22 @@ METRICS = {
             high=1,
         ),
         *(
-            _share(
+            share(
                 f"bleu_{order}", f"BLEU-{order}", f"sequences of up to {order} words shared with references"
             )
             for order in (4, 3, 2, 1)
         ),
-        _share("rouge_l", "ROUGE-L", "longest common sequence of words with a reference"),
-        _share(
+        share("rouge_l", "ROUGE-L", "longest common sequence of words with a reference"),
+        share(
             "language_identified", "Right language", "answers recognised as being in the language asked for"
         ),
-        _share(
+        share(
             "language_other",
             "Other language",
             "answers that are surely in another language than the one asked for",
             higher_is_better=False,
         ),
-        _share(
+        share(
             "judge_preferred",
             "Preferred",
             "answers that the judge grades above the reference, ties half",
@@ -133,18 +148,18 @@ METRICS = {
             high=10,
         ),
         *(
-            _share(f"{name}_{beside}", f"{label}, {words}", f"the same score with people's answers {words}")
+            share(f"{name}_{beside}", f"{label}, {words}", f"the same score with people's answers {words}")
             for name, label in (("accuracy", "Accuracy"), ("vqa_accuracy", "VQA accuracy"))
             for beside, words in (("labels_cleaned", "cleaned"), ("labels_as_written", "as written"))
         ),
-        _share(
+        share(
             "relaxed_accuracy",
             "Relaxed accuracy",
             "answers that begin or end with a right one, as mBLIP counts",
         ),
-        _share("f1", "F1", "harmonic mean of precision and recall of yes"),
-        _share("precision", "Precision", "of what was said to be there, what is there"),
-        _share("recall", "Recall", "of what is there, what was said to be there"),
+        share("f1", "F1", "harmonic mean of precision and recall of yes"),
+        share("precision", "Precision", "of what was said to be there, what is there"),
+        share("recall", "Recall", "of what is there, what was said to be there"),
         Metric(
             name="yes_ratio",
             label="Yes",
@@ -152,15 +167,15 @@ METRICS = {
             scale=100,
             unit="%",
         ),
-        _share("unread", "Unread", "answers that name no label, and count as wrong", higher_is_better=False),
-        _share(
+        share("unread", "Unread", "answers that name no label, and count as wrong", higher_is_better=False),
+        share(
             "chair_s",
             "CHAIR_s",
             "captions that speak of an object that is not there",
             higher_is_better=False,
         ),
-        _share("chair_i", "CHAIR_i", "objects spoken of that are not there", higher_is_better=False),
-        _share("object_recall", "Object recall", "objects of the picture that its caption speaks of"),
+        share("chair_i", "CHAIR_i", "objects spoken of that are not there", higher_is_better=False),
+        share("object_recall", "Object recall", "objects of the picture that its caption speaks of"),
         Metric(name="objects_said", label="Objects said", meaning="objects spoken of in a caption"),
         Metric(
             name="fid",
@@ -169,9 +184,9 @@ METRICS = {
             higher_is_better=False,
         ),
         Metric(
-            name="fd_picto",
-            label="fd_picto",
-            meaning="distance to real pictures on the packaged encoder's features",
+            name="fd_encoder",
+            label="FD, encoder",
+            meaning="distance to real pictures on the features of the encoder that the settings name",
             digits=2,
             higher_is_better=False,
         ),
@@ -180,33 +195,6 @@ METRICS = {
             label="CLIP score",
             meaning="100 times the cosine of CLIP's embeddings of picture and prompt",
             high=100,
-        ),
-        _share(
-            "right_in_either",
-            "Right in either language",
-            "names that are right in the question's language or in English",
-        ),
-        _share(
-            "yes_no",
-            "Yes or no",
-            "answers to yes-or-no questions that are right, in either language",
-            chance=0.5,
-        ),
-        _share(
-            "asked_language",
-            "In the question's language",
-            "answers in words that the question's language has and English has not; words of both are left out",
-        ),
-        _share(
-            "answered_in_english",
-            "In English",
-            "answers in words that English has and the question's language has not; words of both are left out",
-            higher_is_better=False,
-        ),
-        _share("picto", "Picto", "mean over Picto's five tasks"),
-        *(
-            _share(f"picto_{task}", task.capitalize(), f"score of Picto's task '{task}'")
-            for task in ("caption", "keywords", "yesno", "choice", "statement")
         ),
         Metric(
             name="unparseable",
@@ -220,7 +208,7 @@ METRICS = {
 YARDSTICKS = {
     "text_ceiling": (
         "Text ceiling",
-        "the same language model given the English name as text, not as a picture",
+        "the same language model given the English name or caption as text, not as a picture",
     ),
     "translate_test": (
         "Translate-test",
@@ -246,6 +234,20 @@ def with_unit(label: str, unit: str) -> str:
     return f"{label},\u00a0{unit}" if unit else label
 
 
-def metric_of(name: str) -> Metric:
-    """The known measure of that name, or a plain one."""
+def metric_of(name: str, results: Mapping[str, Any] | None = None) -> Metric:
+    """The measure of that name as `results` describe it, else the known one, else a plain one."""
+    own = ((results or {}).get(OWN) or {}).get(name)
+    if own is not None:
+        return Metric(**own)
     return METRICS.get(name) or Metric(name=name, label=name.replace("_", " "), digits=3)
+
+
+def described(metrics: Iterable[Metric]) -> dict[str, dict[str, Any]]:
+    """Measures as results carry them (under `OWN`), so that whoever shows the results knows how."""
+    return {metric.name: asdict(metric) for metric in metrics}
+
+
+def in_order(names: Collection[str], results: Mapping[str, Any] | None = None) -> list[str]:
+    """Measures in the order shown: known ones, those that `results` describe, then all others by name."""
+    known = [*METRICS, *((results or {}).get(OWN) or {})]
+    return [name for name in dict.fromkeys(known) if name in names] + sorted(set(names) - set(known))

@@ -1,8 +1,9 @@
-"""How well short answers match: exact match (0-1) and chrF (0-100).
+"""How well short answers match: exact match in two forms (0-1) and chrF (0-100).
 
 chrF is sacrebleu's default: character 1- to 6-grams, beta 2, the best of several references (Popović, 2015).
 """
 
+import unicodedata
 from collections.abc import Sequence
 from functools import cache
 
@@ -11,7 +12,30 @@ from sacrebleu.metrics.chrf import CHRF
 
 from polylens.errors import UserError
 from polylens.evaluation.bootstrap import Floats, Score, bootstrap, bootstrap_mean
-from polylens.evaluation.text import normalise
+from polylens.text import normalise
+
+# Words that are nothing but articles, or next to nothing else, by language.
+ARTICLES = {
+    code: frozenset(words.split())
+    for code, words in {
+        "ca": "el la els les un una uns unes l'",
+        "da": "en et den det de",
+        "de": "der die das dem den des ein eine einen einem einer eines",
+        "el": "ο η το οι τα τον την του της ένας μια μία ένα",
+        "en": "a an the",
+        "es": "el la los las un una unos unas",
+        "fr": "le la les l' un une des",
+        "gl": "o a os as un unha uns unhas",
+        "hu": "a az egy",
+        "it": "il lo la l' i gli le un uno una un'",
+        "nb": "en ei et den det de",
+        "nl": "de het een",
+        "no": "en ei et den det de",
+        "pt": "o a os as um uma uns umas",
+        "ro": "un o niște",
+        "sv": "en ett den det de",
+    }.items()
+}
 
 # A reference may be one text or several of which any counts.
 References = str | Sequence[str]
@@ -25,6 +49,28 @@ def exact_match(prediction: str, references: References) -> float:
 def chrf(prediction: str, references: References) -> float:
     """chrF of one sentence, 0-100."""
     return float(_chrf().sentence_score(prediction, _several(references)).score)
+
+
+def loose_match(prediction: str, references: References, code: str) -> float:
+    """1.0 if the prediction is one of the references, articles and punctuation at the end aside, else 0.0."""
+    return float(_loose(prediction, code) in {_loose(text, code) for text in _several(references)})
+
+
+def _loose(text: str, code: str) -> str:
+    """`normalise`d, without final punctuation, and without the articles of language `code`; never emptied."""
+    plain = normalise(text).replace("’", "'")
+    end = len(plain)
+    while end and (unicodedata.category(plain[end - 1])[0] == "P" or plain[end - 1] == " "):
+        end -= 1
+    articles = ARTICLES.get(code, frozenset())
+    words = []
+    for word in plain[:end].split():
+        elided, apostrophe, rest = word.partition("'")
+        if rest and elided + apostrophe in articles:
+            word = rest
+        if word not in articles:
+            words.append(word)
+    return " ".join(words) or plain
 
 
 def exact_match_score(

@@ -7,7 +7,7 @@ loses only what it had not yielded.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -15,27 +15,19 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 
 from polylens.data.sample import Picture, Sample
-from polylens.feature_cache import FeatureCache, hash_weights
-from polylens.models.vlm import VisionLanguageModel
+from polylens.evaluation.generation import Generation
+from polylens.feature_cache import FeatureCache
+from polylens.models.limits import Limits
 
 # Samples that are looked at together: bounds the visual tokens in memory and what lengths are sorted over.
 SAMPLES_AT_ONCE = 256
 
 
-@dataclass(frozen=True)
-class Generation:
-    """How answers are generated; greedy by default. `batch_size` moves speed and memory, never an answer."""
-
-    num_beams: int = 1
-    max_new_tokens: int = 32
-    length_penalty: float = 1.0
-    repetition_penalty: float = 1.0
-    batch_size: int = 64
-
-
 class Predictor(Protocol):
     """The contract of every peer. An answer depends on its own sample and the settings only: never on the
     other samples, the batch size or the padding.
+
+    One that says more has `languages` (the codes that it knows) and `limits` (a `Limits`), for notes in results.
     """
 
     @property
@@ -75,20 +67,24 @@ class Chooser(Predictor, Protocol):
 
 
 class LocalPredictor:
-    """A `VisionLanguageModel` as a `Chooser`: each picture is encoded once for all its languages and prompts.
+    """A model of Polylens as a `Chooser`: each picture is encoded once for all its languages and prompts.
 
-    With `cache_root` its visual tokens are kept in a folder there, for other runs and benchmarks of the same weights.
+    The model may be of any family: it is asked for `encode_pictures`, `generate`, `choose`, `config`, `lm.dtype` and,
+    with a cache, `vision_identity` and `device`. With `cache_root` its visual tokens are kept in a folder there, for
+    other runs and benchmarks of the same weights. `limits` are what the model does not know, for notes.
     """
 
     def __init__(
         self,
-        model: VisionLanguageModel,
+        model: Any,
         name: str = "",
         model_sha256: str = "",
         cache_root: Path | None = None,
+        limits: Limits | None = None,
     ) -> None:
-        self.model, self.name = model, name
-        self._cache = _open_cache(model, cache_root) if cache_root is not None else None
+        self.model, self.name, self.limits = model, name, limits
+        self.languages = model.config.language_model.languages
+        self._cache = None if cache_root is None else FeatureCache(cache_root, model.vision_identity())
         self.settings = {"model_sha256": model_sha256, "dtype": str(model.lm.dtype).removeprefix("torch.")}
 
     def ask_caption(self, code: str) -> str:
@@ -136,17 +132,6 @@ class LocalPredictor:
 
         self._cache.fill(by_key, encode, size)
         return dict(zip(by_key, self._cache.get(list(by_key)).to(self.model.device), strict=True))
-
-
-def _open_cache(model: VisionLanguageModel, root: Path) -> FeatureCache:
-    """Visual tokens by everything that they depend on beside the picture."""
-    origin = {
-        "kind": "visual tokens",
-        "weights": hash_weights([model.vision, model.resampler, model.projector]),
-        "vision": model.config.vision.model_dump(include={"layer", "class_token"}),
-        "processor": repr(model.processor),
-    }
-    return FeatureCache(root, origin)
 
 
 def _chunks(places: Sequence[int], size: int) -> Iterator[list[int]]:

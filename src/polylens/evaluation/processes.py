@@ -18,7 +18,8 @@ from accelerate import PartialState
 from accelerate.utils import gather_object
 
 from polylens.data.sample import Sample
-from polylens.evaluation.predictor import SAMPLES_AT_ONCE, Chooser, Generation, Predictor
+from polylens.evaluation.generation import Generation
+from polylens.evaluation.predictor import SAMPLES_AT_ONCE, Chooser, Predictor
 
 Answer = TypeVar("Answer")
 
@@ -63,6 +64,8 @@ class SharedPredictor:
     def __init__(self, predictor: Predictor) -> None:
         self.predictor = predictor
         self.name = predictor.name
+        self.languages = getattr(predictor, "languages", None)
+        self.limits = getattr(predictor, "limits", None)
 
     @property
     def settings(self) -> Mapping[str, Any]:

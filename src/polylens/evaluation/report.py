@@ -36,7 +36,7 @@ from polylens.evaluation.findings import (
     tiles,
     words,
 )
-from polylens.evaluation.measures import METRICS, metric_of
+from polylens.evaluation.measures import METRICS, OWN, metric_of
 from polylens.evaluation.plots import (
     DARK,
     LIGHT,
@@ -92,6 +92,7 @@ SECTIONS = (
 )
 # Columns of a terminal that has room for spaces between the columns of the table.
 WIDE_TERMINAL = 110
+MOST_COLUMNS = 10_000
 COMPARISONS = {
     "benchmarks": "By benchmark",
     "baselines": "Beside another run",
@@ -175,11 +176,12 @@ def results_csv(results: Mapping[str, Any]) -> str:
 
 
 def print_table(results: Mapping[str, Any], console: Console) -> None:
-    """The table by language, and beneath it the means, the controls and the time."""
+    """The table by language with the items scored (n), and beneath it the means, the controls and the time."""
     found = columns(results)
     table = Table(box=SIMPLE_HEAD, header_style="bold", padding=(0, int(console.width >= WIDE_TERMINAL)))
     table.add_column("Language", no_wrap=True, vertical="bottom")
     table.add_column("Script", no_wrap=True)
+    table.add_column("n", justify="right", no_wrap=True, vertical="bottom")
     for column in found:
         label = column.label.replace(" ", "\n").replace("Translate-", "Translate-\n")
         heading = Text(f"{label}\n{column.metric.unit}".rstrip())
@@ -188,13 +190,23 @@ def print_table(results: Mapping[str, Any], console: Console) -> None:
     for row in rows(results):
         numbers = [column.metric.number(column.values.get(row.code)) for column in found]
         script = "" if row.script == previous else row.script.split(",")[0]
-        table.add_row(Text(row.name), script, *numbers)
+        table.add_row(Text(row.name), script, "–" if row.n is None else f"{row.n:,}", *numbers)
         previous = row.script
     if title := results.get("title"):
         console.print(Text(str(title), style="bold"))
-    console.print(table)
+    print_whole(table, console)
     for line in summary_lines(results):
         console.print(Text(line))
+
+
+def print_whole(table: Table, console: Console) -> None:
+    """The table, in a terminal as wide as that is; a file or a pipe takes lines of any length, and nothing is cut."""
+    before = console.width
+    whole = console.measure(table, options=console.options.update(max_width=MOST_COLUMNS)).maximum
+    if not console.is_terminal:
+        console.width = max(before, whole)
+    console.print(table)
+    console.width = before
 
 
 def _page(
@@ -268,7 +280,8 @@ def _comparison(found: Sequence[Column], others: Sequence[Column]) -> dict[str, 
 def _parts(results: Mapping[str, Any]) -> dict[str, Any] | None:
     """Parts of the data, or what else `groups_title` calls them, that were scored apart: means over languages."""
     groups = results.get("groups") or {}
-    found = {name: columns({"languages": scores}) for name, scores in groups.items()}
+    described = {key: results.get(key) for key in (OWN, "main_measure")}
+    found = {name: columns(described | {"languages": scores}) for name, scores in groups.items()}
     shown = {column.key: column for measures in found.values() for column in measures[:MOST_OF_PARTS]}
     if not shown:
         return None
@@ -289,8 +302,8 @@ def _differing(results: Mapping[str, Any]) -> dict[str, Any] | None:
     name = comparison["measure"]
     table = comparison["measures"][name]
     return {
-        "metric": metric_of(name),
-        "names": comparison["names"],
+        "metric": metric_of(name, results),
+        "names": [comparison["baseline"], comparison["run"]],
         "rows": [("All items" if code == "all" else language_name(code), row) for code, row in table.items()],
         "level": comparison["level"],
     }

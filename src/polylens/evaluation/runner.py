@@ -7,7 +7,6 @@ fingerprint of everything that moves them, so that answers of two settings are n
 """
 
 import hashlib
-import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,12 +14,15 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from polylens.data.answer import Answer, finish_reason, num_cut
+from polylens.data.rows import Ids, decode, parse_json
 from polylens.data.sample import Sample
 from polylens.errors import UserError
 from polylens.evaluation.bootstrap import Score
+from polylens.evaluation.generation import Generation
 from polylens.evaluation.names import chrf_score, exact_match_score
-from polylens.evaluation.predictor import Chooser, Generation, Predictor
-from polylens.files import make_writable_folder
+from polylens.evaluation.predictor import Chooser, Predictor
+from polylens.files import json_text, make_writable_folder
 
 FILE_NAME = "predictions.jsonl"
 
@@ -54,7 +56,7 @@ def answer(
     """The predictor's answers in the items' order; `advance` hears how many items are done.
 
     With `likelihood`, the likeliest of an item's choices is its answer. With a `folder`, answers are read from and
-    appended to its `predictions.jsonl`. Raises `UserError` when that file is of another model, data or settings
+    appended to its `predictions.jsonl`, by id. Raises `UserError` when that file is of another model, data or settings
     (its `fingerprint`), or cannot be written, and when the predictor knows no likelihoods. An item whose prompt,
     pictures or choices have changed since is answered anew.
     """
@@ -63,31 +65,35 @@ def answer(
             f"'{predictor.name}' gives no likelihoods to choose by: generate the answers instead."
         )
     store = _Store(folder, fingerprint or {}, items) if folder is not None else None
-    said: dict[str, str] = dict(store.done) if store else {}
-    advance(sum(item.sample.id in said for item in items))
-    missing = [item for item in items if item.sample.id not in said]
+    said: list[str | None] = [store.done.get(item.sample.id) if store else None for item in items]
+    missing = [place for place, text in enumerate(said) if text is None]
+    advance(len(items) - len(missing))
     # All languages of a picture lie together, so it is encoded once for them and dropped soon.
-    missing.sort(key=lambda item: tuple(picture.key for picture in item.sample.images))
-    samples = [item.sample for item in missing]
+    missing.sort(key=lambda at: tuple(picture.key for picture in items[at].sample.images))
     try:
-        for place, text in _answers(predictor, missing, samples, generation, likelihood):
-            said[samples[place].id] = text
+        for place, text in _answers(predictor, [items[at] for at in missing], generation, likelihood):
+            said[missing[place]] = text
             if store:
-                store.add(missing[place], text)
+                store.add(items[missing[place]], text)
             advance(1)
     finally:
         if store:
             store.close()
-    return [said[item.sample.id] for item in items]
+    return [_given(text, item) for text, item in zip(said, items, strict=True)]
+
+
+def _given(text: str | None, item: Item) -> str:
+    assert text is not None, f"the predictor left '{item.sample.id}' unanswered"
+    return text
 
 
 def _answers(
     predictor: Predictor,
     items: Sequence[Item],
-    samples: Sequence[Sample],
     generation: Generation,
     likelihood: bool,
 ) -> Iterator[tuple[int, str]]:
+    samples = [item.sample for item in items]
     if not likelihood:
         return predictor.generate(samples, generation)
     assert isinstance(predictor, Chooser)
@@ -97,25 +103,31 @@ def _answers(
 
 
 class _Store:
-    """predictions.jsonl: a header line with the fingerprint, then one line per answered item."""
+    """predictions.jsonl: a header line with the fingerprint, then one line per answered item.
+
+    Raises `UserError` for two items of one id: one answer would stand for both.
+    """
 
     def __init__(self, folder: Path, fingerprint: Mapping[str, Any], items: Sequence[Item]) -> None:
+        ids = Ids()
+        for number, item in enumerate(items, start=1):
+            ids.add(item.sample.id, f"Item {number}")
         path = make_writable_folder(folder) / FILE_NAME
-        header = json.dumps({"fingerprint": dict(fingerprint)}, ensure_ascii=False, sort_keys=True)
+        header = json_text({"fingerprint": dict(fingerprint)}, sort_keys=True)
         self.done: dict[str, str] = {}
         self.asked = {item.sample.id: item.asked for item in items}
         if path.exists():
             whole = path.read_bytes()
             # A kill may leave half a line, which is answered anew.
             kept = whole[: whole.rfind(b"\n") + 1]
-            lines = kept.decode("utf-8").split("\n")[:-1]
+            lines = decode(kept, str(path)).split("\n")[:-1]
             if lines and lines[0] != header:
                 raise UserError(
                     f"'{path}' holds answers of other settings: choose another --out, or delete it."
                 )
-            rows = [json.loads(line) for line in lines[1:]]
+            rows = [parse_json(line, f"{path}, line {n}") for n, line in enumerate(lines[1:], start=2)]
             self.done = {
-                row["id"]: row["prediction"]
+                row["id"]: Answer(row["prediction"], row.get("finish_reason", "stop"))
                 for row in rows
                 if self.asked.get(row["id"], row["asked"]) == row["asked"]
             }
@@ -134,10 +146,12 @@ class _Store:
             "asked": item.asked,
             "prompt": item.sample.turns[-1].prompt,
             "prediction": text,
+            "finish_reason": finish_reason(text),
             "references": item.references,
-            **item.sample.extra,
         }
-        self._write([json.dumps(row, ensure_ascii=False)])
+        # A field of the data never takes the place of one of these.
+        row |= {name: value for name, value in item.sample.extra.items() if name not in row}
+        self._write([json_text(row)])
 
     def close(self) -> None:
         self.file.close()
@@ -150,6 +164,17 @@ class _Store:
             raise UserError(
                 f"'{self.path}' cannot be written: {error.strerror}; free some space and go on."
             ) from error
+
+
+def notes_of_cut(said: Sequence[str], generation: Generation, what: str = "answers") -> list[str]:
+    """A note on how many answers were cut, if any was: a cut answer is seldom a right one."""
+    cut = num_cut(said)
+    if not cut:
+        return []
+    return [
+        f"{cut:,} of {len(said):,} {what} were cut at {generation.max_new_tokens} tokens (--max-new-tokens): they are "
+        "scored as they are."
+    ]
 
 
 def name_scores(said: Sequence[str], references: Sequence[Sequence[str]]) -> dict[str, Score]:

@@ -17,6 +17,7 @@ from polylens.evaluation.measures import (
     METRICS,
     YARDSTICKS,
     Metric,
+    in_order,
     metric_of,
     with_unit,
 )
@@ -132,7 +133,7 @@ def rows(results: Mapping[str, Any]) -> list[Row]:
 
 def columns(results: Mapping[str, Any]) -> list[Column]:
     """The run's own measures, the main one first, then its yardsticks, which are values of the main one."""
-    own = _metric_columns(results.get("languages") or {}, main=results.get("main_measure"))
+    own = _metric_columns(results, results.get("languages") or {}, main=results.get("main_measure"))
     main = own[0].metric if own else METRICS["exact_match"]
     for key, (label, meaning) in YARDSTICKS.items():
         values = _numbers(results.get(key) or {})
@@ -145,20 +146,25 @@ def columns(results: Mapping[str, Any]) -> list[Column]:
 def comparison_columns(results: Mapping[str, Any]) -> list[Column]:
     """The measures of single benchmarks, of baselines and of held-out concepts."""
     runs = [
-        (f"{BENCHMARKS}{name}", one.get("title") or name, one.get("languages"))
+        (f"{BENCHMARKS}{name}", one.get("title") or name, one.get("languages"), one.get("main_measure"))
         for name, one in (results.get("benchmarks") or {}).items()
     ]
+    main = results.get("main_measure")
     runs += [
-        (f"baselines.{name}", BASELINES.get(name, name), scores)
+        (f"baselines.{name}", BASELINES.get(name, name), scores, main)
         for name, scores in (results.get("baselines") or {}).items()
     ]
-    runs.append(("heldout_concepts", HELD_OUT, results.get("heldout_concepts")))
-    return [column for key, group, scores in runs for column in _metric_columns(scores or {}, key, group)]
+    runs.append(("heldout_concepts", HELD_OUT, results.get("heldout_concepts"), main))
+    return [
+        column
+        for key, group, scores, first in runs
+        for column in _metric_columns(results, scores or {}, key, group, first)
+    ]
 
 
 def main_column(results: Mapping[str, Any]) -> Column | None:
     """The measure that languages are ranked by: the one that results name, else the first known one."""
-    found = _metric_columns(results.get("languages") or {}, main=results.get("main_measure"))
+    found = _metric_columns(results, results.get("languages") or {}, main=results.get("main_measure"))
     return found[0] if found else None
 
 
@@ -256,14 +262,17 @@ def _row(code: str, scores: Mapping[str, Any]) -> Row:
 
 
 def _metric_columns(
-    scores: Mapping[str, Mapping[str, Any]], key: str = "", group: str = "", main: str | None = None
+    results: Mapping[str, Any],
+    scores: Mapping[str, Mapping[str, Any]],
+    key: str = "",
+    group: str = "",
+    main: str | None = None,
 ) -> list[Column]:
     present = {name for one in scores.values() for name in _numbers(one)} - set(COUNTS)
-    names = [name for name in METRICS if name in present] + sorted(present - set(METRICS))
-    names.sort(key=lambda name: name != main)
+    names = sorted(in_order(present, results), key=lambda name: name != main)
     found = []
     for name in names:
-        metric = metric_of(name)
+        metric = metric_of(name, results)
         found.append(
             Column(
                 key=f"{key}.{name}" if key else name,

@@ -8,8 +8,9 @@ from polylens.data.sample import Sample
 from polylens.errors import UserError
 from polylens.evaluation.benchmarks.answers import clean_vqa
 from polylens.evaluation.caption_metrics import caption_scores
+from polylens.evaluation.generation import Generation
 from polylens.evaluation.names import chrf_score, exact_match_score
-from polylens.evaluation.predictor import Generation, LocalPredictor
+from polylens.evaluation.predictor import LocalPredictor
 from polylens.evaluation.runner import Item, answer
 from polylens.models.vlm import VisionLanguageModel
 

@@ -3,7 +3,6 @@
 One data file, `verification.yaml`, is what `polylens verify` lists and runs and what docs/verification.md shows.
 """
 
-import json
 import shlex
 import subprocess
 import sys
@@ -16,8 +15,9 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ConfigDict, Field
 
+from polylens.data.rows import read_json
 from polylens.errors import UserError
-from polylens.files import make_writable_folder, write_atomic
+from polylens.files import json_text, make_writable_folder, write_atomic
 
 RESULTS = "results.json"
 Runner = Callable[[Sequence[str]], int]
@@ -127,7 +127,7 @@ def run_check(
         number = _number(found, expectation.where) * check.scale
         verdicts.append(Verdict(expectation.where, expected, number, check.tolerance))
     rows = [vars(verdict) | {"passed": verdict.passed} for verdict in verdicts]
-    write_atomic(out / "verdict.json", json.dumps({"check": check.model_dump(), "verdicts": rows}, indent=1))
+    write_atomic(out / "verdict.json", json_text({"check": check.model_dump(), "verdicts": rows}, indent=1))
     return verdicts
 
 
@@ -138,11 +138,8 @@ def _results(check: Check, values: Mapping[str, str], execute: Runner) -> dict[s
             raise UserError(
                 f"`polylens {shlex.join(words)}` ended with exit code {code}: see what it printed."
             )
-    path = Path(values["out"]) / RESULTS
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"The results '{path}' cannot be read: {error}.") from error
+    results: dict[str, Any] = read_json(Path(values["out"]) / RESULTS)
+    return results
 
 
 def _execute(words: Sequence[str]) -> int:

@@ -1,13 +1,11 @@
 """What a model is made of: its parts and where they come from, as recipes and checkpoints say it."""
 
-from typing import Literal, Self
-
-from pydantic import BaseModel, ConfigDict, Field, model_validator
-from pydantic_core import PydanticCustomError
+from pydantic import BaseModel, ConfigDict, Field
 
 from polylens.data.collate import Layout
 from polylens.data.spec import Codes
 from polylens.models.parts.precision import Quantization
+from polylens.models.parts.projectors import ProjectorConfig
 from polylens.models.parts.resamplers import ResamplerConfig
 from polylens.models.parts.vision import VisionConfig
 
@@ -26,21 +24,8 @@ class LanguageModelConfig(BaseModel):
     quantization: Quantization | None = None
 
 
-class ProjectorConfig(BaseModel):
-    """The BLIP-2 folder or checkpoint (`path`) whose projection to keep; without it a fresh one."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    path: str | None = None
-
-
 class ModelConfig(BaseModel):
-    """What a `VisionLanguageModel` is made of.
-
-    With `visual_words`, visual tokens are mixtures of the language model's own words, and with a `memory` of
-    captions they agree on what these say (models/parts/words.py). In a recipe, the memory may be the `answers` that
-    its stages with the objective `embeddings` train on.
-    """
+    """What a `VisionLanguageModel` is made of."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -49,13 +34,3 @@ class ModelConfig(BaseModel):
     projector: ProjectorConfig = Field(default_factory=ProjectorConfig)
     language_model: LanguageModelConfig = Field(default_factory=LanguageModelConfig)
     layout: Layout = Field(default_factory=Layout)
-    visual_words: bool = False
-    memory: Literal["answers"] | list[str] | None = None
-
-    @model_validator(mode="after")
-    def _memory_of_words(self) -> Self:
-        if self.memory is not None and not self.visual_words:
-            raise PydanticCustomError(
-                "memory", "a 'memory' is of words: set 'visual_words' to true, or leave it out"
-            )
-        return self

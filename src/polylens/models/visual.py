@@ -1,4 +1,4 @@
-"""Visual tokens, computed once for each picture or given in its place: what all families of models do alike.
+"""Visual tokens by picture: computed once for each, or given in its place. All families of models share this.
 
 Shapes: N pictures, Q visual tokens each, L language model width.
 """
@@ -10,8 +10,8 @@ import torch
 from polylens.data.sample import Picture, Sample
 from polylens.errors import UserError
 
-# By picture key, (Q, L) each, or (N, Q, L) in the order of the samples' pictures.
-Visual = Mapping[str, torch.Tensor] | torch.Tensor
+# (Q, L) by picture key.
+Visual = Mapping[str, torch.Tensor]
 
 
 def encode_distinct(
@@ -27,34 +27,23 @@ def encode_distinct(
 
 
 def check_given(pictures: Sequence[Picture], visual: Visual, shape: tuple[int, int]) -> Visual:
-    """`visual`, if it fits the pictures and each is of `shape` (Q, L). Raises `UserError` if it does not."""
-    given = [visual] if isinstance(visual, torch.Tensor) else list(visual.values())
-    wrong = next((tuple(tokens.shape) for tokens in given if tuple(tokens.shape[-2:]) != shape), None)
-    if wrong:
-        raise UserError(
-            f"The visual tokens given are {wrong}, but this model's are {shape} for each picture."
-        )
-    if isinstance(visual, torch.Tensor):
-        if visual.ndim != 3 or len(visual) != len(pictures):
-            raise UserError(f"{len(visual)} pictures' visual tokens are given for {len(pictures)} pictures.")
-    else:
-        missing = next((picture.key for picture in pictures if picture.key not in visual), None)
-        if missing is not None:
-            raise UserError(f"No visual tokens are given for the picture '{missing}': encode it first.")
+    """`visual`, if it has every picture in the given `shape` (Q, L). Raises `UserError` if it does not."""
+    for picture in pictures:
+        if picture.key not in visual:
+            raise UserError(f"No visual tokens are given for the picture '{picture.key}': encode it first.")
+        found = tuple(visual[picture.key].shape)
+        if found != shape:
+            raise UserError(
+                f"The visual tokens of the picture '{picture.key}' are {found}, but this model's are {shape}: "
+                "encode it with this model."
+            )
     return visual
 
 
-def tokens_of(samples: Sequence[Sample], visual: Visual, first: int = 0) -> torch.Tensor | None:
-    """(N, Q, L) of the samples' pictures, in order; `first` is the place of the first of them in a tensor.
-
-    None where the samples have no picture.
-    """
-    pictures = [picture for sample in samples for picture in sample.images]
-    if not pictures:
-        return None
-    if isinstance(visual, torch.Tensor):
-        return visual[first : first + len(pictures)]
-    return torch.stack([visual[picture.key] for picture in pictures])
+def tokens_of(samples: Sequence[Sample], visual: Visual) -> torch.Tensor | None:
+    """(N, Q, L) of the samples' pictures, in order; None where they have no picture."""
+    tokens = [visual[picture.key] for sample in samples for picture in sample.images]
+    return torch.stack(tokens) if tokens else None
 
 
 def check_candidates(samples: Sized, candidates: Sequence[Sequence[str]]) -> None:

@@ -3,7 +3,7 @@
 import torch
 
 from polylens.errors import UserError
-from polylens.models.build import fingerprint, load_language_model
+from polylens.models.checkpoints.build import fingerprint, load_language_model
 from polylens.models.checkpoints.card import card_languages
 from polylens.models.checkpoints.registry import resolve_model
 from polylens.painting.bridge import new_bridge

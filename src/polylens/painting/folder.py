@@ -19,7 +19,7 @@ from safetensors.torch import load_file, save_file
 from polylens import __version__
 from polylens.errors import UserError
 from polylens.files import replacing_folder, sha256_file, sha256_folder, write_atomic
-from polylens.models.build import fingerprint
+from polylens.models.checkpoints.build import fingerprint
 from polylens.models.checkpoints.registry import part_reference, resolve_model
 from polylens.painting.build import build_painter, denoiser_state
 from polylens.painting.config import PainterConfig
@@ -97,7 +97,7 @@ def _write(
     save_file(
         {n: t.detach().to("cpu", dtype or t.dtype).contiguous() for n, t in tensors.items()}, new / WEIGHTS
     )
-    lora = adapters(painter)
+    lora = adapters(painter.denoiser)
     manifest = {
         "format": FORMAT,
         "polylens": __version__,
@@ -153,7 +153,7 @@ def load_painter(name_or_path: str | Path, dtype: torch.dtype = torch.float32) -
         )
     painter = build_painter(config, dtype)
     if manifest["adapters"] is not None:
-        add_adapters(painter, DenoiserLora.model_validate(manifest["adapters"]))
+        add_adapters(painter.denoiser, DenoiserLora.model_validate(manifest["adapters"]))
     _load_tensors(painter, folder, manifest)
     return painter.requires_grad_(False).eval()
 

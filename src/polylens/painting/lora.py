@@ -1,12 +1,12 @@
 """LoRA (arXiv 2106.09685) on the denoiser's linear layers, by diffusers' own hold on PEFT."""
 
 import fnmatch
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 from torch import nn
 
 from polylens.errors import UserError
-from polylens.painting.painter import Painter
 
 PREFIX = "denoiser."
 
@@ -22,16 +22,16 @@ class DenoiserLora(BaseModel):
     targets: tuple[str, ...]
 
 
-def apply_denoiser_lora(painter: Painter, pattern: str, *, rank: int, alpha: float, dropout: float) -> None:
+def apply_denoiser_lora(denoiser: Any, pattern: str, *, rank: int, alpha: float, dropout: float) -> None:
     """Put adapters beside all linear layers of the denoiser whose weight's name
     ("denoiser.mid_block.attentions.0.transformer_blocks.0.attn2.to_k.weight") matches `pattern`.
 
-    A painter that carries these very adapters already is left as it is. Raises `UserError` when it carries
+    A denoiser that carries these very adapters already stays as it is. Raises `UserError` when it carries
     others, or when the pattern matches no linear layer.
     """
     names = {
         name.removesuffix(".base_layer")
-        for name, module in painter.denoiser.named_modules()
+        for name, module in denoiser.named_modules()
         if isinstance(module, nn.Linear) and ".lora_" not in name
     }
     targets = sorted(name for name in names if fnmatch.fnmatchcase(f"{PREFIX}{name}.weight", pattern))
@@ -40,9 +40,9 @@ def apply_denoiser_lora(painter: Painter, pattern: str, *, rank: int, alpha: flo
             f"The LoRA pattern '{pattern}' matches no linear layer of the denoiser; '{PREFIX}*attn2*' does."
         )
     wanted = DenoiserLora(rank=rank, alpha=alpha, dropout=dropout, targets=tuple(targets))
-    present = adapters(painter)
+    present = adapters(denoiser)
     if present is None:
-        add_adapters(painter, wanted)
+        add_adapters(denoiser, wanted)
     elif present != wanted:
         raise UserError(
             f"The denoiser carries LoRA adapters of rank {present.rank}, alpha {present.alpha:g}: "
@@ -50,7 +50,7 @@ def apply_denoiser_lora(painter: Painter, pattern: str, *, rank: int, alpha: flo
         )
 
 
-def add_adapters(painter: Painter, lora: DenoiserLora) -> None:
+def add_adapters(denoiser: Any, lora: DenoiserLora) -> None:
     """Adapters as `lora` says, the second matrix of each zero."""
     from peft import LoraConfig
 
@@ -60,18 +60,16 @@ def add_adapters(painter: Painter, lora: DenoiserLora) -> None:
         lora_dropout=lora.dropout,
         target_modules=list(lora.targets),
     )
-    painter.denoiser.add_adapter(config)
+    denoiser.add_adapter(config)
 
 
-def adapters(painter: Painter) -> DenoiserLora | None:
+def adapters(denoiser: Any) -> DenoiserLora | None:
     """The adapters that the denoiser carries, if any."""
-    config = getattr(painter.denoiser, "peft_config", {}).get("default")
+    config = getattr(denoiser, "peft_config", {}).get("default")
     if config is None:
         return None
     targets = sorted(
-        n.removesuffix(".base_layer")
-        for n, _ in painter.denoiser.named_modules()
-        if n.endswith(".base_layer")
+        n.removesuffix(".base_layer") for n, _ in denoiser.named_modules() if n.endswith(".base_layer")
     )
     return DenoiserLora(
         rank=config.r, alpha=config.lora_alpha, dropout=config.lora_dropout, targets=tuple(targets)

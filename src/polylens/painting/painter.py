@@ -18,6 +18,7 @@ from torch import nn
 from polylens.errors import UserError
 from polylens.painting.bridge import Bridge, Context
 from polylens.painting.config import PainterConfig
+from polylens.painting.lora import apply_denoiser_lora
 from polylens.painting.parts import Space
 from polylens.painting.sampling import Sampling, sample, start_noise
 from polylens.painting.text import TextEncoder
@@ -68,6 +69,10 @@ class Painter(nn.Module):
     @property
     def dtype(self) -> torch.dtype:
         return next(self.denoiser.parameters()).dtype
+
+    def adapt(self, pattern: str, *, rank: int, alpha: float, dropout: float) -> None:
+        """LoRA on the denoiser's linear layers; see `painting/lora.py`."""
+        apply_denoiser_lora(self.denoiser, pattern, rank=rank, alpha=alpha, dropout=dropout)
 
     def context(self, rows: Sequence[torch.Tensor]) -> Context:
         """Rows of states (T, L) to the context (B, T, D) and its mask (B, T), None where all of it counts."""

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from diffusers import DDPMScheduler, UNet2DConditionModel
@@ -32,10 +32,13 @@ from polylens.feature_cache import FeatureCache, hash_weights
 from polylens.files import cache_folder
 from polylens.painting.painter import Painter
 from polylens.progress import progress_bar
-from polylens.recipe import Augmentation, Painting
+from polylens.recipe import Augmentation
 from polylens.training.augment import VERSION, View, augment
 from polylens.training.stages import Plan
 from polylens.training.tasks import Task
+
+if TYPE_CHECKING:
+    from polylens.painting.recipe import Painting
 
 FILL_BATCH = 32
 MAX_ASPECT = 2.0
@@ -81,7 +84,7 @@ class PaintTask(Task):
     def __init__(
         self,
         painter: Painter,
-        settings: Painting,
+        settings: "Painting",
         augmentation: Augmentation | None = None,
         *,
         seed: int = 0,

@@ -1,6 +1,7 @@
 """From a recipe to a painter's folder."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from rich.console import Console
@@ -16,39 +17,42 @@ from polylens.training.preview import counts_table, heading
 from polylens.training.run import fit, halve, read_samples
 from polylens.training.stages import apply_stage
 
+if TYPE_CHECKING:
+    from polylens.painting.recipe import Painting
 
-def train_painter(recipe: Recipe, folder: Path, *, resume: bool, console: Console) -> Path:
+
+def train_painter(
+    recipe: Recipe, section: "Painting", folder: Path, *, resume: bool, console: Console
+) -> Path:
     """Train the painter of a recipe in `folder`; see `run.train`. Returns `folder / "model"`."""
-    assert recipe.painter is not None
     if recipe.validation and recipe.validation.metrics != ["loss"]:
         raise UserError(f"A painter is validated by its loss alone, not by {recipe.validation.metrics}.")
-    painter = new_painter(recipe)
+    painter = new_painter(recipe, section)
     samples, held_out = read_samples(recipe)
     console.print(f"{len(samples)} pictures with captions to train on, {len(held_out)} to validate on")
-    task = PaintTask(painter, recipe.painter, recipe.augmentation, seed=recipe.seed, console=console)
+    task = PaintTask(painter, section, recipe.augmentation, seed=recipe.seed, console=console)
     kept = ("painter", "data", "augmentation", "validation")
     provenance = fit(task, recipe, samples, held_out, folder, kept=kept, resume=resume, console=console)
     save_painter(painter, folder / "model", provenance)
     return folder / "model"
 
 
-def new_painter(recipe: Recipe) -> Painter:
+def new_painter(recipe: Recipe, section: "Painting") -> Painter:
     """The painter a recipe starts from; new parts get random weights from its seed."""
-    assert recipe.painter is not None
     torch.manual_seed(recipe.seed)
-    if recipe.painter.start:
-        painter = load_painter(recipe.painter.start)
+    if section.start:
+        painter = load_painter(section.start)
     else:
-        painter = build_painter(recipe.painter.config)
+        painter = build_painter(section.config)
     if recipe.precision == "bfloat16":
         for parameter in painter.text.parameters():
             halve(parameter)
     return painter
 
 
-def show_painter(recipe: Recipe, console: Console, num: int) -> None:
+def show_painter(recipe: Recipe, section: "Painting", console: Console, num: int) -> None:
     """Print counts, the stages with parameter counts, and the captions of the first `num` pictures."""
-    painter = new_painter(recipe)
+    painter = new_painter(recipe, section)
     samples, held_out = read_samples(recipe)
     for title, part in (("to train on", samples), ("to validate on", held_out)):
         if part:

@@ -3,6 +3,9 @@
 from pathlib import Path
 
 MODELS = Path(__file__).parent / "packaged" / "models"
+# What commands use where no other model is named.
+CAPTIONER = "picto"
+ENCODER = "picto-parts/vision"
 
 
 def decoder_folder() -> Path:

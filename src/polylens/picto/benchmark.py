@@ -10,9 +10,10 @@ from polylens.evaluation.benchmarks.interface import Benchmark, Question, Scores
 from polylens.evaluation.benchmarks.protocols import Protocol
 from polylens.evaluation.bootstrap import Floats, bootstrap_all
 from polylens.evaluation.names import exact_match
-from polylens.evaluation.text import normalise
+from polylens.picto.measures import SUITE
 from polylens.picto.tasks import TASKS, samples
 from polylens.picto.world import LANGUAGES
+from polylens.text import normalise
 
 MEAN = "picto"
 
@@ -87,4 +88,5 @@ BENCHMARK = Benchmark(
     read=read,
     score=score,
     packaged=True,
+    measures=SUITE,
 )

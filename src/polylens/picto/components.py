@@ -19,7 +19,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from polylens.data.images import ImageProcessor
 from polylens.errors import UserError
-from polylens.models.build import remember_parts
+from polylens.models.checkpoints.build import remember_parts
 from polylens.models.checkpoints.folder import load_model, save_model
 from polylens.picto.corpus import texts
 from polylens.picto.encoder import MEAN, STD, EncoderTraining, train_encoder

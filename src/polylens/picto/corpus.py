@@ -25,8 +25,8 @@ import numpy as np
 from transformers import PreTrainedTokenizerFast
 
 from polylens.languages import language
-from polylens.models.parts.words import repeated
 from polylens.picto.world import concepts
+from polylens.training.objectives import repeated
 
 MAX_KEYWORDS = 5
 REPEATED_LENGTH = 8

@@ -27,6 +27,7 @@ from polylens.models.checkpoints.folder import load_model
 from polylens.models.parts.precision import fast_dtype
 from polylens.models.vlm import VisionLanguageModel
 from polylens.picto import measure
+from polylens.picto.measures import DESCRIBED
 from polylens.picto.tasks import pictures
 from polylens.picto.workers import beside, each_part
 from polylens.progress import progress_bar
@@ -85,6 +86,7 @@ class Demo:
         averaged = average([results for results, _ in runs])
         results = {
             "title": "English-only alignment, measured in every language",
+            "measures": DESCRIBED,
             "model": RECIPE,
             "polylens_version": __version__,
             "date": datetime.now(UTC).isoformat(timespec="seconds"),

@@ -12,7 +12,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from polylens.data.translation.engines import EngineSettings
+from polylens.data.translation.engine import EngineSettings
 from polylens.errors import UserError
 from polylens.files import sha256_file
 from polylens.languages import language

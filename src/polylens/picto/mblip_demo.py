@@ -22,7 +22,8 @@ from rich.console import Console
 from polylens import __version__
 from polylens.data.language_plan import shares
 from polylens.data.translation.cache import TranslationCache
-from polylens.data.translation.engines import EngineSettings, open_engine
+from polylens.data.translation.engine import EngineSettings
+from polylens.data.translation.engines import open_engine
 from polylens.data.translation.run import Plan, translate_samples
 from polylens.errors import UserError
 from polylens.evaluation.bootstrap import bootstrap_mean
@@ -39,6 +40,7 @@ from polylens.models.vlm import VisionLanguageModel
 from polylens.picto import measure
 from polylens.picto.benchmark import keywords_f1
 from polylens.picto.demo import NATIVE, Clock, examples, progress
+from polylens.picto.measures import DESCRIBED
 from polylens.picto.tasks import TASKS, pictures, samples
 from polylens.recipe import Recipe, load_recipe
 from polylens.training.run import train
@@ -91,6 +93,7 @@ class MblipDemo:
                 rows["native"] |= self._named(model, drawn, [code])[1]
         results = {
             "title": "A mix of all languages, beside English alone and native pairs",
+            "measures": DESCRIBED,
             "model": RECIPE,
             "polylens_version": __version__,
             "date": datetime.now(UTC).isoformat(timespec="seconds"),

@@ -17,11 +17,11 @@ from polylens.data.sample import Sample, Turn
 from polylens.evaluation.bootstrap import bootstrap_mean
 from polylens.evaluation.names import exact_match
 from polylens.evaluation.runner import as_row, name_scores
-from polylens.evaluation.text import normalise
 from polylens.models.vlm import VisionLanguageModel
 from polylens.picto.tasks import naming
 from polylens.picto.workers import each_part
 from polylens.picto.world import Concept, concepts
+from polylens.text import normalise
 
 NUM_CANDIDATES = 100
 # The demo's drawings in one language, held-out ones included; several languages at once are slower.
@@ -92,15 +92,11 @@ def _answers(
         asked = [naming(concept, style, code) for code in codes for concept, style in drawn]
         if visual is None:
             asked = [replace(sample, images=()) for sample in asked]
+        texts = generate(model, asked, visual)
         if not choose:
-            return generate(model, asked, visual), []
+            return texts, []
         names = [candidates(concept, code) for code in codes for concept, _ in drawn]
-        texts: list[str] = []
-        picks: list[int] = []
-        for start in range(0, len(asked), BATCH_SIZE):
-            prompts = model.read(asked[start : start + BATCH_SIZE], visual=visual)
-            texts += model.generate(prompts, max_new_tokens=MAX_NEW_TOKENS)
-            picks += model.choose(prompts, names[start : start + BATCH_SIZE])
+        picks = model.choose(asked, names, visual=visual, batch_size=BATCH_SIZE)
         return texts, [row[pick] for row, pick in zip(names, picks, strict=True)]
 
     said, chosen = {}, {}

@@ -24,7 +24,7 @@ from rich.table import Table
 
 from polylens import __version__
 from polylens.evaluation.bootstrap import bootstrap_mean, compare_means
-from polylens.evaluation.measures import METRICS
+from polylens.evaluation.measures import METRICS, metric_of
 from polylens.evaluation.report import Example, write_report
 from polylens.files import make_writable_folder, write_atomic
 from polylens.languages import language
@@ -34,6 +34,7 @@ from polylens.models.vlm import VisionLanguageModel
 from polylens.picto import mpm_measure
 from polylens.picto.demo import NATIVE, Clock, progress
 from polylens.picto.measure import PIVOT, Drawn
+from polylens.picto.measures import DESCRIBED
 from polylens.picto.mpm_measure import KINDS, Asked
 from polylens.picto.tasks import pictures
 from polylens.picto.world import LANGUAGES
@@ -137,6 +138,7 @@ class MpmDemo:
         plus[OTHERS] = [code for code in self.languages if code not in (PIVOT, *NATIVE)]
         return {
             "title": "MPM's three claims, measured on Picto",
+            "measures": DESCRIBED,
             "model": ", ".join((TEXT, PRETRAIN, INSTRUCT)),
             "polylens_version": __version__,
             "date": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -280,10 +282,10 @@ def print_runs(results: Mapping[str, Any], console: Console) -> None:
     table.add_column("run")
     table.add_column("languages")
     for measure in measures:
-        table.add_column(METRICS[measure].label, justify="right")
+        table.add_column(metric_of(measure, results).label, justify="right")
     for name, groups in results["runs"].items():
         for place, (group, row) in enumerate(groups.items()):
-            shown = [METRICS[measure].text(row.get(measure)) for measure in measures]
+            shown = [metric_of(measure, results).text(row.get(measure)) for measure in measures]
             table.add_row("" if place else name, group, *shown, end_section=place == len(groups) - 1)
     console.print(table)
     for group, found in results["native_plus_minus_balance"].items():

@@ -20,12 +20,12 @@ from polylens.evaluation.answer_language import answer_languages
 from polylens.evaluation.bootstrap import bootstrap_mean
 from polylens.evaluation.names import exact_match
 from polylens.evaluation.runner import as_row
-from polylens.evaluation.text import normalise
 from polylens.models.vlm import VisionLanguageModel
 from polylens.picto.conversations import question, told_of
 from polylens.picto.measure import PIVOT, Advance, Drawn, generate, silent
 from polylens.picto.tasks import question_table
 from polylens.picto.world import annotations
+from polylens.text import normalise
 
 # One that is answered by a name, one by several words, one by yes or no: the last tells whether a question is
 # understood, whatever language the answer is in.

@@ -21,6 +21,7 @@ from polylens.painting.folder import load_painter
 from polylens.painting.painter import Painter
 from polylens.painting.sampling import Sampling
 from polylens.picto.measure import PIVOT, exact
+from polylens.picto.measures import DESCRIBED
 from polylens.picto.paint_measure import Judge, even, measure, paint_concepts
 from polylens.picto.world import LANGUAGES, Concept, concepts
 from polylens.progress import progress_bar
@@ -68,6 +69,7 @@ def run_paint_demo(
         blank = drawn_in(None)
     results = {
         "title": "Drawn from names in every language, trained on English names only",
+        "measures": DESCRIBED,
         "model": painter,
         "polylens_version": __version__,
         "date": datetime.now(UTC).isoformat(timespec="seconds"),

@@ -25,6 +25,7 @@ from polylens.errors import UserError
 from polylens.languages import language, parse_languages
 from polylens.picto.corpus import keyword_prompt, prompt
 from polylens.picto.world import LANGUAGES, LINE_STYLE, TEST_STYLE, Concept, annotations, concepts
+from polylens.text import bare
 
 TASKS = ("caption", "keywords", "yesno", "choice", "statement")
 PLAIN = {"caption": "caption", "keywords": "instruction", "yesno": "vqa", "choice": "vqa", "statement": "vqa"}
@@ -122,9 +123,9 @@ def hard_negatives(concept: Concept, code: str, rng: random.Random, count: int) 
     """`count` concepts with another name in that language, of the same subgroup first, then of the same group."""
     near: list[Concept] = []
     far: list[Concept] = []
-    name = concept.name(code)
+    name = bare(concept.name(code) or "")
     for other, called in _named(concept.group, code):
-        if called != name:
+        if bare(called) != name:
             (near if other.subgroup == concept.subgroup else far).append(other)
     rng.shuffle(near)
     rng.shuffle(far)

@@ -12,7 +12,7 @@ from tensorboard.compat.proto.event_pb2 import Event, SessionLog
 from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.summary.writer.record_writer import RecordWriter
 
-from polylens.files import make_writable_folder, write_atomic, writing
+from polylens.files import json_text, make_writable_folder, write_atomic, writing
 from polylens.progress import progress_bar
 
 FLUSH_SECONDS = 10
@@ -36,7 +36,7 @@ class RunLog:
     def write(self, line: dict[str, Any]) -> None:
         """Add the line of one step; its numbers, also nested ones, become TensorBoard curves."""
         with writing(self.path):
-            self._file.write(json.dumps(line, ensure_ascii=False) + "\n")
+            self._file.write(json_text(line) + "\n")
             self._file.flush()
         self._curves.write(line["step"], _flatten(line))
 

@@ -1,35 +1,26 @@
 """What a recipe will take: memory by part and time per step, from configs alone.
 
 Each stage is applied to the model's skeleton on the meta device, and one micro-batch of stand-in data walks forward and
-backward through it (`walk`).
+backward through it (`dry_run`).
 
 Not counted: fragmentation, and what a fused attention saves over the plain one that is counted.
 """
 
-import json
 import math
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 import torch
 
 from polylens.errors import UserError
-from polylens.models.checkpoints.card import MANIFEST
-from polylens.models.checkpoints.manifest import read_manifest
-from polylens.models.checkpoints.registry import resolve_model
-from polylens.models.checkpoints.skeleton import KNOWN, skeleton
+from polylens.models.checkpoints.families import find_family
+from polylens.models.checkpoints.skeleton import KNOWN, blip2_skeleton, skeleton
 from polylens.models.checkpoints.weight_sizes import quantizable, quantized_bytes
-from polylens.models.config import LanguageModelConfig, ModelConfig
-from polylens.models.parts.resamplers import ResamplerConfig
-from polylens.models.parts.vision import VisionConfig
-from polylens.models.vlm import VisionLanguageModel
+from polylens.models.config import ModelConfig
 from polylens.recipe import Recipe
+from polylens.training.dry_run import dry_run
 from polylens.training.stages import Plan, apply_stage, never_trained
-from polylens.training.walk import Length, walk
-from polylens.viscpm.files import is_viscpm, viscpm_processor
-from polylens.viscpm.model import VisCpmChat
-from polylens.viscpm.modeling import VisCpm, VisCpmConfig
+from polylens.training.trainable import Length, check_quantization, trainable
 
 GIB = 2**30
 # Arrays as large as the largest that live at once beside what autograd keeps.
@@ -88,75 +79,50 @@ def plan_recipe(
     `length` is that of a typical sample; 20 + 25 tokens if not given, at most the recipe's `max_length`. Raises
     `UserError` for a recipe without a model, and for parts of which no config is to be had.
     """
-    folder = _viscpm_folder(recipe)
-    config = ModelConfig() if folder else model_config(recipe)
     limit = recipe.data.max_length or 1 << 20
     given = length or Length(20, 25)
     length = Length(max(1, min(given.prompt, limit)), max(1, min(given.answer, limit)))
     plans = []
     for index, stage in enumerate(recipe.stages):
         # Adapters of the stages before are there, as in training.
-        model = _viscpm_skeleton(folder) if folder else skeleton(config)
+        model = recipe_skeleton(recipe)
         with torch.device("meta"):
             for earlier in recipe.stages[:index]:
                 apply_stage(model, earlier)
             plan = apply_stage(model, stage)
-        plans.append(
-            _plan_stage(recipe, config, model, plan, index, length, memory, flops_per_second, context)
-        )
+        plans.append(_plan_stage(recipe, model, plan, index, length, memory, flops_per_second, context))
     return plans
 
 
-def _viscpm_folder(recipe: Recipe) -> Path | None:
-    """The folder of the VisCPM-Chat that the recipe starts from, None if it starts from anything else."""
+def recipe_skeleton(recipe: Recipe) -> Any:
+    """The model that the recipe trains, also one to `start` from, on the meta device.
+
+    Raises `UserError` for a recipe without a model, and for parts of which no config is to be had.
+    """
     start = recipe.model.start
-    if start is None or start in KNOWN:
-        return None
-    folder = resolve_model(start, weights=False)
-    return folder if is_viscpm(folder) else None
-
-
-def _viscpm_skeleton(folder: Path) -> VisCpmChat:
-    sizes = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    config = VisCpmConfig.from_dict(sizes)
-    tokenizer: Any = None
-    with torch.device("meta"):
-        return VisCpmChat(VisCpm(config), tokenizer, viscpm_processor(config.vision.image_size))
-
-
-def model_config(recipe: Recipe) -> ModelConfig:
-    """The config of the model that the recipe trains, also of one to `start` from."""
-    start = recipe.model.start
-    if start is None:
-        config = ModelConfig.model_validate(recipe.model.model_dump(exclude={"start"}))
-        if config.vision.path is None:
-            raise UserError(
-                f"The recipe '{recipe.name}' trains no vision-language model: there is nothing to plan."
-            )
-        return config
-    folder = None if start in KNOWN else resolve_model(start, weights=False)
-    if folder is None or not (folder / MANIFEST).is_file():
-        return ModelConfig(
-            vision=VisionConfig(path=start),
-            resampler=ResamplerConfig(path=start),
-            language_model=LanguageModelConfig(
-                path=start, quantization=recipe.model.language_model.quantization
-            ),
+    if start is not None:
+        model = _skeleton_of(start)
+        check_quantization(model, recipe)
+        model.config.language_model.quantization = recipe.model.language_model.quantization
+        return model
+    config = ModelConfig.model_validate(recipe.model.model_dump(exclude={"start"}))
+    if config.vision.path is None:
+        raise UserError(
+            f"The recipe '{recipe.name}' trains no vision-language model: there is nothing to plan."
         )
-    manifest, config = read_manifest(folder)
-    for part in ("vision", "language_model"):
-        found = resolve_model(manifest["parts"][part]["path"], relative_to=folder, weights=False)
-        setattr(config, part, getattr(config, part).model_copy(update={"path": str(found)}))
-    if manifest["qformer"]:
-        config.resampler.path = str(folder)
-    config.language_model.quantization = recipe.model.language_model.quantization
-    return config
+    return skeleton(config)
+
+
+def _skeleton_of(start: str) -> Any:
+    if start in KNOWN:
+        return blip2_skeleton(start)
+    family, path = find_family(start, weights=False)
+    return family.skeleton(path)
 
 
 def _plan_stage(
     recipe: Recipe,
-    config: ModelConfig,
-    model: VisionLanguageModel | VisCpmChat,
+    model: Any,
     plan: Plan,
     index: int,
     length: Length,
@@ -167,12 +133,12 @@ def _plan_stage(
     stage = plan.stage
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
     halved = recipe.precision == "bfloat16"
-    weights = _weights(model, recipe, config.language_model.quantization)
-    # VisCPM's own parts begin at the pixels in every stage.
-    cached = recipe.augmentation.views != "off" and isinstance(model, VisionLanguageModel)
+    weights = _weights(model, recipe, model.config.language_model.quantization)
+    on_disk = trainable(model).cached_bytes(model, plan, 2 if halved else 4)
+    cached = recipe.augmentation.views != "off" and on_disk is not None
     # Two sizes tell what grows with the micro-batch and what does not.
-    one = walk(model, plan, 1, length, cached, halved)
-    two = walk(model, plan, 2, length, cached, halved)
+    one = dry_run(model, plan, 1, length, cached, halved)
+    two = dry_run(model, plan, 2, length, cached, halved)
     micro = stage.micro_batch or stage.batch_size
 
     def grown(name: str, size: int) -> int:
@@ -205,17 +171,16 @@ def _plan_stage(
         flops=flops,
         seconds=flops / speed,
         steps=stage.steps,
-        cache_per_picture=_cached_bytes(model, plan, halved) if cached else 0,
+        cache_per_picture=(on_disk or 0) if cached else 0,
         key_value_cache=_key_value_bytes(model, length),
         advice="",
     )
-    return StagePlan(**asdict(planned) | {"advice": _advice(planned, config, model, recipe, index, memory)})
+    return StagePlan(**asdict(planned) | {"advice": _advice(planned, model, recipe, index, memory)})
 
 
 def _advice(
     plan: StagePlan,
-    config: ModelConfig,
-    model: VisionLanguageModel | VisCpmChat,
+    model: Any,
     recipe: Recipe,
     index: int,
     memory: int,
@@ -226,9 +191,9 @@ def _advice(
         return f"set stages.{index}.micro_batch={plan.largest_micro_batch}"
     hint = "" if plan.micro_batch == 1 else f", or try stages.{index}.micro_batch=1"
     needed = plan.total
-    if isinstance(model, VisCpmChat):
+    if not trainable(model).quantizes:
         return f"needs {needed / GIB:.1f} GiB: choose a larger GPU, or train less of it{hint}"
-    if config.language_model.quantization is None:
+    if model.config.language_model.quantization is None:
         for kind in ("int8", "nf4"):
             saved = _weights(model, recipe, None) - _weights(model, recipe, kind)
             if plan.total - saved <= memory:
@@ -237,9 +202,7 @@ def _advice(
     return f"needs {needed / GIB:.1f} GiB even in 4 bits: choose a smaller model or a larger GPU{hint}"
 
 
-def _weights(
-    model: VisionLanguageModel | VisCpmChat, recipe: Recipe, quantization: Literal["int8", "nf4"] | None
-) -> int:
+def _weights(model: Any, recipe: Recipe, quantization: Literal["int8", "nf4"] | None) -> int:
     """As the trainer holds them: what never trains in half precision where the recipe says so."""
     frozen = {id(p) for p in never_trained(model, recipe.stages).values()}
     sizes = {}
@@ -255,18 +218,7 @@ def _weights(
     return sum(sizes.values()) + sum(buffer.nbytes for buffer in model.buffers())
 
 
-def _cached_bytes(model: VisionLanguageModel | VisCpmChat, plan: Plan, halved: bool) -> int:
-    assert isinstance(model, VisionLanguageModel), "of VisCPM nothing is cached"
-    each = 2 if halved else 4
-    if plan.boundary == "queries":
-        return each * model.num_image_tokens * model.resampler.width
-    if plan.boundary == "patches":
-        patches = model.vision.num_patches(model.processor.height, model.processor.width)
-        return each * patches * model.vision.width
-    return 0
-
-
-def _key_value_bytes(model: VisionLanguageModel | VisCpmChat, length: Length) -> int:
+def _key_value_bytes(model: Any, length: Length) -> int:
     """Keys and values in half precision while one sample is answered, per beam."""
     config = model.lm.config
     heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads

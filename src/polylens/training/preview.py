@@ -2,34 +2,17 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
-from transformers import PreTrainedTokenizerBase
 
-from polylens.data.collate import IGNORED
-from polylens.data.conversations import unroll
 from polylens.data.mix import Mix
 from polylens.data.sample import Picture, Sample, stored_at
-from polylens.models.vlm import VisionLanguageModel
 from polylens.recipe import Recipe
 from polylens.training.run import beginning
 from polylens.training.stages import apply_stage
-from polylens.viscpm.model import VisCpmChat
-
-WORD_STARTS = "▁Ġ"
-REPLACEMENT = "\ufffd"
-
-
-@dataclass(frozen=True)
-class Token:
-    """One place of a row: a piece of text, or a visual token of the sample's picture number `picture` > 0."""
-
-    text: str
-    trained: bool
-    picture: int = 0
+from polylens.training.trainable import Token, trainable
 
 
 def show(recipe: Recipe, console: Console, num: int) -> None:
@@ -37,10 +20,8 @@ def show(recipe: Recipe, console: Console, num: int) -> None:
 
     Raises `UserError` for whatever training would refuse before its first step.
     """
-    if recipe.painter:
-        from polylens.painting.train import show_painter
-
-        return show_painter(recipe, console, num)
+    if recipe.section is not None:
+        return recipe.section.show(recipe, console, num)
     model, samples, held_out = beginning(recipe, write_shards=False)
     for title, part in (("to train on", samples), ("to validate on", held_out)):
         if part:
@@ -50,53 +31,17 @@ def show(recipe: Recipe, console: Console, num: int) -> None:
         console.print(parts_table(samples))
         # Those of a mix that would be drawn first.
         first = [samples[number] for number, _ in samples.order(num, recipe.seed).batch(0)]
-    shown: list[tuple[Sample, list[Token], list[Token]]]
-    if isinstance(model, VisCpmChat):
-        shown = [(turn, dictionary(model, turn), []) for sample in first for turn in unroll(sample)]
-    else:
-        shown = [(sample, *tokens(model, sample, recipe.data.max_length)) for sample in first]
+    kind = trainable(model)
+    shown = [row for sample in first for row in kind.show(model, sample, recipe.data.max_length)]
     for stage in recipe.stages:
         console.print(apply_stage(model, stage).table)
     if shown:
         console.print(Text.assemble(("+trained", "bold green"), "  ", ("only read", "dim")))
-    for sample, read, answered in shown:
-        console.print(heading(sample))
-        console.print(render(read))
-        if answered:
-            console.print(Text("-> ").append_text(render(answered)))
-
-
-def tokens(
-    model: VisionLanguageModel, sample: Sample, max_length: int | None = None
-) -> tuple[list[Token], list[Token]]:
-    """(what the model reads, what an encoder-decoder is to answer), as training sees the sample."""
-    batch = model.collator(max_length, with_pictures=False)([sample])
-    assert batch.labels is not None
-    ids, images, labels = (row[0].tolist() for row in (batch.input_ids, batch.image_mask, batch.labels))
-    targets = [False] * len(ids) if model.is_encoder_decoder else [label != IGNORED for label in labels]
-    read, seen = [], 0
-    for token, image, trained in zip(ids, images, targets, strict=True):
-        seen += image
-        picture = (seen - 1) // model.num_image_tokens + 1 if image else 0
-        read.append(Token("" if image else _text(model.tokenizer, token), trained, picture))
-    if not model.is_encoder_decoder:
-        return read, []
-    return read, [Token(_text(model.tokenizer, label), True) for label in labels]
-
-
-def dictionary(model: VisCpmChat, sample: Sample) -> list[Token]:
-    """What VisCPM reads and learns of the last turn of a sample: a dictionary, segment by segment."""
-    row = model.encode_sample(sample, sample.turns[-1].answer)
-    places = [at for begin, end in row.images for at in range(begin, end)]
-    pictures = {at: 1 + number // model.num_image_tokens for number, at in enumerate(places)}
-    read: list[Token] = []
-    for at, pair in enumerate(zip(row.ids, row.subs, strict=True)):
-        text = "" if at in pictures else row.words.get(pair) or model.tokenizer.decode([pair[0]])
-        text = text.replace(" ", WORD_STARTS[0]).replace("\n", "\\n")
-        # The token that an answer's segment begins with is given.
-        goes_on = at > 0 and row.segments[at - 1] == row.segments[at]
-        read.append(Token(text, goes_on and not row.context[at], pictures.get(at, 0)))
-    return [*read, Token(model.tokenizer.decode([model.tokenizer.eos_id]), True)]
+    for one in shown:
+        console.print(heading(one.sample))
+        console.print(render(one.read))
+        if one.answered:
+            console.print(Text("-> ").append_text(render(one.answered)))
 
 
 def render(row: Sequence[Token]) -> Text:
@@ -156,12 +101,3 @@ def heading(sample: Sample) -> Text:
 def _name(picture: Picture) -> str:
     """The last part of a stored picture's path, or of the key of any other."""
     return stored_at(picture).rpartition("/")[2]
-
-
-def _text(tokenizer: PreTrainedTokenizerBase, token: int) -> str:
-    """The token as text with '▁' for a space before it, or its raw form where it is no whole character."""
-    raw = str(tokenizer.convert_ids_to_tokens(token))
-    text = tokenizer.decode([token])
-    if not text.strip() or REPLACEMENT in text:
-        return raw
-    return ("▁" if raw[:1] in WORD_STARTS else "") + text.strip()

@@ -1,6 +1,5 @@
 """From a recipe to a model folder."""
 
-import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,23 +13,21 @@ from polylens.data.captions import read_captions, split_by_image
 from polylens.data.mix import Mix, read_mix
 from polylens.data.prompts import caption_prompt
 from polylens.data.sample import Sample
-from polylens.data.sources import Unreadable, pictures_are_there, read_part
+from polylens.data.sources import opened
 from polylens.data.spec import Part
+from polylens.data.unreadable import Unreadable, pictures_are_there
 from polylens.errors import UserError
-from polylens.files import make_writable_folder, write_atomic
-from polylens.models.build import build_model, fingerprint, part_state
-from polylens.models.checkpoints.folder import PARTS, save_model
+from polylens.files import json_text, make_writable_folder, write_atomic
+from polylens.models.checkpoints.build import build_model
 from polylens.models.checkpoints.load import load_any
 from polylens.models.config import ModelConfig
 from polylens.models.vlm import VisionLanguageModel
 from polylens.progress import progress_bar
-from polylens.recipe import Recipe, Stage, load_recipe
+from polylens.recipe import Recipe, load_recipe
 from polylens.training.loop import Trainer, Validate
 from polylens.training.stages import never_trained
-from polylens.training.tasks import Task, VisionLanguageTask
-from polylens.viscpm.files import save_folder
-from polylens.viscpm.model import VisCpmChat
-from polylens.viscpm.task import VisCpmTask
+from polylens.training.tasks import Task
+from polylens.training.trainable import check_quantization, trainable
 
 Evaluate = Callable[[VisionLanguageModel, Sequence[Sample], Sequence[str]], dict[str, float]]
 
@@ -55,20 +52,14 @@ def train(
     recipe = recipe if isinstance(recipe, Recipe) else load_recipe(recipe)
     console = report or Console(quiet=True)
     folder = make_writable_folder(Path(out or recipe.out or Path("runs") / recipe.name))
-    if recipe.painter:
-        from polylens.painting.train import train_painter
-
-        return train_painter(recipe, folder, resume=resume, console=console)
+    if recipe.section is not None:
+        return recipe.section.train(recipe, folder, resume=resume, console=console)
     model, samples, held_out = beginning(recipe, console)
     origin = ", ".join(part.name for part in recipe.data.parts)
     console.print(f"{len(samples)} samples to train on, {len(held_out)} to validate on, from {origin}")
-    task: Task
-    if isinstance(model, VisCpmChat):
-        task = VisCpmTask(model, recipe.augmentation)
-    else:
-        task = VisionLanguageTask(model, recipe.augmentation, recipe.data.max_length, console=console)
+    kind = trainable(model)
     provenance = fit(
-        task,
+        kind.task(model, recipe, console),
         recipe,
         samples,
         held_out,
@@ -78,10 +69,7 @@ def train(
         console=console,
         validate=_validate(recipe, held_out, evaluate),
     )
-    if isinstance(model, VisCpmChat):
-        save_folder(model.model, model.tokenizer, folder / "model")
-    else:
-        save_model(model, folder / "model", provenance)
+    kind.save(model, folder / "model", provenance)
     return folder / "model"
 
 
@@ -118,7 +106,7 @@ def fit(
         resume=resume,
         console=console,
     ).run()
-    write_atomic(folder / "results.json", json.dumps(results, indent=1, ensure_ascii=False))
+    write_atomic(folder / "results.json", json_text(results, indent=1))
     return {"recipe": settings, "results": results}
 
 
@@ -127,63 +115,31 @@ def prepare(recipe: Recipe, model: VisionLanguageModel, samples: Sequence[Sample
     the cache. Several processes can do so at once, each with samples of its own. The model is left as that stage
     begins: parts of it frozen, others adapted. Raises `UserError` as `train` does.
     """
-    task = VisionLanguageTask(model, recipe.augmentation, recipe.data.max_length)
+    task = trainable(model).task(model, recipe)
     Trainer(task, recipe.stages, samples, Path(), precision=recipe.precision, device=model.device).prepare()
 
 
-def new_model(recipe: Recipe) -> VisionLanguageModel | VisCpmChat:
-    """The model a recipe starts from; new parts get random weights from its seed."""
+def new_model(recipe: Recipe) -> Any:
+    """The `Model` that a recipe starts from; new parts get random weights from its seed."""
     torch.manual_seed(recipe.seed)
-    model: VisionLanguageModel | VisCpmChat
     if recipe.model.start:
-        model = load_any(recipe.model.start, quantization=recipe.model.language_model.quantization)
+        model: Any = load_any(recipe.model.start, quantization=recipe.model.language_model.quantization)
+        check_quantization(model, recipe)
     else:
         model = build_model(ModelConfig.model_validate(recipe.model.model_dump(exclude={"start"})))
     if recipe.precision == "bfloat16":
-        _halve_frozen(model, recipe.stages)
+        for parameter in trainable(model).may_halve(model, never_trained(model, recipe.stages)):
+            halve(parameter)
     return model
 
 
 def beginning(
     recipe: Recipe, console: Console | None = None, write_shards: bool = True
-) -> tuple[VisionLanguageModel | VisCpmChat, Sequence[Sample], list[Sample]]:
+) -> tuple[Any, Sequence[Sample], list[Sample]]:
     """(the model a run starts from, what it trains on, what it validates on); see `new_model` and `read_samples`."""
     model = new_model(recipe)
     samples, held_out = read_samples(recipe, model.config.layout.ask_caption, console, write_shards)
-    if isinstance(model, VisionLanguageModel) and model.config.memory == "answers":
-        model.remember(_imitated(recipe.stages, Mix.of(samples)))
     return model, samples, held_out
-
-
-def _imitated(stages: Sequence[Stage], samples: Mix) -> list[str]:
-    """The distinct answers that the stages with the objective `embeddings` train on."""
-    learnt = [samples.only(stage.parts) for stage in stages if stage.objective == "embeddings"]
-    if not learnt:
-        raise UserError(
-            "model.memory is 'answers', and no stage has the objective 'embeddings', which learns them: list captions "
-            "instead, or leave it out."
-        )
-    return list(dict.fromkeys(turn.answer for part in learnt for sample in part for turn in sample.turns))
-
-
-def _halve_frozen(model: VisionLanguageModel | VisCpmChat, stages: Sequence[Stage]) -> None:
-    """Keep the matrices that no stage trains in bfloat16, if a part's own folder holds them exactly.
-
-    VisCPM is released in float16, and of its 10 billion frozen weights nothing wider is kept.
-    """
-    if isinstance(model, VisCpmChat):
-        for parameter in never_trained(model, stages).values():
-            halve(parameter)
-        return
-    in_folders = {
-        tensor.data_ptr()
-        for part in PARTS
-        for name, tensor in part_state(model, part).items()
-        if model.fingerprints.get(f"{part}.{name}", {}).get(tensor.dtype) == fingerprint(tensor)
-    }
-    for parameter in never_trained(model, stages).values():
-        if parameter.data_ptr() in in_folders:
-            halve(parameter)
 
 
 def halve(parameter: nn.Parameter) -> None:
@@ -258,7 +214,7 @@ def _read(
     assert data.source is not None
     if data.source == "captions":
         assert data.path is not None
-        return read_captions(data.path, languages, prompt)
+        return read_captions(data.path, languages, prompt, data.unreadable)
     unreadable = Unreadable(data.unreadable)
     part = Part(
         source=data.source,
@@ -268,7 +224,7 @@ def _read(
         tasks=data.tasks,
         options=data.options,
     )
-    samples = [sample for sample in read_part(part) if unreadable.keep(sample, pictures_are_there)]
+    samples = [sample for sample in opened(part)(unreadable) if unreadable.keep(sample, pictures_are_there)]
     unreadable.report(data.source)
     return samples
 

@@ -4,21 +4,15 @@ import fnmatch
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import Any
 
 from rich.table import Table
 from torch import nn
 
+from polylens.data.collate import Level
 from polylens.errors import UserError
-from polylens.models.parts.lora import apply_lora
-from polylens.models.vlm import VisionLanguageModel
-from polylens.recipe import Lora, Row, Stage
+from polylens.recipe import Row, Stage
 from polylens.recipe_text import nearest
-
-if TYPE_CHECKING:
-    from polylens.painting.painter import Painter
-
-Boundary = Literal["pixels", "patches", "queries"]
 
 
 @dataclass(frozen=True)
@@ -26,14 +20,14 @@ class Plan:
     """A stage applied to a model. `rows` maps the names of trained parameters, in the model's order, to
     patterns.
 
-    `boundary` is where training begins to matter to what an image becomes: "pixels" if the vision tower
-    trains, "patches" if it is frozen, "queries" if the resampler is too, None for a model that sees no
-    images.
+    `boundary` is the level up to which nothing that a picture passes through trains: "pixels" if the vision
+    tower trains, "patches" if it is frozen, "queries" if the resampler is too, None for a model that sees no
+    pictures.
     """
 
     stage: Stage
     rows: dict[str, str]
-    boundary: Boundary | None
+    boundary: Level | None
     table: Table
 
     def learning_rate(self, name: str) -> float:
@@ -43,7 +37,7 @@ class Plan:
         return rate
 
 
-def apply_stage(model: nn.Module, stage: Stage) -> Plan:
+def apply_stage(model: Any, stage: Stage) -> Plan:
     """Freeze, unfreeze and adapt `model` as the stage's table says; of several matching rows the last
     decides.
 
@@ -53,7 +47,7 @@ def apply_stage(model: nn.Module, stage: Stage) -> Plan:
     for pattern, row in stage.table.items():
         _check_pattern(model, pattern)
         if row.lora:
-            _adapt(model, pattern, row.lora)
+            model.adapt(pattern, **row.lora.model_dump())
     deciding = _deciding_rows(model, stage)
     trained, counts, sizes = {}, Counter[str](), Counter[str]()
     for name, parameter in model.named_parameters():
@@ -75,16 +69,6 @@ def apply_stage(model: nn.Module, stage: Stage) -> Plan:
         raise UserError(f"Stage '{stage.name}' trains nothing: give at least one pattern a learning rate.")
     set_modes(model)
     return Plan(stage, trained, _boundary(model, trained), _table(stage, counts, sizes))
-
-
-def _adapt(model: nn.Module, pattern: str, lora: Lora) -> None:
-    settings: dict[str, Any] = {"rank": lora.rank, "alpha": lora.alpha, "dropout": lora.dropout}
-    if hasattr(model, "denoiser"):
-        from polylens.painting.lora import apply_denoiser_lora
-
-        apply_denoiser_lora(cast("Painter", model), pattern, **settings)
-    else:
-        apply_lora(cast(VisionLanguageModel, model), pattern, **settings)
 
 
 def set_modes(module: nn.Module, training: bool = False) -> None:
@@ -139,7 +123,7 @@ def _deciding_rows(model: nn.Module, stage: Stage) -> dict[int, str]:
     }
 
 
-def _boundary(model: nn.Module, trained: dict[str, str]) -> Boundary | None:
+def _boundary(model: nn.Module, trained: dict[str, str]) -> Level | None:
     if not hasattr(model, "vision"):
         return None
     parts = {name.split(".")[0] for name in trained}

@@ -11,15 +11,14 @@ from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, Protocol, Self
+from typing import Any, Protocol, Self
 
 import torch
 from rich.console import Console
 from torch import Tensor, nn
-from torch.nn.utils.rnn import pad_sequence
 
 from polylens.batching import chunks
-from polylens.data.collate import IGNORED, Batch
+from polylens.data.collate import Batch, Level, Row
 from polylens.data.conversations import unroll
 from polylens.data.sample import Sample
 from polylens.data.sides import names_a_side
@@ -30,6 +29,7 @@ from polylens.models.vlm import VisionLanguageModel
 from polylens.progress import progress_bar
 from polylens.recipe import Augmentation
 from polylens.training.augment import VERSION, View, load_views
+from polylens.training.objectives import find_objective
 from polylens.training.stages import Plan
 
 FILL_BATCH = 64
@@ -37,8 +37,6 @@ FILL_BATCH = 64
 SMALL_PATCHES = 1 << 15
 # Tokenized samples that are kept: of streamed ones, which come anew each time, no more would ever be used.
 ROWS = 1 << 16
-
-Level = Literal["patches", "queries"]
 
 
 class TrainingBatch(Protocol):
@@ -155,14 +153,14 @@ class VisionLanguageTask(PictureTask):
         if self._unrolls:
             layout = model.config.layout.model_copy(update={"train_turns": "last"})
             self._collator = replace(self._collator, layout=layout)
-        self._rows: OrderedDict[int, tuple[Sample, list[Batch]]] = OrderedDict()
+        self._rows: OrderedDict[int, tuple[Sample, list[Row]]] = OrderedDict()
         self._features: FeatureCache | None = None
-        self._level: Level = "patches"
-        self.objective = "answers"
+        self._level: Level = "pixels"
+        self._objective = find_objective("answers")
 
     def prepare(self, plan: Plan, samples: Sequence[Sample], held_out: Sequence[Sample]) -> None:
-        self._features = None
-        self.objective = plan.stage.objective
+        self._features, self._level = None, "pixels"
+        self._objective = find_objective(plan.stage.objective)
         eyes = ("vision.", "resampler.", "projector.")
         if all(name.startswith(eyes) for name in plan.rows) and not any(s.images for s in samples):
             raise UserError(
@@ -218,49 +216,32 @@ class VisionLanguageTask(PictureTask):
 
     def collate(self, samples: Sequence[Sample], epochs: Sequence[int] | None = None) -> Batch:
         rows = [self._examples(sample) for sample in samples]
-        batch = self._merge([row for examples in rows for row in examples])
+        batch = self._collator.stack([row for examples in rows for row in examples])
         numbers = [0] * len(samples) if epochs is None else map(self._view, samples, epochs)
         views = zip(samples, numbers, rows, strict=True)
         wanted = [view for s, number, examples in views for view in self._views(s, number) * len(examples)]
         if not wanted:
             return batch
-        if self._features is not None:
-            batch.visual = self._features.get([view.key for view in wanted])
-            batch.visual_level = self._level
+        batch.level = self._level
+        if self._features is None:
+            batch.visual = self._pixels(wanted)
         else:
-            batch.pixel_values = self._pixels(wanted)
+            batch.visual = self._features.get([view.key for view in wanted])
         return batch
 
     def size(self, sample: Sample) -> int:
         targets = self.model.is_encoder_decoder
-        return sum(r.input_ids.numel() + (r.num_targets if targets else 0) for r in self._examples(sample))
+        return sum(len(r.ids) + (r.num_targets if targets else 0) for r in self._examples(sample))
 
     def loss(self, batch: Batch, num_targets: int) -> Tensor:
-        if self.objective == "embeddings":
-            return self.model.embedding_loss(batch, num_targets)
-        return self.model.loss(batch, num_targets)
+        return self._objective.loss(self.model, batch, num_targets)
 
-    def _examples(self, sample: Sample) -> list[Batch]:
-        """The rows that a sample makes, each alone as a batch, from memory after the first time."""
+    def _examples(self, sample: Sample) -> list[Row]:
+        """The rows that a sample makes, from memory after the first time."""
         if id(sample) not in self._rows:
             examples = unroll(sample) if self._unrolls else [sample]
             # The sample is kept beside its rows, so that its id() is not given to another one.
-            self._rows[id(sample)] = (sample, [self._collator([example]) for example in examples])
+            self._rows[id(sample)] = (sample, [self._collator.row(example) for example in examples])
             if len(self._rows) > ROWS:
                 self._rows.popitem(last=False)
         return self._rows[id(sample)][1]
-
-    def _merge(self, rows: Sequence[Batch]) -> Batch:
-        def pad(name: str, value: int) -> Tensor:
-            return pad_sequence(
-                [getattr(row, name)[0] for row in rows], batch_first=True, padding_value=value
-            )
-
-        return Batch(
-            input_ids=pad("input_ids", self._collator.pad_id),
-            attention_mask=pad("attention_mask", 0),
-            image_mask=pad("image_mask", 0),
-            labels=pad("labels", IGNORED),
-            sample_ids=[name for row in rows for name in row.sample_ids],
-            num_targets=sum(row.num_targets for row in rows),
-        )

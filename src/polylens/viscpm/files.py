@@ -11,7 +11,7 @@ import json
 import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 from zipfile import is_zipfile
 
 import torch
@@ -20,7 +20,8 @@ from transformers import PreTrainedModel
 
 from polylens.data.images import ImageProcessor
 from polylens.errors import UserError
-from polylens.files import make_writable_folder, write_atomic
+from polylens.files import WEIGHT_SUFFIXES, make_writable_folder, write_atomic
+from polylens.models.checkpoints.families import Stream
 from polylens.models.parts.precision import Quantization, loading_settings
 from polylens.viscpm.beit3 import RELEASED as RELEASED_VISION
 from polylens.viscpm.beit3 import Beit3Config, resize_positions
@@ -32,7 +33,6 @@ from polylens.viscpm.modeling import VisCpm, VisCpmConfig
 IGNORED_PREFIX = "vpm.mim_head."
 IMAGE_POSITIONS = "vpm.beit3.encoder.embed_positions.A.weight"
 HALF = (0.5, 0.5, 0.5)
-Stream = Literal["cpu", "disk"]
 
 
 def is_viscpm(folder: Path) -> bool:
@@ -94,6 +94,15 @@ def read_released_cpm_bee(
         tensors = {n.removeprefix("llm."): t for n, t in tensors.items() if n.startswith("llm.")}
     sizes = _read_sizes(config) if config else {}
     return _assemble(CpmBee, CpmBeeConfig.from_released(sizes.get("llm", sizes)), tensors, dtype, path)
+
+
+def released_file(folder: Path) -> Path:
+    """The one weight file of a folder. Raises `UserError` when there are several."""
+    files = [file for file in sorted(folder.iterdir()) if file.suffix in WEIGHT_SUFFIXES]
+    if len(files) != 1:
+        names = ", ".join(file.name for file in files) or "none"
+        raise UserError(f"'{folder}' must hold one released weight file, and has {names}: name the file.")
+    return files[0]
 
 
 def read_tensors(path: Path) -> dict[str, torch.Tensor]:

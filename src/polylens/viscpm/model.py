@@ -7,6 +7,7 @@
 Shapes: N pictures, Q queries, D width.
 """
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,10 +17,13 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from polylens.data.answer import Answer, FinishReason
 from polylens.data.collate import Layout
 from polylens.data.images import ImageProcessor
 from polylens.data.sample import Picture, Sample
 from polylens.errors import UserError
+from polylens.feature_cache import hash_weights
+from polylens.models.checkpoints.families import Stream
 from polylens.models.config import LanguageModelConfig, ModelConfig
 from polylens.models.decoding.chat import Chat
 from polylens.models.parts.precision import Quantization
@@ -36,8 +40,15 @@ from polylens.viscpm.cpm_bee.layout import (
 )
 from polylens.viscpm.cpm_bee.modeling import CpmBee
 from polylens.viscpm.cpm_bee.tokenizer import CpmBeeTokenizer, escape, unescape
-from polylens.viscpm.files import Stream, is_cpm_bee, read_cpm_bee, read_viscpm
-from polylens.viscpm.modeling import VisCpm
+from polylens.viscpm.files import (
+    is_cpm_bee,
+    read_cpm_bee,
+    read_released_viscpm,
+    read_viscpm,
+    released_file,
+    viscpm_processor,
+)
+from polylens.viscpm.modeling import VisCpm, VisCpmConfig
 
 LANGUAGES = ["en", "zh"]
 CAPTION_PROMPT = "Describe the image in {language}."
@@ -62,6 +73,8 @@ class VisCpmBatch:
 
 class VisCpmChat(nn.Module):
     """Answers samples as `VisionLanguageModel` does; `model` is a `VisCpm`, or a `CpmBee` that reads text alone."""
+
+    kind = "viscpm"
 
     def __init__(
         self, model: VisCpm | CpmBee, tokenizer: CpmBeeTokenizer, processor: ImageProcessor | None = None
@@ -90,6 +103,31 @@ class VisCpmChat(nn.Module):
             return cls(read_cpm_bee(folder, dtype, quantization, stream), tokenizer)
         model = read_viscpm(folder, dtype, quantization, stream)
         return cls(model, tokenizer, ImageProcessor.from_folder(folder))
+
+    @classmethod
+    def from_released(cls, path: str | Path, dtype: torch.dtype = torch.float32) -> "VisCpmChat":
+        """From a released file, or a folder with it; CPM-Bee's `vocab.txt` lies beside the file."""
+        path = Path(path)
+        file = released_file(path) if path.is_dir() else path
+        model = read_released_viscpm(file, dtype=dtype)
+        return cls(
+            model,
+            CpmBeeTokenizer.from_pretrained(file.parent),
+            viscpm_processor(model.config.vision.image_size),
+        )
+
+    @classmethod
+    def skeleton(cls, folder: Path) -> "VisCpmChat":
+        """The model of a converted folder on the meta device, without a tokenizer."""
+        sizes = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        config = VisCpmConfig.from_dict(sizes)
+        tokenizer: Any = None
+        with torch.device("meta"):
+            return cls(VisCpm(config), tokenizer, viscpm_processor(config.vision.image_size))
+
+    def adapt(self, pattern: str, *, rank: int, alpha: float, dropout: float) -> None:
+        """LoRA beside linear layers."""
+        raise UserError("VisCPM takes no LoRA adapters: give its parameters a learning rate.")
 
     @property
     def lm(self) -> CpmBee:
@@ -127,6 +165,21 @@ class VisCpmChat(nn.Module):
             )
         return encoded
 
+    def vision_identity(self) -> dict[str, Any]:
+        """What determines the visual tokens beside the picture, as JSON: settings, and a hash of the weights.
+
+        Raises `UserError` for CPM-Bee alone, which sees no pictures.
+        """
+        if not isinstance(self.model, VisCpm):
+            raise UserError("CPM-Bee alone reads text and has no visual tokens to keep: leave --cache out.")
+        return {
+            "kind": "visual tokens",
+            "weights": hash_weights([self.model.vpm, self.model.mapping]),
+            "query": hash_weights([nn.ParameterList([self.model.query])]),
+            "vision": self.model.config.vision.to_dict(),
+            "processor": repr(self.processor),
+        }
+
     @torch.no_grad()
     def encode_pictures(self, pictures: Sequence[Picture], batch_size: int = 32) -> dict[str, torch.Tensor]:
         """Visual tokens (Q, D) of every distinct picture, by its key; each is loaded and encoded once."""
@@ -146,8 +199,8 @@ class VisCpmChat(nn.Module):
             return self.encode_pictures(pictures)
         return check_given(pictures, visual, (self.num_image_tokens, self.lm.config.hidden_size))
 
-    def _tokens_of(self, samples: Sequence[Sample], visual: Visual, first: int = 0) -> torch.Tensor | None:
-        tokens = tokens_of(samples, visual, first)
+    def _tokens_of(self, samples: Sequence[Sample], visual: Visual) -> torch.Tensor | None:
+        tokens = tokens_of(samples, visual)
         return None if tokens is None else tokens.to(self.device)
 
     def stream(self, sample: Sample, settings: BeamSettings, visual: Visual | None = None) -> Iterator[str]:
@@ -156,7 +209,7 @@ class VisCpmChat(nn.Module):
         given = self._check_visual([sample], visual)
         found = search(self.lm, self.tokenizer, [row], settings, self._tokens_of([sample], given))
         for answers in found:
-            yield self._text(row, answers[0])
+            yield Answer(self._text(row, answers[0]), _finish_reason(answers[0], settings))
 
     def _text(self, row: Encoded, ids: Sequence[int]) -> str:
         return unescape(self.tokenizer.decode(ids, own_words(row, self.tokenizer)))
@@ -184,8 +237,10 @@ class VisCpmChat(nn.Module):
         length_penalty: float = 1.0,
         repetition_penalty: float = 1.0,
         temperature: float = 1.0,
-    ) -> list[str]:
+    ) -> list[Answer]:
         """The answers to the samples' last turns, in their order, without surrounding white space.
+
+        An answer's `finish_reason` says whether it ended or was cut at `max_new_tokens`.
 
         `visual` stands in for the pictures, as in `VisionLanguageModel.generate`. Raises `UserError` for settings out
         of range.
@@ -193,14 +248,15 @@ class VisCpmChat(nn.Module):
         settings = BeamSettings(num_beams, max_new_tokens, temperature, repetition_penalty, length_penalty)
         given = self._check_visual(samples, visual)
         texts = []
-        first = 0
         for start in range(0, len(samples), batch_size):
             chunk = samples[start : start + batch_size]
             rows = [self.encode_sample(sample) for sample in chunk]
-            tokens = self._tokens_of(chunk, given, first)
-            first += sum(len(sample.images) for sample in chunk)
+            tokens = self._tokens_of(chunk, given)
             *_, ids = search(self.lm, self.tokenizer, rows, settings, tokens)
-            texts += [self._text(row, one).strip() for row, one in zip(rows, ids, strict=True)]
+            texts += [
+                Answer(self._text(row, one).strip(), _finish_reason(one, settings))
+                for row, one in zip(rows, ids, strict=True)
+            ]
         return texts
 
     def fill(self, data: Sequence[Mapping[str, Any]], settings: BeamSettings | None = None) -> list[str]:
@@ -249,9 +305,6 @@ class VisCpmChat(nn.Module):
         """
         check_candidates(samples, candidates)
         given = self._check_visual(samples, visual)
-        if isinstance(given, torch.Tensor):
-            pictures = [picture.key for sample in samples for picture in sample.images]
-            given = dict(zip(pictures, given, strict=True))
         pairs = [(s, text) for s, texts in enumerate(candidates) for text in texts]
         scores: list[list[float]] = [[] for _ in samples]
         for start in range(0, len(pairs), batch_size):
@@ -287,6 +340,11 @@ class VisCpmChat(nn.Module):
         """The index of every sample's likeliest candidate: the argmax of `score` (the first of equals)."""
         scores = self.score(samples, candidates, visual=visual, batch_size=batch_size)
         return [max(range(len(row)), key=row.__getitem__) for row in scores]
+
+
+def _finish_reason(ids: Sequence[int], settings: BeamSettings) -> FinishReason:
+    """An answer that ended has its end, which is not among `ids`, within the limit."""
+    return "length" if len(ids) >= settings.max_new_tokens else "stop"
 
 
 class VisCpmSpeaker:

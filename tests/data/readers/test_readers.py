@@ -68,7 +68,7 @@ LLAVA = [
         "conversations": [
             {"from": "human", "value": "<image>\nWhat is the boy doing?"},
             {"from": "gpt", "value": "He skates."},
-            {"from": "human", "value": "Where?\n<image>"},
+            {"from": "human", "value": "Where?"},
             {"from": "gpt", "value": "In a park."},
         ],
     }
@@ -165,7 +165,7 @@ def test_llava(tmp_path):
     assert first.turns == (Turn("What is the boy doing?", "He skates."), Turn("Where?", "In a park."))
     assert first.images[0].path == Path("train2017/000000215677.jpg")
     assert (first.id, second.id) == ("1", "2")
-    write(path, [{"conversations": LLAVA[0]["conversations"][:2]}])
+    write(path, [{"conversations": LLAVA[0]["conversations"][2:]}])
     assert next(read_llava(path, images="x")).images == ()
     for wrong in ([], LLAVA[0]["conversations"][:3], LLAVA[0]["conversations"][1:]):
         write(path, [LLAVA[0] | {"conversations": wrong}])
@@ -179,6 +179,48 @@ def test_llava(tmp_path):
         ],
     )
     with pytest.raises(UserError, match="row 1: a turn is empty"):
+        list(read_llava(path, images="x"))
+
+
+@pytest.mark.parametrize(
+    ("images", "question", "expected"),
+    [
+        ("a.jpg", "Compare this <image> with a dog.", "Compare this with a dog."),
+        ("a.jpg", "<image>\nWhat is it?", "What is it?"),
+        ("a.jpg", "What is it?\n<image>", "What is it?"),
+        ("a.jpg", "What is it?\n<image>\nSay it.", "What is it?\nSay it."),
+        (["a.jpg", "b.jpg"], "<image><image>Which one?", "Which one?"),
+        (["a.jpg", "b.jpg"], "One: <image> Two: <image> Which?", "One: Two: Which?"),
+        (None, "What is <svg>?", "What is <svg>?"),
+    ],
+)
+def test_marks_of_pictures(tmp_path, images, question, expected):
+    said = [
+        {"from": "human", "value": question},
+        {"from": "gpt", "value": "In HTML, use <image> inside <svg>."},
+    ]
+    path = write(tmp_path / "c.json", [{"conversations": said, "image": images}])
+    (sample,) = read_llava(path, images="x")
+    assert sample.turns == (Turn(expected, "In HTML, use <image> inside <svg>."),)
+    assert len(sample.images) == question.count("<image>")
+
+
+@pytest.mark.parametrize(
+    ("images", "questions", "message"),
+    [
+        (None, ["<image>\nWhat is it?"], "1 marks <image>, and it names 0 images"),
+        ("a.jpg", ["What is it?"], "0 marks <image>, and it names 1 images"),
+        ("a.jpg", ["<image> <image> Which?"], "2 marks <image>, and it names 1 images"),
+        (["a.jpg", "b.jpg"], ["<image> This?", "<image> Or this?"], "question 2 has a mark <image>"),
+        (["a.jpg", 7], ["<image><image> Which?"], "'image' is 7"),
+    ],
+)
+def test_marks_that_do_not_fit_the_pictures(tmp_path, images, questions, message):
+    said = [
+        one for text in questions for one in ({"from": "human", "value": text}, {"from": "gpt", "value": "b"})
+    ]
+    path = write(tmp_path / "c.json", [{"conversations": said, "image": images}])
+    with pytest.raises(UserError, match=message):
         list(read_llava(path, images="x"))
 
 
@@ -293,7 +335,18 @@ def test_imagenet(imagenet):
     assert len({s.images[0].path for s in samples[3:]}) > 3  # each language draws its own
     assert samples == read_folder(imagenet, languages=["de", "fil"], per_class=3)
     assert samples != read_folder(imagenet, languages=["de", "fil"], per_class=3, seed=1)
-    assert {s.language for s in read_folder(imagenet)} == {"en", "de", "fil"}
+    with pytest.raises(UserError, match=r"names unknown languages \(XYZ\): name those that you want"):
+        read_folder(imagenet)
+    labels = {
+        "DE": [[2], ["Hund"]],
+        "ALS": [[2], ["Hond"]],
+        "KMR": [[2, 5], ["se", "x"]],
+        "KU": [[5], ["pisîk"]],
+    }
+    write(imagenet / "babel.json", labels)
+    found = {(s.language, s.turns[0].answer) for s in read_folder(imagenet)}
+    assert {code for code, _ in found} == {"en", "de", "gsw", "ku"}
+    assert {text for code, text in found if code == "ku"} == {"se", "pisîk"}
     assert len(read_folder(imagenet, languages=["en"], per_class=99)) == 10
     assert read_folder(imagenet, languages=["en"])[0].turns[0].answer == "thing2"
 
@@ -442,7 +495,7 @@ def test_a_file_that_is_cut_anywhere_or_mangled_is_an_error_that_names_it(tmp_pa
 
 
 JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
     max_leaves=8,
 )

@@ -7,7 +7,8 @@ import pytest
 from polylens.data.sample import Sample, Turn
 from polylens.data.translation.cache import TranslationCache
 from polylens.data.translation.cluster import on_cluster
-from polylens.data.translation.engines import EngineSettings, open_engine
+from polylens.data.translation.engine import EngineSettings
+from polylens.data.translation.engines import open_engine
 from polylens.data.translation.run import Plan, translate_samples
 from polylens.errors import UserError
 

@@ -60,6 +60,45 @@ def test_relatives_pass():
     assert judge(SENTENCE, croatian, "en", "bs").reasons == []
 
 
+@pytest.mark.parametrize("space", [" ", "\u00a0", "\u202f", "\u2009", "'", "’", ".", ""])
+def test_thousands_may_be_grouped_as_the_language_does(space):
+    source = "There are 3,000 people in the large stadium."
+    translation = f"Il y a 3{space}000 personnes dans le grand stade."
+    assert judge(source, translation, "en", "fr").reasons == []
+
+
+@pytest.mark.parametrize(
+    ("source", "translation", "missing"),
+    [
+        ("1,000,000 cars", "1 000 000 Autos", False),
+        ("100,000 cars", "1,00,000 Autos", False),
+        ("12,345 cars", "१२,३४५ गाड़ियाँ", False),
+        ("12,345 cars", "১২,৩৪৫ গাড়ি", False),
+        ("3,000 people", "三千人", False),
+        ("30,000 people", "3万人", False),
+        ("30,000 people", "3만 명", False),
+        ("in 1999", "一九九九年", False),
+        ("12 dogs", "十二只狗", False),
+        ("12 dogs", "十三只狗", True),
+        ("rooms 101 and 202", "Zimmer 101 202", False),
+        ("rooms 100 200", "Zimmer 100 und 200", False),
+        ("rooms 100 200", "Zimmer 100", True),
+        ("3 000 cars", "3000 Autos", False),
+        ("3,000 cars", "3 00 Autos", True),
+        ("3,000 cars", "3 0001 Autos", True),
+    ],
+)
+def test_numbers_in_other_digits_and_groups(source, translation, missing):
+    assert ("number" in judge(source, translation, "en", "ceb").reasons) == missing
+
+
+@given(st.integers(10, 10**12), st.sampled_from([" ", "\u00a0", "\u202f", ",", ".", "’"]))
+def test_a_number_is_the_same_however_it_is_grouped(number, space):
+    grouped = f"{number:,}".replace(",", space)
+    assert "number" not in judge(f"{number:,} dogs", f"{grouped} ka iro", "en", "ceb").reasons
+    assert "number" not in judge(f"{grouped} ka iro", f"{number} dogs", "ceb", "en").reasons
+
+
 @pytest.mark.parametrize(
     ("source", "translation"),
     [

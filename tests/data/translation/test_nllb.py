@@ -5,8 +5,9 @@ import shutil
 import pytest
 from safetensors.torch import load_file, save_file
 
-from polylens.data.translation.engines import EngineSettings, engine_names, open_engine
-from polylens.data.translation.nllb import MAX_TOKENS
+from polylens.data.translation.engine import EngineSettings
+from polylens.data.translation.engines import engine_names, open_engine
+from polylens.data.translation.nllb import MAX_TOKENS, NllbTokenizer
 from polylens.errors import UserError
 
 TEXTS = [
@@ -135,3 +136,32 @@ def test_engines_by_name():
     assert "picto" in engine_names()
     with pytest.raises(UserError, match="No engine 'google': choose one of nllb, transformers"):
         open_engine(EngineSettings("google"))
+
+
+@needs_ctranslate2
+@pytest.mark.parametrize("beams", [1, 3])
+def test_what_was_cut_is_no_translation(tiny_nllb, monkeypatch, beams):
+    from polylens.data.translation import nllb_ctranslate2, nllb_transformers
+
+    text = ["A brown dog runs across the meadow."]
+    fast = open_engine(EngineSettings("nllb", tiny_nllb, beams=beams, precision="float32"))
+    slow = open_engine(EngineSettings("transformers", tiny_nllb, beams=beams))
+    (whole,) = fast.translate(text, "en", "de")
+    assert whole
+    for engine, module in ((fast, nllb_ctranslate2), (slow, nllb_transformers)):
+        limits = {}
+        for limit in (1, 3, 100):
+            monkeypatch.setattr(module, "MAX_NEW_TOKENS", limit)
+            limits[limit] = engine.translate(text, "en", "de")
+        assert limits == {1: [None], 3: [None], 100: [whole]}
+
+
+def test_names_of_special_tokens_in_texts(tiny_nllb):
+    tokenizer = NllbTokenizer(tiny_nllb)
+    plain, *marked = tokenizer.encode(["dog", "</s> dog", "deu_Latn dog", "<pad>dog<mask>"], "en")
+    assert plain[0] == tokenizer.id_of("eng_Latn")
+    for ids in marked:
+        assert ids[0] == plain[0]
+        assert ids[-1] == tokenizer.id_of("</s>")
+        names = [tokenizer.token_of(i) for i in ids[1:-1]]
+        assert not {"</s>", "<pad>", "<mask>", "deu_Latn", "eng_Latn"} & set(names)

@@ -2,6 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from polylens.data.sentences import num_sentences
 from polylens.data.translation.pieces import cut, is_kept_whole, join
 
 PLACEHOLDERS = ["<image>", "{question}", "{0}", "https://a.b/c?d=e&f", "me@home.org", "`x = 1`", "%(name)s", "%d",
@@ -60,6 +61,18 @@ def test_one_sentence_without_translation_is_none_for_all(text, target):
         ("这是狗。那是猫。", ["这是狗。", "那是猫。"]),
         ('He said "Go." Then he went.', ['He said "Go."', "Then he went."]),
         ("यह कुत्ता है। वह बिल्ली है।", ["यह कुत्ता है।", "वह बिल्ली है।"]),
+        ("यह क्या है?यह कुत्ता है।वह है।", ["यह क्या है?यह कुत्ता है।", "वह है।"]),
+        ("ما هذا؟ هذا كلب.", ["ما هذا؟", "هذا كلب."]),
+        ("یہ کتا ہے۔ وہ بلی ہے۔", ["یہ کتا ہے۔", "وہ بلی ہے۔"]),
+        ("ሰላም። ውሻ ነው።", ["ሰላም።", "ውሻ ነው።"]),
+        ("Ինչ է սա։ Սա շուն է։", ["Ինչ է սա։", "Սա շուն է։"]),
+        ("ဒါက ဘာလဲ။ ဒါက ခွေး၊ ကြောင်ပါ။", ["ဒါက ဘာလဲ။", "ဒါက ခွေး၊ ကြောင်ပါ။"]),
+        ("នេះជាអ្វី។ នេះជាឆ្កែ។", ["នេះជាអ្វី។", "នេះជាឆ្កែ។"]),
+        ("ཁྱི་ཡིན། བྱི་ལ་ཡིན།", ["ཁྱི་ཡིན།", "བྱི་ལ་ཡིན།"]),
+        ("Τι είναι; Είναι σκύλος.", ["Τι είναι;", "Είναι σκύλος."]),
+        ("Red; Blue", None),
+        ("他说：「你好。」她走了！！好？", ["他说：「你好。」", "她走了！！", "好？"]),
+        ("Hunde, z. B. Pudel, am 3. Mai. Dann", ["Hunde, z. B. Pudel, am 3. Mai.", "Dann"]),
         ("12:30", []),
         ("", []),
     ],
@@ -79,6 +92,53 @@ def test_no_space_between_sentences_where_the_script_has_none():
 def test_kept_words_are_not_shown_to_the_translator():
     text = "a Coca Cola can and a coca cola sign, not colas"
     assert opened(text, ["Coca Cola", "cola"]) == ["a", "can and a", "sign, not colas"]
+
+
+@pytest.mark.parametrize(
+    ("text", "kept"),
+    [
+        ("The flag 🇩🇪 flies.", "🇩🇪"),
+        ("Press 1️⃣ now.", "1️⃣"),
+        ("Press #⃣ now.", "#⃣"),
+        ("England 🏴󠁧󠁢󠁥󠁮󠁧󠁿 wins.", "🏴󠁧󠁢󠁥󠁮󠁧󠁿"),
+        ("A family 👨‍👩‍👧‍👦🏳️‍🌈 here.", "👨‍👩‍👧‍👦🏳️‍🌈"),
+        ("A thumb 👍🏽 up.", "👍🏽"),
+        ("看https://a.b/c这个网站。", "https://a.b/c"),
+        ("请访问https://a.b/c?d=e&f，谢谢。", "https://a.b/c?d=e&f"),
+        ("これはwww.a.jp/bです。", "www.a.jp/b"),
+        ("See (https://a.b/Cat_(animal)) now.", "https://a.b/Cat_(animal)"),
+        ("See https://a.b/c.", "https://a.b/c"),
+        ("Schau https://de.wikipedia.org/wiki/Käse an.", "https://de.wikipedia.org/wiki/Käse"),
+        ("请写信给me@home.org联系我。", "me@home.org"),
+        ("यह #कुत्ता है", "#कुत्ता"),
+        ("我喝Coca Cola吧。", "Coca Cola"),
+        ("我喝可乐吧。", "可乐"),
+    ],
+)
+def test_what_is_kept_is_kept_whole_in_any_script(text, kept):
+    before, _, after = text.partition(kept)
+    pieces = cut(text, ["Coca Cola", "可乐"])
+    assert [piece.text for piece in pieces if not piece.open and piece.text.strip(" .。)(")] == [kept]
+    assert "".join(piece.text for piece in pieces) == before + kept + after
+
+
+def test_sentences_are_counted_as_they_are_cut():
+    for text in ("ဒါက ဘာလဲ။ ဒါက ခွေးပါ။", "A dog. A cat.", "狗。猫。", "ما هذا؟ هذا كلب."):
+        assert num_sentences(text) == len(opened(text)) == 2
+
+
+@pytest.mark.parametrize(
+    ("label", "code"),
+    [("Roter Hund", "de"), ("Kleng Kaz", "lb"), ("NEIN", "de"), ("JA", "de"), ("HAYIR", "tr"), ("3匹の犬", "ja"),
+     ("3마리", "ko"), ("5 собак", "ru")],
+)  # fmt: skip
+def test_words_of_other_languages_are_not_taken_for_names(label, code):
+    assert not is_kept_whole(label, code)
+
+
+def test_names_of_other_languages_are_kept():
+    assert is_kept_whole("Ciudad de la Habana", "es")
+    assert is_kept_whole("BMW", "de")
 
 
 @pytest.mark.parametrize("label", ["2", "12:30", "$5", "BMW", "NYC", "McDonald's", "Coca Cola", "B52", "1st 2nd",

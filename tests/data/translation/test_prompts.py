@@ -11,7 +11,8 @@ from polylens.data.rows import json_lines
 from polylens.data.sample import Sample, Turn
 from polylens.data.spec import Build
 from polylens.data.translation.cache import TranslationCache
-from polylens.data.translation.engines import EngineSettings, open_engine
+from polylens.data.translation.engine import EngineSettings
+from polylens.data.translation.engines import open_engine
 from polylens.data.translation.prompts import TASKS, TEXTS, collect_templates, prompt_samples
 from polylens.data.translation.run import Plan, translate_samples
 from polylens.errors import UserError

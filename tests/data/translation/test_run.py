@@ -22,7 +22,8 @@ from polylens.data.sample import Sample, Turn
 from polylens.data.spec import Build
 from polylens.data.translation import run as run_module
 from polylens.data.translation.cache import TranslationCache
-from polylens.data.translation.engines import EngineSettings, open_engine
+from polylens.data.translation.engine import EngineSettings
+from polylens.data.translation.engines import open_engine
 from polylens.data.translation.run import Plan, translate_samples
 from polylens.data.translation.texts import parse_tasks
 from polylens.errors import UserError

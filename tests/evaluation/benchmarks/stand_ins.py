@@ -6,7 +6,7 @@ from pathlib import Path
 from PIL import Image
 
 from polylens.data.sample import Sample
-from polylens.evaluation.predictor import Generation
+from polylens.evaluation.generation import Generation
 
 
 class ByRule:

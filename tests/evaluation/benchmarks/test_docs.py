@@ -8,8 +8,8 @@ from pathlib import Path
 from tests.evaluation.benchmarks.stand_ins import ByRule, draw
 
 from polylens.evaluation.benchmarks.interface import benchmarks
-from polylens.evaluation.benchmarks.request import Request
 from polylens.evaluation.benchmarks.run import evaluate_benchmark
+from polylens.evaluation.settings import EvaluationSettings
 
 DOCS = Path(__file__).parents[3] / "docs"
 
@@ -35,7 +35,7 @@ def test_the_benchmark_of_the_page_runs(tmp_path, monkeypatch):
     predictor = ByRule(lambda sample: "ROT")
     results = evaluate_benchmark(
         predictor,
-        Request(
+        EvaluationSettings(
             benchmark="colours",
             data=tmp_path / "colours",
             images=(tmp_path / "colours" / "images",),

@@ -14,7 +14,8 @@ from polylens.evaluation import predictor as predictors
 from polylens.evaluation.benchmarks.asking import Asking
 from polylens.evaluation.benchmarks.interface import Question, find_benchmark
 from polylens.evaluation.benchmarks.protocols import PROTOCOLS
-from polylens.evaluation.predictor import Generation, LocalPredictor
+from polylens.evaluation.generation import Generation
+from polylens.evaluation.predictor import LocalPredictor
 from polylens.models.checkpoints.folder import save_model
 
 torch.set_num_threads(1)
@@ -148,13 +149,6 @@ def test_generation_of_mblips_protocol():
     assert settings("chair") == Generation(num_beams=5, max_new_tokens=256, repetition_penalty=1.5)
 
 
-def test_languages_without_a_name_are_left_out_of_all_and_named(model):
-    asking = Asking(find_benchmark("babel-imagenet"), PROTOCOLS["raw"], LocalPredictor(model))
-    asked = [Question(id=code, images=(), language=code, answers=("a",)) for code in ("de", "qqq", "qqq")]
-    kept, unknown = asking.without_unknown(asked)
-    assert ([question.language for question in kept], unknown) == (["de"], ["qqq"])
-
-
 def test_the_command(model, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "200")
@@ -197,11 +191,14 @@ def test_the_command(model, tmp_path, monkeypatch):
     ]
     assert set(said) <= {"yes", "no", "maybe"}
     for more, message in [
-        ((*given, "--split", "0.5"), "--split is an option of own captions"),
-        (("--data", "xvnli", "--protocol", "mblip"), "--protocol is an option of a benchmark"),
+        ((*given, "--split", "1"), "No picture lies above the split 1.0: lower it"),
+        ((*given, "--group-by", "x"), "No row has a field 'x' to group by: they have none"),
+        ((*given, "--choices", "3"), "--choices is of captions, and XVNLI has none"),
+        ((*given, "--baselines", "text-ceiling"), "XVNLI has no captions, so no text-ceiling"),
+        (("--data", "xvnli", "--protocol", "mblip"), "There is no captions.jsonl in 'xvnli'"),
         ((), "Nothing to score"),
         ((*given[:-4], "--images", "elsewhere"), "There is no folder 'elsewhere'"),
     ]:
         assert message in run(*more, exit_code=2).stderr
     listed = CliRunner().invoke(app, ["benchmarks", "--json"])
-    assert len(json.loads(listed.stdout)) == 22
+    assert len(json.loads(listed.stdout)) == 23

@@ -11,9 +11,9 @@ from tests.evaluation.benchmarks.stand_ins import ByRule, draw, right
 
 from polylens.evaluation.benchmarks.interface import find_benchmark, picture_name
 from polylens.evaluation.benchmarks.pictures import locate
-from polylens.evaluation.benchmarks.request import Request
 from polylens.evaluation.benchmarks.run import evaluate_benchmark
 from polylens.evaluation.benchmarks.xvnli import LABELS
+from polylens.evaluation.settings import EvaluationSettings
 from polylens.languages import LANGUAGES
 
 pytestmark = pytest.mark.official
@@ -128,7 +128,7 @@ def test_a_perfect_model_has_perfect_scores_on_official_files(tmp_path):
     images = draw(tmp_path / "images", sorted({picture_name(question.images[0]) for question in kept[:40]}))
     results = evaluate_benchmark(
         ByRule(right),
-        Request(
+        EvaluationSettings(
             benchmark="xflickrco",
             data=folder,
             images=(images,),

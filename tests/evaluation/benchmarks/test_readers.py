@@ -29,7 +29,7 @@ def read(name, folder, languages=None):
 
 
 def test_every_registered_benchmark_loads_under_its_name():
-    assert len(benchmarks()) == 22
+    assert len(benchmarks()) == 23
     for name in benchmarks():
         found = find_benchmark(name)
         assert found.name == name
@@ -39,7 +39,7 @@ def test_every_registered_benchmark_loads_under_its_name():
         find_benchmark("xm360")
 
 
-@pytest.mark.parametrize("name", [name for name in benchmarks() if name != "picto"])
+@pytest.mark.parametrize("name", [name for name in benchmarks() if name not in ("picto", "captions")])
 def test_an_empty_folder_is_one_sentence_that_says_what_is_wanted(tmp_path, name):
     with pytest.raises(UserError, match=r"holds no file of .*: give the folder with"):
         read(name, tmp_path)
@@ -372,3 +372,84 @@ def test_qa90_without_a_sure_language_wants_it_named(tmp_path):
     with pytest.raises(UserError, match="is not sure: name it with --lang"):
         read("llava-qa90", tmp_path)
     assert [question.language for question in read("llava-qa90", tmp_path, ["eo"])] == ["eo"]
+
+
+CAPTION = {"sentences": ["Katze"], "id": 1, "img_path": "cat.png"}
+# Every code of the 298 languages of Babel-ImageNet that the program reads otherwise than as BCP 47, and some others.
+BABEL_CODES = (
+    "AB ACW ADY AFB AII ALS ALT ANG ARC ARY AZB BAN BAR BAT_SMG BCL BE_X_OLD BH BJN BXR CCC CDO CHY CKB CRH CSB CU DIN"
+    " DIQ DLM DNG DV DZ EML ENM EXT FIU_VRO FRO FRP FRR FUR GAN GMQ_BOT GOT GRC GV HAK HAW HRX IA IK INH IO IU JAM JBO"
+    " KAA KBD KG KHB KI KL KMR KOI KRC KSH KUM KV KW KXD LAD LBE LEZ LIJ LMO LTG LZZ MAI MDF MEL MHR MIC MNC MNW MRJ"
+    " MWL MYV MZN NAH NAP NCI NDS_NL NEW NOG NON NOV NRM NV OJ OLO ORV OS OTA OVD PAM PAP PCD PDC PDT PMS PNB RMY"
+    " ROA_RUP RUE SAH SAT SC SCN SCO SE SH SHI SIMPLE SMJ SMN SMS SNE SRN STQ SVA SYC SZL TCY TPI TT TYV UDM UG UGA VEP"
+    " VLS VO WA WAR WUU XAL XMF YUA ZA ZDJ ZH_CLASSICAL ZH_MIN_NAN ZH_YUE"
+).split()
+
+
+def test_folders_named_by_language_and_region(tmp_path):
+    for name in ("de", "pt-BR", "zh-CN", "es-419", "sr_Latn_RS", "Bengali"):
+        write(tmp_path, f"{name}/test.jsonl", [CAPTION])
+    found = [q.language for q in read("xflickrco", tmp_path)]
+    assert found == ["bn", "de", "es", "pt", "sr-Latn", "zh"]
+    assert [q.language for q in read("xflickrco", tmp_path, ["pt"])] == ["pt"]
+
+
+def test_two_folders_of_one_language_are_refused(tmp_path):
+    for name in ("zh", "zh_Hans"):
+        write(tmp_path, f"{name}/test.jsonl", [CAPTION])
+    for languages in (None, ["zh"]):
+        with pytest.raises(UserError, match=r"'zh' and 'zh_Hans' are both Chinese \('zh'\): keep one"):
+            read("xflickrco", tmp_path, languages)
+
+
+def test_a_folder_of_an_unknown_language_is_refused_unless_others_are_asked_for(tmp_path):
+    for name in ("de", "Germna", "backup", ".hidden"):
+        write(tmp_path, f"{name}/test.jsonl", [CAPTION])
+    with pytest.raises(
+        UserError, match=r"2 unknown languages: 'Germna': did you mean 'de'.*'backup'.*--lang"
+    ):
+        read("xflickrco", tmp_path)
+    assert [q.language for q in read("xflickrco", tmp_path, ["de"])] == ["de"]
+
+
+def test_cvqas_names_of_languages(tmp_path):
+    subsets = [
+        ("Bengali", "bn"),
+        ("Egyptian_Arabic", "arz"),
+        ("Filipino", "fil"),
+        ("Kinyarwanda", "rw"),
+        ("Sinhala", "si"),
+    ]
+    rows = [cvqa_row(ID=str(n), Subset=str((name, "X"))) for n, (name, _) in enumerate(subsets)]
+    write(tmp_path, "test.jsonl", rows)
+    assert [q.language for q in read("cvqa", tmp_path)] == [code for _, code in subsets]
+    assert [q.language for q in read("cvqa", tmp_path, ["bn"])] == ["bn"]
+    write(tmp_path, "test.jsonl", [cvqa_row(Subset="('Bangali', 'India')")])
+    with pytest.raises(UserError, match="Unknown language 'Bangali': did you mean 'bn'"):
+        read("cvqa", tmp_path)
+
+
+def test_xm3600_refuses_two_spellings_of_a_language(tmp_path):
+    row = {"image/key": "a", "he": {"caption": ["x"]}, "iw": {"caption": ["y"]}}
+    write(tmp_path, "captions.jsonl", [row])
+    with pytest.raises(UserError, match="line 1': 'he' and 'iw' are both Hebrew"):
+        read("xm3600", tmp_path)
+
+
+def test_babel_imagenets_codes(tmp_path):
+    write(
+        tmp_path, "babel_imagenet.json", {code: [[0], [code]] for code in ("SQ", "FIL", *BABEL_CODES, "KU")}
+    )
+    lines = [f"n{number:08d}/p.JPEG" for number in range(1000)]
+    (tmp_path / "imagenet_val.txt").write_text("\n".join(lines))
+    found = {q.answers[0]: q for q in read("babel-imagenet", tmp_path)}
+    assert len(found) == len(BABEL_CODES) + 3
+    codes = {name: q.language for name, q in found.items()}
+    assert (codes["ALS"], codes["NRM"], codes["ZH_YUE"], codes["SIMPLE"]) == (
+        "gsw",
+        "nrf",
+        "yue",
+        "en-simple",
+    )
+    # KMR comes first here, so that KU is the second spelling.
+    assert {name: q.group for name, q in found.items() if q.group} == {"KU": "KU"}

@@ -13,8 +13,8 @@ import pytest
 from tests.evaluation.benchmarks.stand_ins import ByLength, ByRule, draw, right
 
 from polylens.errors import UserError
-from polylens.evaluation.benchmarks.request import Request
 from polylens.evaluation.benchmarks.run import evaluate_benchmark
+from polylens.evaluation.settings import EvaluationSettings
 
 ROWS = [
     ("entailment", "A man sits.", "1"),
@@ -47,7 +47,7 @@ def xvnli(tmp_path):
 
 def request(place, **changes):
     given = {"benchmark": "xvnli", "data": place / "xvnli", "images": (place / "images",)}
-    return Request(**given | changes)
+    return EvaluationSettings(**given | changes)
 
 
 def test_a_run_leaves_everything_behind(xvnli):
@@ -105,7 +105,7 @@ def test_what_is_done_is_not_asked_again(xvnli):
     with pytest.raises(UserError, match="answers of other settings"):
         evaluate_benchmark(ByRule(right, weights="other"), request(xvnli), out)
     with pytest.raises(UserError, match="answers of other settings"):
-        evaluate_benchmark(ByRule(right), request(xvnli, changes={"num_beams": 1}), out)
+        evaluate_benchmark(ByRule(right), request(xvnli, num_beams=1), out)
 
 
 def test_killed_and_gone_on_with(xvnli):
@@ -113,13 +113,13 @@ def test_killed_and_gone_on_with(xvnli):
 import sys, time
 from pathlib import Path
 from tests.evaluation.benchmarks.stand_ins import ByRule, right
-from polylens.evaluation.benchmarks.request import Request
+from polylens.evaluation.settings import EvaluationSettings
 from polylens.evaluation.benchmarks.run import evaluate_benchmark
 def slow(sample):
     time.sleep(0.2)
     return right(sample)
 place = Path({str(xvnli)!r})
-request = Request(benchmark="xvnli", data=place / "xvnli", images=(place / "images",))
+request = EvaluationSettings(benchmark="xvnli", data=place / "xvnli", images=(place / "images",))
 evaluate_benchmark(ByRule(slow), request, place / "out")
 """
     root = Path(__file__).parents[3]
@@ -168,7 +168,7 @@ def test_only_five_missing_pictures_are_named(tmp_path):
     ):
         evaluate_benchmark(
             ByRule(right),
-            Request(benchmark="xflickrco", data=tmp_path, images=(tmp_path,), languages="de"),
+            EvaluationSettings(benchmark="xflickrco", data=tmp_path, images=(tmp_path,), languages="de"),
             tmp_path / "out",
         )
 
@@ -237,7 +237,7 @@ def test_captions_are_translated_back_once_per_picture(tmp_path):
     predictor = ByRule(lambda sample: f"a dog runs {sample.images[0].path.stem}")
     results = evaluate_benchmark(
         predictor,
-        Request(
+        EvaluationSettings(
             benchmark="xflickrco",
             data=tmp_path,
             images=(tmp_path / "images",),
@@ -263,7 +263,8 @@ def test_captions_are_translated_back_once_per_picture(tmp_path):
         ({"protocol": "paligemma"}, "has no prompt for the task 'entailment': choose from mblip, raw"),
         ({"protocol": "lens"}, "There is no protocol 'lens': choose from mblip, paligemma, raw"),
         ({"languages": "sw"}, "has nothing in sw: it has en, fr"),
-        ({"languages": "xx"}, "has nothing in xx: it has en, fr"),
+        ({"languages": "xx"}, "Unknown language 'xx'"),
+        ({"languages": "xx,de,Frnech"}, "2 unknown languages: 'xx': .*'Frnech': did you mean 'fr'"),
         ({"languages": " , "}, "No language in"),
         ({"baselines": ("chance",)}, "There is no baseline 'chance'"),
         ({"data": None}, "XVNLI needs the folder of its files"),

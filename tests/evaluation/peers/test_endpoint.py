@@ -13,10 +13,11 @@ from tests.models.tiny_models import NoisePicture, sample
 
 from polylens.data.sample import Sample, Turn
 from polylens.errors import UserError
+from polylens.evaluation.generation import Generation
 from polylens.evaluation.peers import open_peer
 from polylens.evaluation.peers.chat import ChatClient, Prices, image_tokens, map_concurrently
 from polylens.evaluation.peers.endpoint import EndpointPredictor
-from polylens.evaluation.predictor import Generation, Predictor
+from polylens.evaluation.predictor import Predictor
 from polylens.evaluation.runner import Item, answer
 
 pytest.importorskip("openai", reason="the extra 'endpoint' is not installed")

@@ -3,32 +3,15 @@
 from pathlib import Path
 
 import pytest
-import torch
-from tests.models.tiny_models import DECODERS, IDS, SIZE, VIT, sample, tiny_tokenizer
-from transformers import (
-    Blip2Config,
-    Blip2ForConditionalGeneration,
-    Blip2Processor,
-    Blip2QFormerConfig,
-    CLIPImageProcessor,
-    CLIPVisionConfig,
-    LlamaConfig,
-    LlavaConfig,
-    LlavaForConditionalGeneration,
-    LlavaProcessor,
-    MT5Config,
-    PreTrainedTokenizerFast,
-)
+from tests.models.tiny_models import sample
+from tests.models.tiny_transformers import TEMPLATE, save_blip2, save_llava
 
 from polylens.errors import UserError
+from polylens.evaluation.generation import Generation
 from polylens.evaluation.peers import is_peer, open_peer
 from polylens.evaluation.peers.transformers_model import TransformersPredictor
-from polylens.evaluation.predictor import Generation, Predictor
+from polylens.evaluation.predictor import Predictor
 
-TEMPLATE = (
-    "{% for message in messages %}{{ message.role }}: {% for part in message.content %}"
-    "{% if part.type == 'image' %}<image>{% else %}{{ part.text }}{% endif %}{% endfor %} {% endfor %}A: "
-)
 SAMPLES = [
     sample("what", pictures=(0,)),
     sample("a longer question", pictures=(1,)),
@@ -36,68 +19,6 @@ SAMPLES = [
     sample("what", pictures=(2,)),
     sample("two", pictures=(0, 2)),
 ]
-
-
-def tokenizer_with_image(encoder_decoder: bool = False) -> tuple[PreTrainedTokenizerFast, int]:
-    tokenizer = tiny_tokenizer(encoder_decoder)
-    tokenizer.add_special_tokens({"additional_special_tokens": ["<image>"]})
-    return tokenizer, tokenizer.convert_tokens_to_ids("<image>")
-
-
-def image_processor() -> CLIPImageProcessor:
-    size = {"height": SIZE, "width": SIZE}
-    return CLIPImageProcessor(size=size, crop_size=size, do_center_crop=False)
-
-
-def loud(model: torch.nn.Module) -> torch.nn.Module:
-    """Random weights large enough that pictures and prompts move the answer."""
-    with torch.no_grad():
-        for parameter in model.parameters():
-            if parameter.ndim > 1:
-                parameter.mul_(5)
-    return model
-
-
-def save_llava(folder: Path, template: str | None = TEMPLATE) -> Path:
-    torch.manual_seed(0)
-    tokenizer, image = tokenizer_with_image()
-    text = DECODERS["llama"].to_dict() | {"vocab_size": len(tokenizer)}
-    config = LlavaConfig(
-        vision_config=CLIPVisionConfig(**VIT),
-        text_config=LlamaConfig(**{key: value for key, value in text.items() if key != "model_type"}),
-        image_token_id=image,
-        vision_feature_layer=-1,
-    )
-    loud(LlavaForConditionalGeneration(config)).save_pretrained(folder)
-    LlavaProcessor(
-        image_processor(),
-        tokenizer,
-        patch_size=VIT["patch_size"],
-        vision_feature_select_strategy="default",
-        chat_template=template,
-        num_additional_image_tokens=1,
-    ).save_pretrained(folder)
-    return folder
-
-
-def save_blip2(folder: Path) -> Path:
-    torch.manual_seed(0)
-    tokenizer, image = tokenizer_with_image(encoder_decoder=True)
-    text = MT5Config(
-        d_model=32, d_kv=8, d_ff=48, num_layers=2, num_heads=4, decoder_start_token_id=0,
-        feed_forward_proj="gated-gelu", **(IDS | {"vocab_size": len(tokenizer)}),
-    )  # fmt: skip
-    qformer = Blip2QFormerConfig(
-        hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=24,
-        encoder_hidden_size=VIT["hidden_size"],
-    )  # fmt: skip
-    config = Blip2Config(
-        vision_config=VIT, qformer_config=qformer.to_dict(), text_config=text.to_dict(),
-        num_query_tokens=3, image_token_index=image,
-    )  # fmt: skip
-    loud(Blip2ForConditionalGeneration(config)).save_pretrained(folder)
-    Blip2Processor(image_processor(), tokenizer, num_query_tokens=3).save_pretrained(folder)
-    return folder
 
 
 @pytest.fixture(scope="module")
@@ -122,10 +43,10 @@ def test_answers_do_not_depend_on_the_batch(llava: TransformersPredictor, beams:
 
 
 def test_the_chat_template_is_used(llava: TransformersPredictor) -> None:
-    inputs = llava._inputs([SAMPLES[4]])
-    text = llava.tokenizer.decode(inputs["input_ids"][0])
+    inputs = llava.model.inputs([SAMPLES[4]])
+    text = llava.model.tokenizer.decode(inputs["input_ids"][0])
     assert text.replace(" ", "").startswith("<unk>user:".replace("<unk>", "") + "<image>")
-    assert (inputs["input_ids"] == llava.model.config.image_token_id).sum() == 2 * 16
+    assert (inputs["input_ids"] == llava.model.model.config.image_token_id).sum() == 2 * 16
 
 
 def test_an_encoder_decoder_without_a_template(tmp_path: Path) -> None:

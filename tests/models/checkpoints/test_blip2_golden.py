@@ -12,12 +12,13 @@ from safetensors.torch import load_file
 from tests.models.tiny_models import NoisePicture
 from transformers import AutoTokenizer, Blip2ForConditionalGeneration, Blip2Processor
 
+from polylens.batching import chunks
 from polylens.data.collate import Batch
 from polylens.data.sample import Sample, Turn
 from polylens.errors import UserError
-from polylens.models.build import build_model
 from polylens.models.checkpoints.blip2 import load_blip2, save_blip2
 from polylens.models.checkpoints.blip2_parts import read_tensors
+from polylens.models.checkpoints.build import build_model
 from polylens.models.checkpoints.folder import load_model, save_model
 from polylens.models.config import ModelConfig
 from polylens.models.decoding.generation import generate_answers
@@ -122,7 +123,8 @@ def test_every_recorded_decoding(name: str) -> None:
         wanted = [case[decoding]["ids"][skip:] for case in found]
         for batch_size in (1, len(samples)):
             with torch.no_grad():
-                assert generate_answers(model, samples, tokens, batch_size, penalty, dict(setting)) == wanted
+                batches = [model.visual_batch(some, tokens) for some in chunks(samples, batch_size)]
+                assert generate_answers(model, batches, penalty, dict(setting)) == wanted
         texts = model.generate(samples, visual=tokens, repetition_penalty=penalty, **setting)
         assert texts == [case[decoding]["text"].strip() for case in found]
     print(f"{name}: {len(decodings) * len(found)} decodings, one by one and batched")

@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 from tests.models.tiny_models import RESAMPLERS, sample, save_language_model, save_vision, tiny_vlm
 
 from polylens.errors import UserError
-from polylens.models.build import build_model
+from polylens.models.checkpoints.build import build_model
 from polylens.models.checkpoints.folder import load_model, read_provenance, save_model
 from polylens.models.config import ModelConfig
 from polylens.models.parts.lora import apply_lora, merge_lora

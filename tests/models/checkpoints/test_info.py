@@ -11,7 +11,7 @@ from tests.models.tiny_models import save_language_model, save_released_blip2, s
 from torch import nn
 
 from polylens.errors import UserError
-from polylens.models.build import build_model
+from polylens.models.checkpoints.build import build_model
 from polylens.models.checkpoints.folder import load_model, save_model
 from polylens.models.checkpoints.info import describe
 from polylens.models.checkpoints.inventory import read_headers

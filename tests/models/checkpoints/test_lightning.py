@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from polylens.cli import app
 from polylens.errors import UserError
-from polylens.models.build import build_model
+from polylens.models.checkpoints.build import build_model
 from polylens.models.checkpoints.folder import load_model
 from polylens.models.checkpoints.lightning import read_lightning
 from polylens.models.config import ModelConfig

@@ -15,7 +15,7 @@ from transformers import (
 )
 
 from polylens.errors import UserError
-from polylens.models.build import compose
+from polylens.models.checkpoints.build import compose
 from polylens.models.checkpoints.llava import save_llava
 from polylens.models.parts.lora import apply_lora, merge_lora
 from polylens.models.parts.vision import VisionTower

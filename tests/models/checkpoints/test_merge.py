@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from polylens.cli import app
 from polylens.errors import UserError
-from polylens.models.build import build_model, load_language_model
+from polylens.models.checkpoints.build import build_model, load_language_model
 from polylens.models.checkpoints.folder import load_model, save_model
 from polylens.models.checkpoints.merge import merge_checkpoint, merge_folder
 from polylens.models.config import ModelConfig

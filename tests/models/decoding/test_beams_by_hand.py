@@ -19,7 +19,7 @@ import torch
 from tests.models.tiny_models import PROCESSOR, RESAMPLERS, sample, tiny_tokenizer, tiny_vision
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from polylens.models.build import compose
+from polylens.models.checkpoints.build import compose
 from polylens.models.config import ModelConfig
 from polylens.models.vlm import VisionLanguageModel
 

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from tests.models.tiny_models import ENCODER_DECODERS, LANGUAGE_MODELS, sample, tiny_vlm
+from tests.models.tiny_models import LANGUAGE_MODELS, sample, tiny_vlm
 
 from polylens.models.decoding import search as decoding
 from polylens.models.decoding.scoring import read_prompts
@@ -23,7 +23,8 @@ def ending_vlm(lm: str) -> VisionLanguageModel:
     """A random model that ends its answers now and then, early and late."""
     model = tiny_vlm(lm)
     head, end = model.lm.get_output_embeddings(), model.tokenizer.eos_token_id
-    first = read_prompts(model, model.visual_batch(SAMPLES, model.check_visual(SAMPLES, None, 5))).logits
+    visual = model.encode_pictures([picture for one in SAMPLES for picture in one.images])
+    first = read_prompts(model, model.visual_batch(SAMPLES, visual)).logits
     bias = torch.zeros(first.shape[1])
     bias[end] = 0.8 * (first.max(1).values - first[:, end]).mean().item()
     head.register_forward_hook(lambda module, inputs, output: output + bias)
@@ -54,27 +55,3 @@ def test_rows_that_have_ended_are_not_computed_on(lm: str, monkeypatch: pytest.M
     assert len({len(text) for text in answers}) > 1
     assert rows == sorted(rows, reverse=True)
     assert rows[-1] < rows[0] <= len(SAMPLES)
-
-
-@pytest.mark.parametrize("lm", ENCODER_DECODERS)
-def test_beams_share_what_the_encoder_said(lm: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    model = ending_vlm(lm)
-    shares = model.lm.config._attn_implementation == "sdpa"
-    sizes: list[tuple[int, int]] = []
-    read = decoding.Reader._read
-
-    def counted(reader: decoding.Reader, tokens: list[int]) -> object:
-        sizes.append((len(tokens), len(reader.cache.cross_attention_cache.layers[0].keys)))
-        return read(reader, tokens)
-
-    monkeypatch.setattr(decoding.Reader, "_read", counted)
-    model.generate(SAMPLES, batch_size=5, num_beams=3, max_new_tokens=12)
-    assert sizes[0][0] == 3 * len(SAMPLES)
-    assert sizes[-1][0] < sizes[0][0]
-    assert all(rows == kept * (3 if shares else 1) for rows, kept in sizes)
-    sizes.clear()
-    # Greedy search leaves the language model's attention as it is.
-    other = ending_vlm(lm)
-    before = other.lm.config._attn_implementation
-    other.generate(SAMPLES, batch_size=5, max_new_tokens=4)
-    assert other.lm.config._attn_implementation == before

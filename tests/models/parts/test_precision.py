@@ -7,7 +7,7 @@ import torch
 from tests.models.tiny_models import sample, save_language_model, save_released_blip2, save_vision
 
 from polylens.errors import UserError
-from polylens.models.build import build_model
+from polylens.models.checkpoints.build import build_model
 from polylens.models.checkpoints.export import text_side
 from polylens.models.checkpoints.folder import load_model, save_model
 from polylens.models.config import ModelConfig

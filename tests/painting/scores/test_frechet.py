@@ -8,8 +8,9 @@ from torchvision.models import inception
 
 from polylens.data.images import ImageProcessor
 from polylens.errors import UserError
+from polylens.models.checkpoints.build import load_vision
 from polylens.models.checkpoints.registry import resolve_model
-from polylens.models.parts.vision import VisionConfig, load_vision
+from polylens.models.parts.vision import VisionConfig
 from polylens.painting.scores.frechet import Moments, TowerFeatures, frechet_distance, moments
 from polylens.painting.scores.inception import InceptionFeatures, fid_inception
 
@@ -109,7 +110,7 @@ class Plain:
         return Image.new("RGB", (self.size, self.size), self.colour)
 
 
-def test_fd_picto_tells_drawings_from_plain_colours():
+def test_fd_encoder_tells_drawings_from_plain_colours():
     from polylens.picto.world import concepts
 
     folder = resolve_model("picto-parts/vision")

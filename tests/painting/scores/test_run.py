@@ -79,9 +79,11 @@ def test_the_command(paintings, clip, tmp_path, monkeypatch):
     assert result.exit_code == 0, result.output
     results = json.loads((tmp_path / "out" / "results.json").read_text())
     assert {code: row["n"] for code, row in results["languages"].items()} == {"en": 3, "zh": 3}
-    assert all(row["fd_picto"] > 0 and 0 <= row["clip_score"] <= 100 for row in results["languages"].values())
+    assert all(
+        row["fd_encoder"] > 0 and 0 <= row["clip_score"] <= 100 for row in results["languages"].values()
+    )
     assert "compare equal numbers only" in results["notes"][0]
-    assert len(results["settings"]["fd_picto"]["encoder_sha256"]) == 64
+    assert len(results["settings"]["fd_encoder"]["encoder_sha256"]) == 64
     assert "fid" not in results["languages"]["en"]
     for more, message in [
         (["score-paintings", "painted"], "Nothing to score by"),

@@ -2,11 +2,13 @@
 
 from collections import defaultdict
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 from polylens.data.readers.jsonl import picture_at
 from polylens.data.rows import Ids, list_field, read_json, text_field
 from polylens.data.sample import Sample, Turn
+from polylens.data.unreadable import Unreadable
 from polylens.errors import UserError
 from polylens.languages import language as find_language
 
@@ -18,6 +20,7 @@ def read_coco(
     *,
     images: str | Path,
     language: str = "en",
+    unreadable: Unreadable | None = None,
 ) -> Iterator[Sample]:
     """One plain caption sample per annotation, those of an image together, in the order of the file's images.
 
@@ -27,13 +30,15 @@ def read_coco(
     code = find_language(language).code
     content = read_json(path)
     captions: dict[int, list[tuple[int, str]]] = defaultdict(list)
-    seen = Ids()
+    seen, skip = Ids(), unreadable or Unreadable()
     for number, row in enumerate(list_field(content, "annotations", str(path)), start=1):
         where = f"{path}, annotation {number}"
         if not isinstance(row, dict) or not isinstance(row.get("id"), int) or "image_id" not in row:
             raise UserError(f"{where} has no whole-number 'id' or no 'image_id': is it a captions file?")
         seen.add(str(row["id"]), where)
-        captions[row["image_id"]].append((row["id"], text_field(row, "caption", where)))
+        caption = skip.made(partial(text_field, row, "caption", where))
+        if caption is not None:
+            captions[row["image_id"]].append((row["id"], caption))
     for number, row in enumerate(list_field(content, "images", str(path)), start=1):
         where = f"{path}, image {number}"
         if not isinstance(row, dict) or "id" not in row:

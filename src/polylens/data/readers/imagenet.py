@@ -9,17 +9,29 @@ Class numbers are places in the sorted list of the 1,000 WordNet ids. https://gi
 
 import random
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from polylens.data.images import FilePicture
-from polylens.data.rows import check_text, decode, read_json
+from polylens.data.listing import PassedOver, is_picture, is_system
+from polylens.data.rows import check_text, read_json, text_lines
 from polylens.data.sample import Sample, Turn
 from polylens.errors import UserError
-from polylens.languages import language as find_language
+from polylens.languages import language, language_codes
 
 SOURCE = "imagenet"
 NUM_CLASSES = 1000
+# Wikipedia's codes that are no BCP 47, or that mean another language there.
+BABEL_SPELLINGS = {
+    "als": "gsw",
+    "bat_smg": "sgs",
+    "be_x_old": "be-tarask",
+    "fiu_vro": "vro",
+    "gmq_bot": "gmq-x-bot",
+    "nrm": "nrf",
+    "roa_rup": "rup",
+    "simple": "en-simple",
+}
 SYNSET = re.compile(r"n\d{8}")
 
 
@@ -35,7 +47,7 @@ def read_imagenet(
     """Plain classification samples: for every language and class, `per_class` pictures drawn by the seed.
 
     `labels` is Babel-ImageNet's file; `synsets`, the official list of ids and English names, gives English and is
-    needed where not all 1,000 folders are there. Languages that this program does not know are left out.
+    needed where not all 1,000 folders are there.
     Raises `UserError` for files of another kind and for a language in `languages` without labels.
     """
     folder = Path(path)
@@ -49,11 +61,12 @@ def read_imagenet(
         raise UserError(
             f"'{synsets or folder}' has {len(names)} classes, not {NUM_CLASSES}: name the official list of 'synsets'."
         )
-    by_language = _labels(Path(labels), sorted(names))
+    codes = None if languages is None else language_codes(languages)
+    by_language = _labels(Path(labels), sorted(names), everything=codes is None)
     if synsets:
         by_language = {"en": names} | by_language
-    wanted = list(by_language) if languages is None else [find_language(code).code for code in languages]
-    files = {name: sorted(entry.name for entry in (folder / name).iterdir()) for name in folders}
+    wanted = list(by_language) if codes is None else codes
+    files = _pictures(folder, folders)
     for code in wanted:
         if code not in by_language:
             raise UserError(
@@ -74,30 +87,46 @@ def read_imagenet(
                 )
 
 
+def _pictures(folder: Path, classes: Sequence[str]) -> dict[str, list[str]]:
+    """{class: names of its pictures}; what else its folder holds is counted aloud."""
+    files: dict[str, list[str]] = {}
+    others = PassedOver()
+    for name in classes:
+        files[name] = []
+        for file in sorted(entry.name for entry in (folder / name).iterdir()):
+            if is_picture(file) and not is_system(file):
+                files[name].append(file)
+            else:
+                others.add(f"{name}/{file}")
+    others.report(folder, "files that are no pictures")
+    return files
+
+
 def _synsets(path: Path) -> dict[str, str]:
     """{WordNet id: first English name}."""
-    try:
-        lines = decode(path.read_bytes(), str(path)).split("\n")
-    except OSError as error:
-        raise UserError(f"'{path}' cannot be read: {error.strerror or error}.") from error
     names: dict[str, str] = {}
-    for number, line in enumerate(lines, start=1):
-        if line.strip():
-            name, _, words = line.strip().partition(" ")
-            if not SYNSET.fullmatch(name) or not words:
-                raise UserError(f"{path}, line {number}: not 'n01440764 tench, Tinca tinca'.")
-            if name in names:
-                raise UserError(f"{path}, line {number}: the class {name} is there twice.")
-            names[name] = words.split(",")[0].strip()
+    for number, line in text_lines(path):
+        name, _, words = line.partition(" ")
+        if not SYNSET.fullmatch(name) or not words:
+            raise UserError(f"{path}, line {number}: not 'n01440764 tench, Tinca tinca'.")
+        if name in names:
+            raise UserError(f"{path}, line {number}: the class {name} is there twice.")
+        names[name] = check_text(words.split(",")[0].strip(), f"{path}, line {number}: the name")
     return names
 
 
-def _labels(path: Path, synsets: list[str]) -> dict[str, dict[str, str]]:
-    """{our code: {WordNet id: label}} of the languages that we know."""
+def babel_spelling(spelling: str) -> str:
+    """A code of Babel-ImageNet in a spelling that `language` reads: some of Wikipedia's mean other languages."""
+    return BABEL_SPELLINGS.get(spelling.lower(), spelling)
+
+
+def _labels(path: Path, synsets: list[str], everything: bool) -> dict[str, dict[str, str]]:
+    """{our code: {WordNet id: label}}. Raises `UserError` for unknown languages where everything is wanted."""
     content = read_json(path)
     if not isinstance(content, dict):
         raise UserError(f"'{path}' is no Babel-ImageNet: a mapping from languages was expected.")
     by_language: dict[str, dict[str, str]] = {}
+    codes = _known_codes(content, path, everything)
     for spelling, value in content.items():
         where = f"{path}, '{spelling}'"
         if (
@@ -111,15 +140,27 @@ def _labels(path: Path, synsets: list[str]) -> dict[str, dict[str, str]]:
             isinstance(n, int) and 0 <= n < NUM_CLASSES for n in numbers
         ):
             raise UserError(f"{where}: class numbers below {NUM_CLASSES} and as many labels were expected.")
-        try:
-            code = find_language(spelling).code
-        except UserError:
-            continue
-        # Of two spellings of one language (TL and FIL), the one that is our code counts.
-        if code in by_language and spelling.lower() != code.lower():
-            continue
-        by_language[code] = {
+        mine = {
             synsets[number]: check_text(str(label), where)
             for number, label in zip(numbers, labels, strict=True)
         }
+        code = codes.get(spelling)
+        if code is not None:
+            # Of two spellings of one language (KMR and KU) our code's labels go first; the other adds its classes.
+            others = by_language.get(code, {})
+            by_language[code] = others | mine if spelling.lower() == code else mine | others
     return by_language
+
+
+def _known_codes(spellings: Iterable[str], path: Path, everything: bool) -> dict[str, str]:
+    found, unknown = {}, []
+    for spelling in spellings:
+        try:
+            found[spelling] = language(babel_spelling(spelling)).code
+        except UserError:
+            unknown.append(spelling)
+    if unknown and everything:
+        raise UserError(
+            f"'{path}' names unknown languages ({', '.join(unknown)}): name those that you want in 'languages'."
+        )
+    return found

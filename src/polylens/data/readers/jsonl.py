@@ -9,18 +9,22 @@ An image is a path (beside the file, in the folder `images`, or absolute), ARCHI
 import json
 import os
 from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from polylens.data.images import ArchivePicture, FilePicture
+from polylens.data.listing import PassedOver, is_system
 from polylens.data.rows import Ids, check_text, json_lines, list_field, text_field
 from polylens.data.sample import Picture, Sample, Turn
-from polylens.data.tars import TarPicture, tar_picture
+from polylens.data.tars import PACKED_TAR, TarPicture, tar_picture
+from polylens.data.unreadable import Unreadable
 from polylens.errors import UserError
 from polylens.files import find_file
-from polylens.languages import language
+from polylens.languages import language, language_codes
 
 SUFFIXES = (".jsonl", ".jsonl.gz")
+PACKED = (".jsonl.bz2", ".jsonl.xz", ".jsonl.zst", ".jsonl.zip", ".jsonl.lz4")
 
 
 def read_jsonl(
@@ -29,18 +33,21 @@ def read_jsonl(
     languages: Sequence[str] | None = None,
     tasks: Sequence[str] | None = None,
     images: str | Path | None = None,
+    unreadable: Unreadable | None = None,
 ) -> Iterator[Sample]:
     """Samples of one file, or of all `*.jsonl` and `*.jsonl.gz` of a folder by name.
 
     `languages` and `tasks` keep only those. Raises `UserError`, with the line, for what is not as described
     above, and for an id that one source has twice.
     """
-    wanted = None if languages is None else {language(code).code for code in languages}
-    seen = Ids()
+    wanted = None if languages is None else set(language_codes(languages))
+    seen, skip = Ids(), unreadable or Unreadable()
     for file in _files(Path(path)):
         for number, row in json_lines(file):
             where = f"{file}, line {number}"
-            sample = sample_from_row(row, Path(images) if images else file.parent, where)
+            sample = skip.made(partial(sample_from_row, row, Path(images) if images else file.parent, where))
+            if sample is None:
+                continue
             seen.add(sample.id, where, sample.source)
             if (wanted is None or sample.language in wanted) and (tasks is None or sample.task in tasks):
                 yield sample
@@ -49,7 +56,19 @@ def read_jsonl(
 def _files(path: Path) -> list[Path]:
     if not path.is_dir():
         return [path]
-    files = sorted(file for file in path.iterdir() if file.name.endswith(SUFFIXES))
+    hidden, files = PassedOver(), []
+    for file in sorted(path.iterdir()):
+        if not file.name.lower().endswith((*SUFFIXES, *PACKED)):
+            continue
+        if is_system(file.name):
+            hidden.add(file.name)
+        elif file.name.lower().endswith(PACKED):
+            raise UserError(
+                f"The folder '{path}' holds '{file.name}', packed in another way than gzip: unpack it."
+            )
+        else:
+            files.append(file)
+    hidden.report(path)
     if not files:
         raise UserError(f"The folder '{path}' holds no {' or '.join(SUFFIXES)} file: check the path.")
     return files
@@ -102,10 +121,12 @@ def picture_at(folder: Path, name: Any, where: str = "") -> Picture:
     if not isinstance(name, str) or not name.strip():
         raise UserError(f"{where}: an image is {json.dumps(name)[:40]}, and a path was expected.")
     archive, mark, member = name.partition("!")
-    if mark and archive.endswith(".zip"):
+    if mark and archive.lower().endswith(".zip"):
         return ArchivePicture(folder / archive, member)
-    if mark and archive.endswith(".tar"):
+    if mark and archive.lower().endswith(".tar"):
         return tar_picture(folder / archive, member)
+    if mark and PACKED_TAR.search(archive):
+        raise UserError(f"{where}: '{archive}' is a packed tar: unpack it, and name its .tar.")
     found = find_file(folder, name) or find_file(folder / "images", name)
     return FilePicture(found or folder / name)
 
@@ -127,8 +148,14 @@ def sample_to_row(sample: Sample, folder: str | Path) -> dict[str, Any]:
 
 
 def dump_row(row: dict[str, Any]) -> str:
-    """The row as a line, line feed included: other characters that end lines elsewhere stay as they are."""
-    return json.dumps(row, ensure_ascii=False) + "\n"
+    """The row as a line, line feed included: other characters that end lines elsewhere stay as they are.
+
+    Raises `UserError` for a value that JSON does not have.
+    """
+    try:
+        return json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n"
+    except (ValueError, TypeError) as error:
+        raise UserError(f"Sample '{row.get('id')}' of {row.get('source')} is no JSON: {error}.") from error
 
 
 def write_jsonl(samples: Iterable[Sample], path: str | Path) -> int:

@@ -5,48 +5,95 @@
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from polylens.data.readers.jsonl import picture_at
 from polylens.data.rows import check_text, json_array, list_field, text_field
 from polylens.data.sample import Sample, Turn
+from polylens.data.unreadable import Unreadable
 from polylens.errors import UserError
 from polylens.languages import language as find_language
 
 SOURCE = "llava"
-MARK = re.compile(r"\s*<image>\s*")
+MARK = "<image>"
+PLACE = re.compile(r"(\s*)<image>(\s*)")
 
 
-def read_llava(path: str | Path, *, images: str | Path, language: str = "en") -> Iterator[Sample]:
-    """One plain instruction sample per conversation, all of its turns; the place of the image is taken out.
+def read_llava(
+    path: str | Path, *, images: str | Path, language: str = "en", unreadable: Unreadable | None = None
+) -> Iterator[Sample]:
+    """One plain instruction sample per conversation, all of its turns.
 
     `images` is COCO's folder (`train2017`), `language` that of the conversations. Rows share names (one image, several
-    conversations), so a sample's id is the row's number. Raises `UserError` for a file of another kind and for a
-    conversation that does not go from person to assistant and back.
+    conversations), so a sample's id is the row's number. A row names its `image`, or several in a list, and the
+    first question has as many marks `<image>`, which are taken out; in the assistant's turns they are text. Raises
+    `UserError` for a file of another kind, a conversation that does not go from person to assistant and back, marks
+    that are not as many as the images, and a mark after the first question.
     """
-    code = find_language(language).code
+    code, skip = find_language(language).code, unreadable or Unreadable()
     for number, row in json_array(path):
-        where = f"{path}, row {number}"
-        said = [_said(one, where) for one in list_field(row, "conversations", where)]
-        if not said or [speaker for speaker, _ in said] != ["human", "gpt"] * (len(said) // 2):
-            raise UserError(f"{where}: its turns do not go 'human', 'gpt', 'human', 'gpt' to the end.")
-        texts = [text for _, text in said]
-        name = text_field(row, "image", where) if "image" in row else None
-        yield Sample(
-            id=str(number),
-            images=(picture_at(Path(images), name, where),) if name else (),
-            turns=tuple(Turn(prompt, answer) for prompt, answer in zip(texts[::2], texts[1::2], strict=True)),
-            language=code,
-            task="instruction",
-            source=SOURCE,
-            extra={"image": name} if name else {},
+        sample = skip.made(partial(_sample, row, number, Path(images), code, f"{path}, row {number}"))
+        if sample is not None:
+            yield sample
+
+
+def _sample(row: dict[str, Any], number: int, folder: Path, code: str, where: str) -> Sample:
+    said = [_said(one, where) for one in list_field(row, "conversations", where)]
+    if not said or [speaker for speaker, _ in said] != ["human", "gpt"] * (len(said) // 2):
+        raise UserError(f"{where}: its turns do not go 'human', 'gpt', 'human', 'gpt' to the end.")
+    names = _images(row, where)
+    texts = [text for _, text in said]
+    _check_marks(texts[::2], len(names), where)
+    texts[::2] = [check_text(_without_marks(text), f"{where}: a turn") for text in texts[::2]]
+    return Sample(
+        id=str(number),
+        images=tuple(picture_at(folder, name, where) for name in names),
+        turns=tuple(Turn(prompt, answer) for prompt, answer in zip(texts[::2], texts[1::2], strict=True)),
+        language=code,
+        task="instruction",
+        source=SOURCE,
+        extra={"image": names[0]} if names else {},
+    )
+
+
+def _images(row: dict[str, Any], where: str) -> list[str]:
+    """The names of a row's images: none without `image`, which may be null."""
+    given = row.get("image")
+    if given is None:
+        return []
+    names = given if isinstance(given, list) else [given]
+    return [text_field({"image": name}, "image", where) for name in names]
+
+
+def _check_marks(questions: Sequence[str], num_images: int, where: str) -> None:
+    """Pictures stand before the first question, so that is where their marks must be."""
+    marks = [question.count(MARK) for question in questions]
+    if sum(marks) != num_images:
+        raise UserError(
+            f"{where}: its questions have {sum(marks)} marks {MARK}, and it names {num_images} images: make them equal."
         )
+    later = next((number for number, count in enumerate(marks[1:], start=2) if count), None)
+    if later:
+        raise UserError(
+            f"{where}: question {later} has a mark {MARK}, and pictures come before the first question."
+        )
+
+
+def _without_marks(question: str) -> str:
+    """The question; white space beside a mark stays between words, a line feed before a space."""
+
+    def joined(match: re.Match[str]) -> str:
+        around = match[1] + match[2]
+        at_end = match.start() == 0 or match.end() == len(question)
+        return "" if at_end else "\n" if "\n" in around else " " if around else ""
+
+    return PLACE.sub(joined, question)
 
 
 def _said(one: Any, where: str) -> tuple[str, str]:
     if not isinstance(one, dict):
         raise UserError(f"{where}: a turn is no JSON object.")
-    text = MARK.sub("", text_field(one, "value", where))
-    return text_field(one, "from", where), check_text(text, f"{where}: a turn")
+    return text_field(one, "from", where), text_field(one, "value", where)

@@ -1,18 +1,21 @@
 """WebDataset tars, as img2dataset writes them: `000000012.jpg`, `000000012.txt`, `000000012.json` are one sample."""
 
 import glob
-import json
+import os
 from collections.abc import Iterator
-from pathlib import Path
+from functools import partial
+from pathlib import Path, PurePosixPath
 
-from polylens.data.rows import check_text, decode
+from polylens.data.listing import PICTURES, PassedOver, is_system
+from polylens.data.rows import Ids, check_text, decode, parse_json
 from polylens.data.sample import Sample, Turn
-from polylens.data.tars import Member, TarPicture, members, read_member
+from polylens.data.tars import PACKED_TAR, Member, TarPicture, members, read_member
+from polylens.data.unreadable import Unreadable
 from polylens.errors import UserError
 from polylens.languages import language as find_language
 
 SOURCE = "webdataset"
-IMAGES = ("jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff", "avif")
+TAR = ".tar"
 
 
 def read_webdataset(
@@ -20,40 +23,58 @@ def read_webdataset(
     *,
     language: str = "en",
     caption: str | None = None,
+    unreadable: Unreadable | None = None,
 ) -> Iterator[Sample]:
     """One plain caption sample per key, in the order of tars and members.
 
-    `path` is a tar, a folder of tars, or a pattern with `*`. The caption is the member `.txt`, or the field `caption`
-    of `.json` if that is named; `language` is that of all. Raises `UserError` for a tar that is packed or cut
-    short, and for a key that has no image or no caption, or comes twice in a tar.
+    `path` is a tar, a folder of tars (those in its folders too), or a pattern with `*`. The caption is the member
+    `.txt`, or the field `caption` of `.json` if that is named; `language` is that of all. An id is the tar's path
+    below the folder that all tars share, and the key. Hidden files are passed over and counted aloud. Raises
+    `UserError` for a tar that is packed, damaged or cut short, and for a key that has no image or no caption, has
+    two of them, or comes twice.
     """
     code = find_language(language).code
-    for tar in _tars(path):
-        seen: set[str] = set()
+    tars = _tars(path)
+    base = Path(os.path.commonpath([os.path.abspath(tar.parent) for tar in tars]))
+    seen, skip = Ids(), unreadable or Unreadable()
+    for tar in tars:
+        shard = Path(os.path.abspath(tar)).relative_to(base).with_suffix("").as_posix()
         for key, parts in _keys(tar):
             where = f"{tar}!{key}"
-            if key in seen:
-                raise UserError(f"{where}: the key is there twice, or its members do not lie together.")
-            seen.add(key)
-            image = next((parts[kind] for kind in IMAGES if kind in parts), None)
-            if image is None:
-                raise UserError(f"{where} has no image ({', '.join(IMAGES)}), only {', '.join(parts)}.")
+            name = f"{shard}/{key}"
+            seen.add(name, where)
+            found = skip.made(partial(_pair, tar, parts, caption, where))
+            if found is None:
+                continue
+            image, text = found
             yield Sample(
-                id=f"{tar.stem}/{key}",
+                id=name,
                 images=(TarPicture(tar, image),),
-                turns=(Turn("", _caption(tar, parts, caption, where)),),
+                turns=(Turn("", text),),
                 language=code,
                 task="caption",
                 source=SOURCE,
-                extra={"image": f"{tar.stem}/{key}"},
+                extra={"image": name},
             )
 
 
 def _tars(path: str | Path) -> list[Path]:
-    if Path(path).is_dir():
-        tars = sorted(Path(path).glob("*.tar"))
-    else:
+    """The tars that a path names; what a folder holds beside them is counted aloud."""
+    if not Path(path).is_dir():
         tars = [Path(name) for name in sorted(glob.glob(str(path)))] if "*" in str(path) else [Path(path)]
+    else:
+        tars, others = [], PassedOver()
+        for file in sorted(Path(path).rglob("*")):
+            name = file.relative_to(path).as_posix()
+            if file.is_dir():
+                continue
+            if PACKED_TAR.search(file.name) and not is_system(name):
+                raise UserError(f"The folder '{path}' holds '{name}', a packed tar: unpack it first.")
+            if file.suffix.lower() == TAR and not is_system(name):
+                tars.append(file)
+            else:
+                others.add(name)
+        others.report(path, "files that are no tars")
     if not tars:
         raise UserError(f"There is no tar file in '{path}': check the path.")
     return tars
@@ -63,16 +84,41 @@ def _keys(tar: Path) -> Iterator[tuple[str, dict[str, Member]]]:
     """(key, members by ending) of each run of members with one key: the name up to the first dot of its last part."""
     key = ""
     parts: dict[str, Member] = {}
+    done: set[str] = set()
+    hidden = PassedOver()
     for member in members(tar):
-        folder, slash, name = member.name.removeprefix("./").rpartition("/")
-        stem, _, ending = name.partition(".")
-        if parts and folder + slash + stem != key:
+        if is_system(member.name):
+            hidden.add(member.name)
+            continue
+        place = PurePosixPath(member.name)
+        stem, _, ending = place.name.partition(".")
+        mine = (place.parent / stem).as_posix()
+        if parts and mine != key:
             yield key, parts
+            done.add(key)
             parts = {}
-        key = folder + slash + stem
+        key = mine
+        if key in done:
+            raise UserError(f"{tar}!{key}: the key is there twice, or its members do not lie together.")
+        if ending.lower() in parts:
+            raise UserError(f"{tar}!{key}: the key is there twice, with two files .{ending.lower()}.")
         parts[ending.lower()] = member
+    hidden.report(tar)
     if parts:
         yield key, parts
+
+
+def _pair(tar: Path, parts: dict[str, Member], field: str | None, where: str) -> tuple[Member, str]:
+    return _only_image(parts, where), _caption(tar, parts, field, where)
+
+
+def _only_image(parts: dict[str, Member], where: str) -> Member:
+    found = [ending for ending in parts if ending in PICTURES]
+    if not found:
+        raise UserError(f"{where} has no image ({', '.join(PICTURES)}), only {', '.join(parts)}.")
+    if len(found) > 1:
+        raise UserError(f"{where} has {len(found)} images ({', '.join(found)}): give each its own key.")
+    return parts[found[0]]
 
 
 def _caption(tar: Path, parts: dict[str, Member], field: str | None, where: str) -> str:
@@ -84,10 +130,7 @@ def _caption(tar: Path, parts: dict[str, Member], field: str | None, where: str)
     text = decode(read_member(tar, parts[kind]), f"{where}.{kind}")
     if field is None:
         return check_text(text.strip("\r\n"), f"{where}.txt")
-    try:
-        row = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{where}.json: not valid JSON ({error}).") from error
+    row = parse_json(text, f"{where}.json")
     value = row.get(field) if isinstance(row, dict) else None
     if not isinstance(value, str):
         raise UserError(f"{where}.json has no text '{field}'.")

@@ -1,54 +1,21 @@
-"""Engines: what turns texts of one language into another. Packages register more as `polylens.translators`.
+"""The engines by name. Packages register more as `polylens.translators`.
 
 An entry point's value is a function `(settings: EngineSettings) -> Engine`.
 """
 
 import importlib.util
 import logging
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import replace
 from importlib.metadata import entry_points
-from pathlib import Path
-from typing import Protocol
 
+from polylens.data.translation.engine import Engine, EngineSettings
 from polylens.errors import UserError
 
 logger = logging.getLogger(__name__)
 
 GROUP = "polylens.translators"
 EXTRA = "translation"
-
-
-@dataclass(frozen=True)
-class EngineSettings:
-    """Which engine, and how it works: enough to open the same one in another process.
-
-    `model` is a folder; `beams` those of the search (1 is greedy); `precision` one of CTranslate2's compute
-    types, None for int8 (with float16 on a GPU); `threads` of one engine, None for all cores.
-    """
-
-    engine: str = "nllb"
-    model: Path | None = None
-    beams: int = 4
-    precision: str | None = None
-    threads: int | None = None
-
-
-class Engine(Protocol):
-    """`fingerprint` names all that decides a translation, its weights by content: it is part of cache keys.
-
-    An `exact` one looks texts up: it is shown them whole, gives none rather than a wrong one, and passes without
-    the quality gate.
-    """
-
-    fingerprint: str
-    exact: bool
-
-    def check(self, source: str, targets: Sequence[str]) -> None:
-        """Raise `UserError` if a language, given by BCP 47 code, is not among the engine's."""
-
-    def translate(self, texts: Sequence[str], source: str, target: str) -> list[str | None]:
-        """One translation for each text, whatever else is in the batch; None where the engine has none."""
 
 
 def _nllb(settings: EngineSettings) -> Engine:

@@ -8,6 +8,7 @@ import regex
 
 from polylens.language_id import SURE, identify, knows, same
 from polylens.languages import language
+from polylens.text import normalise
 
 REASONS = {
     "unknown": "the engine does not know the text",
@@ -29,7 +30,25 @@ REPEATS = 4
 LOOP_LETTERS = 12
 COPIED = 0.75
 MIN_COPIED_WORDS = 4
-_NUMBER = regex.compile(r"\p{Nd}+(?:[.,:/'٫٬\u00a0\u202f]\p{Nd}+)*")
+# Marks between the digits of one number, in any script: 1,000 and 1,00,000 and 1'000 and 10:30 and ١٬٠٠٠.
+_SEPARATOR = r"[.,:/'’ʼ٫٬·]"
+_NUMBER = regex.compile(rf"\p{{Nd}}+(?:{_SEPARATOR}\p{{Nd}}+)*")
+# Spaces stand between groups of three, plain ones too: models whose pieces went through NFKC write no others.
+_SPACED_NUMBER = regex.compile(
+    rf"(?<!\p{{Nd}}|\p{{Nd}}{_SEPARATOR})\p{{Nd}}{{1,3}}(?:[ \u00a0\u2007\u2009\u202f]\p{{Nd}}{{3}})+(?!\p{{Nd}})"
+)
+# Numbers in Han characters, or in digits with units: 三千, 3千, 3万, 一九九九; units of Korean follow digits.
+_HAN_NUMERALS = "〇零一二两兩三四五六七八九十百千万萬亿億"
+_HAN_NUMBER = regex.compile(
+    rf"[\p{{Nd}}{_HAN_NUMERALS}]*[{_HAN_NUMERALS}]|\p{{Nd}}[\p{{Nd}}십백천만억]*[십백천만억]"
+)
+_HAN_DIGITS = {
+    letter: value
+    for value, letters in enumerate("〇零 一 二两兩 三 四 五 六 七 八 九".split())
+    for letter in letters
+}
+_HAN_UNITS = dict.fromkeys("十십", 10) | dict.fromkeys("百백", 100) | dict.fromkeys("千천", 1000)
+_HAN_GROUPS = dict.fromkeys("万萬만", 10**4) | dict.fromkeys("亿億억", 10**8)
 _WORD = regex.compile(r"[\p{L}\p{M}]+")
 
 
@@ -48,7 +67,7 @@ def judge(source: str, translation: str, source_language: str, target: str) -> V
     if not translation.strip():
         return Verdict(["empty"], None)
     found = []
-    if _numbers(source) - _numbers(translation):
+    if _lacks_number(source, translation):
         found.append("number")
     if not _fits(source, translation, source_language, target):
         found.append("length")
@@ -103,12 +122,40 @@ def _copied(source: str, translation: str) -> bool:
 
 
 def _words(text: str) -> Counter[str]:
-    return Counter(word.casefold() for word in _WORD.findall(text))
+    return Counter(_WORD.findall(normalise(text)))
+
+
+def _lacks_number(source: str, translation: str) -> bool:
+    """Whether a number of two digits or more is missing, however it is grouped.
+
+    Where spaces may part two numbers or the groups of one, either reading will do.
+    """
+    theirs = _numbers(translation) | {_joined(number) for number in _SPACED_NUMBER.findall(translation)}
+    theirs |= {str(_han_value(number)) for number in _HAN_NUMBER.findall(translation)}
+    spaced = [number for number in _SPACED_NUMBER.findall(source) if _joined(number) in theirs]
+    for number in spaced:
+        source = source.replace(number, " ")
+    return bool(_numbers(source) - theirs)
 
 
 def _numbers(text: str) -> set[str]:
     """Numbers of two digits or more, without separators, in ASCII digits: 1,000 and ١٬٠٠٠ are one."""
-    digits = (
-        "".join(str(unicodedata.digit(c)) for c in number if c.isdigit()) for number in _NUMBER.findall(text)
-    )
-    return {number for number in digits if len(number) >= 2}
+    return {digits for number in _NUMBER.findall(text) if len(digits := _joined(number)) >= 2}
+
+
+def _joined(number: str) -> str:
+    return "".join(str(unicodedata.digit(c)) for c in number if c.isdecimal())
+
+
+def _han_value(number: str) -> int:
+    """3000 of 三千 and of 3千, 1999 of 一九九九."""
+    total = group = digits = 0
+    for letter in number:
+        if letter in _HAN_UNITS:
+            group, digits = group + (digits or 1) * _HAN_UNITS[letter], 0
+        elif letter in _HAN_GROUPS:
+            total, group, digits = total + (group + digits) * _HAN_GROUPS[letter], 0, 0
+        else:
+            value = _HAN_DIGITS[letter] if letter in _HAN_DIGITS else unicodedata.digit(letter)
+            digits = 10 * digits + value
+    return total + group + digits

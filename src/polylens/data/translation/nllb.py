@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from polylens.data.plain_text import encode_renamed, renamed_copy
 from polylens.errors import UserError
 from polylens.files import sha256_folder
 from polylens.languages import language
@@ -15,7 +16,8 @@ END = "</s>"
 TOKENIZER = "tokenizer.json"
 # NLLB was trained on sentences of at most 512 tokens; longer ones it would cut short without a word.
 MAX_TOKENS = 510
-MAX_NEW_TOKENS = 256
+# Some languages take twice the tokens of their source; what has not ended by then is not kept.
+MAX_NEW_TOKENS = 512
 
 
 class NllbTokenizer:
@@ -36,6 +38,8 @@ class NllbTokenizer:
             raise UserError(f"'{folder / TOKENIZER}' cannot be read ({error}): get it again.") from error
         self.tokenizer.no_padding()
         self.tokenizer.no_truncation()
+        added = self.tokenizer.get_added_tokens_decoder()
+        self._special = {number for number, token in added.items() if token.special}
         if self.tokenizer.token_to_id("eng_Latn") is None:
             raise UserError(f"'{folder}' is no NLLB model: its tokenizer does not know 'eng_Latn'.")
 
@@ -54,10 +58,23 @@ class NllbTokenizer:
     def encode(self, texts: Sequence[str], source: str) -> list[list[int] | None]:
         """Ids of each text with those around it; None for one that is too long to be translated whole."""
         first, last = self.id_of(self.language_token(source)), self.id_of(END)
-        encoded = self.tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
-        return [[first, *each.ids, last] if len(each.ids) <= MAX_TOKENS else None for each in encoded]
+        return [[first, *ids, last] if len(ids) <= MAX_TOKENS else None for ids in self._plain(texts)]
 
-    def decode(self, ids: Sequence[int]) -> str:
+    def _plain(self, texts: Sequence[str]) -> list[list[int]]:
+        """The tokens of texts as data: a "</s>" or "deu_Latn" in one is no special token."""
+        encoded = self.tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
+        rows: list[list[int]] = [each.ids for each in encoded]
+        marked = [place for place, ids in enumerate(rows) if not self._special.isdisjoint(ids)]
+        if marked:
+            copy = renamed_copy(self, self.tokenizer, self._special)
+            for place, ids in zip(marked, encode_renamed(copy, [texts[at] for at in marked]), strict=True):
+                rows[place] = ids
+        return rows
+
+    def decode(self, ids: Sequence[int]) -> str | None:
+        """The translation whose tokens these are; None for one that did not come to its end."""
+        if self.id_of(END) not in ids:
+            return None
         text: str = self.tokenizer.decode(list(ids), skip_special_tokens=True)
         return text.strip()
 
@@ -84,4 +101,5 @@ def model_folder(folder: Path | None) -> Path:
 
 def fingerprint(folder: Path, *settings: Any) -> str:
     """What decides the translations of a model: its files' content, and the settings."""
-    return "/".join(["nllb", sha256_folder(folder), *map(str, settings)])
+    # The number changes with what is kept of an output: caches keep translations.
+    return "/".join(["nllb-2", sha256_folder(folder), str(MAX_NEW_TOKENS), *map(str, settings)])

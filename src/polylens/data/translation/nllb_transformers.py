@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import torch
 
-from polylens.data.translation.engines import EngineSettings
+from polylens.data.translation.engine import EngineSettings
 from polylens.data.translation.nllb import END, MAX_NEW_TOKENS, NllbTokenizer, fingerprint, model_folder
 from polylens.errors import UserError
 
@@ -55,6 +55,8 @@ class TransformersEngine:
             num_beams=self._beams,
             do_sample=False,
             max_new_tokens=MAX_NEW_TOKENS,
+            forced_eos_token_id=None,  # would end what has not ended
         )
-        results = iter(output.tolist())
+        # The first token of a row is where the decoder starts: an end token, too.
+        results = iter(output[:, 1:].tolist())
         return [None if ids is None else self.tokenizer.decode(next(results)) for ids in encoded]

@@ -11,29 +11,43 @@ from typing import Any
 
 import regex
 
+from polylens.answer_words import answer_words
+from polylens.data.sentences import SENTENCE_GAP
 from polylens.languages import language
+from polylens.text import SPACED_WORD, UNSPACED, WORD, normalise, whole
 
 # Scripts that put no space between sentences.
 _UNSPACED = {"Hans", "Hant", "Jpan"}
+# Characters of an address. One ends where a script without spaces or its punctuation goes on, before the full stop
+# of the sentence, and before a bracket that it did not open.
+_ADDRESS = (
+    r"[^\s<>()\[\]{}\"“”«»„‘’`\p{InHalfwidth_and_Fullwidth_Forms}\p{InCJK_Symbols_and_Punctuation}"
+    + UNSPACED
+    + "]"
+)
+_URL_BODY = rf"(?:{_ADDRESS}|\({_ADDRESS}*\))*(?:(?![.,;:!?'…]){_ADDRESS}|\({_ADDRESS}*\))"
+# One emoji: a flag, a key, or a pictogram with its colour, and tags that make it another flag.
+_EMOJI = (
+    r"(?:[\U0001F1E6-\U0001F1FF]{1,2}|[0-9#*]\ufe0f?\u20e3"
+    r"|\p{Extended_Pictographic}[\ufe0e\ufe0f]?\p{Emoji_Modifier}?\u20e3?[\U000E0020-\U000E007F]*)"
+)
 _PLACEHOLDERS = (
-    r"https?://[^\s<>]+|www\.[^\s<>]+",
-    r"[\w.+-]+@[\w-]+\.[\w.-]+",
+    rf"https?://{_URL_BODY}|(?<!{SPACED_WORD})www\.{_URL_BODY}",
+    rf"(?:{SPACED_WORD}|[.+-])+@(?:{SPACED_WORD}|-)+(?:\.(?:{SPACED_WORD}|-)+)+",
     r"</?[A-Za-z][^<>\n]{0,60}>",
     r"\{[^{}\n]{0,60}\}",
     r"`[^`\n]+`",
-    r"%(?:\(\w+\))?[sdf](?!\w)",
-    r"(?<!\w)[@#]\w+",
-    # Emoji: models of languages have no names for most of them.
-    r"\p{Extended_Pictographic}[\p{Extended_Pictographic}\p{Emoji_Modifier}\u200d\ufe0f]*",
-)
-# A sentence ends at its full stop, before a space and what may begin another; or at a line's end.
-_SENTENCE_END = regex.compile(
-    r"""(?<=[.!?…。！？।۔][)"'”’»]*)(?<!\b(?:Mr|Mrs|Ms|Dr|St|Jr|Sr|vs|No|e\.g|i\.e|etc|\p{Lu})\.)\s+"""
-    r"""(?=[("'“‘«¿¡]*[\p{Lu}\p{Lo}\p{Nd}])|(?<=[。！？])(?=\S)|\s*[\n\r\u2028\u2029\x85]\s*"""
+    rf"%(?:\({WORD}+\))?[sdf](?!{SPACED_WORD})",
+    rf"(?<!{SPACED_WORD})[@#]{WORD}+",
+    # Models of languages have no names for most emoji.
+    rf"{_EMOJI}(?:\u200d?{_EMOJI}|[\u200d\ufe0f\p{{Emoji_Modifier}}])*",
 )
 _LETTER = regex.compile(r"\p{L}")
+_LATIN_CODE = regex.compile(r"(?=.*\p{Nd})[^\p{L}]*(?:\p{Latin}[^\p{L}]*)*")
 _NAME_PARTICLES = frozenset("of the and de da di la le van von der del & - y e i".split())
 _NOT_NAMES = frozenset("YES NO OK".split())
+# They write every noun with a capital, so that two capitals make no name.
+_CAPITAL_NOUNS = frozenset("bar de frr gsw ksh lb nds pdc pfl stq".split())
 
 
 @dataclass(frozen=True)
@@ -79,30 +93,32 @@ def join(pieces: Iterable[Piece], translate: Callable[[str], str | None], target
     return "".join(parts)
 
 
-def is_kept_whole(label: str) -> bool:
-    """Whether a short answer is a number, a code or a name, and is the same in every language.
+def is_kept_whole(label: str, code: str = "en") -> bool:
+    """Whether a short answer in a language is a number, a code or a name, and is the same in every language.
 
-    That is one without a letter; or one whose words all hold a digit, or a capital beyond their first letter
-    ("BMW", "McDonald's"), or are two or more with capitals ("Coca Cola", "Statue of Liberty").
+    That is one without a letter; or one whose words all hold a digit beside Latin letters, or a capital beyond
+    their first letter ("BMW", "McDonald's"), or are two or more with capitals ("Coca Cola", "Statue of Liberty") in
+    a language that writes nouns without.
     """
     words = label.split()
     if not _LETTER.search(label):
         return True
-    if len(words) > 5 or label in _NOT_NAMES:
+    known = answer_words(code)
+    if len(words) > 5 or label in _NOT_NAMES or normalise(label) in known.yes | known.no | known.maybe:
         return False
     capitals = [word for word in words if word[:1].isupper()]
-    if len(capitals) >= 2 and label[:1].isupper():
+    if len(capitals) >= 2 and label[:1].isupper() and code.split("-")[0] not in _CAPITAL_NOUNS:
         return all(word[:1].isupper() or word in _NAME_PARTICLES or _is_code(word) for word in words)
     return all(_is_code(word) for word in words)
 
 
 def _is_code(word: str) -> bool:
-    return any(c.isdigit() for c in word) or any(c.isupper() for c in word[1:])
+    return _LATIN_CODE.fullmatch(word) is not None or any(c.isupper() for c in word[1:])
 
 
 def _add_sentences(pieces: list[Piece], text: str) -> None:
     start = 0
-    for mark in _SENTENCE_END.finditer(text):
+    for mark in SENTENCE_GAP.finditer(text):
         _add_sentence(pieces, text[start : mark.start()])
         _add_kept(pieces, mark.group())
         start = mark.end()
@@ -126,5 +142,5 @@ def _add_kept(pieces: list[Piece], text: str) -> None:
 
 @lru_cache(maxsize=8)
 def _placeholders(kept: tuple[str, ...]) -> Any:
-    words = [rf"(?<!\w){regex.escape(word)}(?!\w)" for word in sorted(kept, key=len, reverse=True) if word]
+    words = [whole(word) for word in sorted(kept, key=len, reverse=True) if word]
     return regex.compile("|".join([*words, *_PLACEHOLDERS]), regex.IGNORECASE)

@@ -10,7 +10,6 @@ Work goes in portions, so that memory does not grow with the data. Whatever the 
 before anything is made of it: a run that was killed translates nothing again.
 """
 
-import json
 import os
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -24,7 +23,7 @@ from polylens.data.language_plan import assign
 from polylens.data.readers.jsonl import dump_row, sample_to_row
 from polylens.data.sample import Sample
 from polylens.data.translation.cache import TranslationCache
-from polylens.data.translation.engines import Engine
+from polylens.data.translation.engine import Engine
 from polylens.data.translation.gate import judge
 from polylens.data.translation.pieces import join
 from polylens.data.translation.texts import (
@@ -38,7 +37,8 @@ from polylens.data.translation.texts import (
     translated,
 )
 from polylens.errors import UserError
-from polylens.files import make_writable_folder, write_atomic
+from polylens.files import json_text, make_writable_folder, write_atomic
+from polylens.text import bare
 
 SAMPLES = "samples.jsonl"
 REJECTS = Path("rejects") / "rejects.jsonl"
@@ -189,7 +189,7 @@ def translate_samples(
                 _finish(job, parts, known, engine, counts[job.target], out, accept, reject, doubtful)
     rows = {code: counts[code].row() for code in sorted(counts)}
     summary = {"engine": engine.fingerprint, "kept": sorted(kept), "languages": rows}
-    write_atomic(out / SUMMARY, json.dumps(summary, ensure_ascii=False, indent=1) + "\n")
+    write_atomic(out / SUMMARY, json_text(summary, indent=1) + "\n")
     return dict(counts)
 
 
@@ -266,7 +266,7 @@ def _unconfirmed(
             continue
         for part in parts:
             text = join(part.pieces, known[source, target].get, target)
-            if part.role == "answer" and text is not None and _bare(text) != _bare(part.text):
+            if part.role == "answer" and text is not None and bare(text) != bare(part.text):
                 there[source, target, part.text] = text
     wanted: dict[tuple[str, str], dict[str, None]] = defaultdict(dict)
     for (source, target, _), text in there.items():
@@ -277,13 +277,9 @@ def _unconfirmed(
     return {
         (source, target, label)
         for (source, target, label), text in there.items()
-        if _bare(back[target, source].get(text) or "") != _bare(label)
+        # Translators add capitals and a full stop.
+        if bare(back[target, source].get(text) or "") != bare(label)
     }
-
-
-def _bare(text: str) -> str:
-    """A label without what translators add to it: capitals and a full stop."""
-    return text.strip().rstrip(".").casefold()
 
 
 def _finish(

@@ -8,6 +8,7 @@ from polylens.data.prompts import caption_prompt
 from polylens.data.sample import Sample, Turn
 from polylens.data.translation.pieces import Piece, cut, is_kept_whole
 from polylens.errors import UserError
+from polylens.text import normalise
 
 Role = Literal["prompt", "answer"]
 # In a translated sample's `extra`: its label, translated back, is another one.
@@ -85,14 +86,14 @@ def parts_of(
 ) -> list[Part]:
     """The texts of a sample that are to be translated, cut into pieces unless they are wanted `whole`."""
     wanted = texts_of(sample, tasks)
-    names = {word.casefold() for word in kept}
+    names = {normalise(word) for word in kept}
     parts = []
     for number, turn in enumerate(sample.turns):
         if wanted.prompt and turn.prompt and _made_prompt(sample, target, turn.prompt) is None:
             parts.append(Part(number, "prompt", turn.prompt, _pieces(turn.prompt, kept, whole)))
         if wanted.answer:
-            stays = wanted.label and not whole and is_kept_whole(turn.answer)
-            stays = stays or turn.answer.casefold() in names
+            stays = wanted.label and not whole and is_kept_whole(turn.answer, sample.language)
+            stays = stays or normalise(turn.answer) in names
             pieces = (Piece(turn.answer, open=False),) if stays else _pieces(turn.answer, kept, whole)
             parts.append(Part(number, "answer", turn.answer, pieces))
     return parts

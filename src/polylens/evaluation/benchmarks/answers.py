@@ -1,13 +1,17 @@
-"""What an answer says: cleaned as the VQA challenge does, or read as a label or the letter of an option.
+"""What an answer says: cleaned as the VQA challenge does, or read as a label or an option, in any language.
 
 An answer that cannot be read gives None, which counts as wrong: nothing is ever guessed.
 """
 
 import re
-import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
-from polylens.evaluation.text import normalise
+import regex
+
+from polylens.answer_words import answer_words
+from polylens.evaluation.benchmarks.letters import LETTERS, named_letters, plain
+from polylens.evaluation.benchmarks.mentions import clauses, denied, mentions
+from polylens.text import bare, normalise
 
 # The VQA challenge's rules (Antol et al., 2015; its evaluation program), as facts: numbers up to ten become digits,
 # articles go, and contractions that lost their apostrophe get it back.
@@ -31,7 +35,6 @@ TWO_APOSTROPHES = (
 DIGITS_COMMA = re.compile(r"\d,\d")
 # A full stop stays only in front of a digit.
 FULL_STOP = re.compile(r"\.(?!\d)")
-LETTERS = "ABCDEFGHIJ"
 
 
 def _contractions() -> dict[str, str]:
@@ -64,23 +67,59 @@ def lower_stripped(text: str) -> str:
     return text.strip().lower()
 
 
-def parse_label(text: str, labels: Sequence[str], strict: bool) -> str | None:
-    """Which of `labels` (words) the answer gives.
+def parse_label(text: str, labels: Sequence[str], strict: bool, code: str = "") -> str | None:
+    """Which of `labels` (English words) the answer gives; it may be in the language `code` ("": any) or in English.
 
-    `strict`: the answer is the label, up to case, punctuation and spaces around it. Else also the first word of the
-    answer, or the only label among its words.
+    `strict`: the answer is the label itself, up to case, punctuation and spaces around it. Else also a label that is
+    a whole clause, stands first or after "the answer is", or is among the words in English; no other label may be
+    there, and its clause must not deny it. Of other languages yes, no and maybe are known.
     """
     folded = {normalise(label): label for label in labels}
-    whole = _without_punctuation(normalise(text))
-    if whole in folded:
-        return folded[whole]
-    words = re.findall(r"\w+", normalise(text))
-    if strict or not words:
+    if bare(text) in folded:
+        return folded[bare(text)]
+    if strict:
         return None
-    if words[0] in folded:
-        return folded[words[0]]
-    named = {folded[word] for word in words if word in folded}
-    return named.pop() if len(named) == 1 else None
+    known = _words_of(labels, code)
+    said = normalise(plain(text))
+    found = set(_stated(said, known, code))
+    for one in mentions(said, list(folded)):
+        word = list(folded)[one.place]
+        # "no" also denies what follows it; as an answer it ends its clause.
+        if word in answer_words(code).denials and regex.match(r"\s*[\p{L}\p{N}]", said[one.end :]):
+            continue
+        if denied(said, one.start, one.end, code, [one]):
+            return None
+        found.add(folded[word])
+    return found.pop() if len(found) == 1 else None
+
+
+def _words_of(labels: Sequence[str], code: str) -> dict[str, str]:
+    words = answer_words(code)
+    kinds = {"yes": words.yes, "no": words.no, "maybe": words.maybe}
+    found = {word: label for label in labels for word in kinds.get(normalise(label), ())}
+    return found | {normalise(label): label for label in labels}
+
+
+def _stated(text: str, known: dict[str, str], code: str) -> Iterator[str]:
+    """Labels of words that are a clause, that follow "the answer is", or that the text begins with."""
+    words = list(known)
+    for number, clause in enumerate(clauses(text)):
+        said = bare(clause)
+        rests = [
+            bare(said.removeprefix(phrase))
+            for phrase in answer_words(code).phrases
+            if said.startswith(phrase)
+        ]
+        whole = next((rest for rest in (said, *rests) if rest in known), None)
+        if whole is not None:
+            yield known[whole]
+            continue
+        inside = [(words[one.place], one) for one in mentions(said, words)]
+        if number or not inside or inside[0][1].start or not said[inside[0][1].end :].startswith(" "):
+            continue
+        # "No dog" denies, and "yes or no" gives both.
+        if inside[0][0] not in answer_words(code).denials:
+            yield from {known[word] for word, _ in inside}
 
 
 def pope_says_no(text: str) -> bool:
@@ -89,50 +128,35 @@ def pope_says_no(text: str) -> bool:
     return any(word in ("No", "not", "no") for word in words)
 
 
-def parse_choice(text: str, options: Sequence[str]) -> int | None:
-    """The index of the option that the answer names, by its letter ("B", "(b)", "B. a dog", "The answer is B.") or by
-    its text; None where it names none or several.
+def parse_choice(text: str, options: Sequence[str], code: str = "") -> int | None:
+    """The index of the option that the answer names, by its letter ("B", "(b)", "Б", "②", "答案是B") or by its text, in
+    the language `code` ("": any) or in English.
+
+    None where it names none or several, denies what it names, or gives the letter of one and the text of another. An
+    article ("A dog") is no letter.
     """
-    text = unicodedata.normalize("NFKC", text).strip()
-    letters = LETTERS[: len(options)]
-    alone = re.match(rf"\W*([{letters}{letters.lower()}])\W*$", text)
-    # "A dog": an article in front of a word is no letter.
-    first = alone or re.match(rf"[\W_]*([{letters}])[.):,\n]", text)
-    if found := first or re.search(rf"(?i:\banswer\b(?:\s+is)?)[\s:]*\(?([{letters}])(?=\W|$)", text):
-        return letters.index(found[1].upper())
+    text = plain(text)
+    given = [bare(plain(option)) for option in options]
+    equal = [place for place, option in enumerate(given) if option == bare(text)]
+    if len(equal) == 1 and len(bare(text)) > 1:
+        return equal[0]
     said = normalise(text)
-    bare = _without_punctuation(said)
-    given = [_without_punctuation(normalise(option)) for option in options]
-    equal = [place for place, option in enumerate(given) if option == bare]
+    found = mentions(said, given)
+    stated = {one.place for one in found if not denied(said, one.start, one.end, code, found)}
+    counted = not any(any(c.isdecimal() for c in option) or option in NUMBERS for option in given)
+    named, letters = named_letters(text, min(len(options), len(LETTERS)), digits=counted)
+    if named:
+        place, start = named[0]
+        own = mentions(text.lower(), given) if len(text.lower()) == len(text) else []
+        agrees = not stated or place in stated
+        if len(letters) > 1 or not agrees or denied(text.lower(), start, start + 1, code, own):
+            return None
+        return place
     if len(equal) == 1:
         return equal[0]
-    inside = [place for place, option in enumerate(given) if option and _contains(said, option)]
-    # Of options inside one another ("dog", "hot dog") the longest is meant.
-    longest = [
-        place
-        for place in inside
-        if not any(given[place] != given[other] and given[place] in given[other] for other in inside)
-    ]
-    return longest[0] if len(longest) == 1 else None
+    return stated.pop() if len(stated) == 1 else None
 
 
 def lettered(options: Sequence[str]) -> str:
     """One line per option: "A. dog"."""
     return "\n".join(f"{letter}. {option}" for letter, option in zip(LETTERS, options, strict=False))
-
-
-def _contains(text: str, option: str) -> bool:
-    return re.search(rf"(?<!\w){re.escape(option)}(?!\w)", text) is not None
-
-
-def _without_punctuation(text: str) -> str:
-    start, end = 0, len(text)
-    while start < end and not _counts(text[start]):
-        start += 1
-    while end > start and not _counts(text[end - 1]):
-        end -= 1
-    return text[start:end]
-
-
-def _counts(letter: str) -> bool:
-    return unicodedata.category(letter)[0] in "LMNS"

@@ -6,9 +6,11 @@ from pathlib import Path
 
 from polylens.data.rows import json_array
 from polylens.errors import UserError
-from polylens.evaluation.benchmarks.answers import LETTERS, lettered
+from polylens.evaluation.benchmarks.answers import lettered
+from polylens.evaluation.benchmarks.fields import options_of, place_in, texts_of
 from polylens.evaluation.benchmarks.files import coco_names, need, the_file, wanted
 from polylens.evaluation.benchmarks.interface import Benchmark, Question
+from polylens.evaluation.benchmarks.letters import LETTERS
 from polylens.evaluation.benchmarks.scoring import AnswerScorer, a_third_each, score_choices
 
 FILES = ("aokvqa_v1p0_val.json", "aokvqa*.json")
@@ -22,20 +24,25 @@ def read(direct: bool, folder: Path, languages: Container[str] | None) -> Iterat
     if not wanted("en", languages):
         return
     path = the_file(folder, FILES, "A-OKVQA")
-    for _, row in json_array(path):
-        key, image, question, choices = need(row, "question_id", "image_id", "question", "choices", path=path)
+    for number, row in json_array(path):
+        where = f"{path}, row {number}"
+        key, image, question, choices = need(
+            row, "question_id", "image_id", "question", "choices", path=Path(where)
+        )
+        choices = list(options_of(choices, "choices", where))
         images = (coco_names(image, f"{row.get('split', 'val')}2014"),)
         fields = {"question": question}
         if direct:
             if not row.get("difficult_direct_answer"):
-                answers = tuple(need(row, "direct_answers", path=path)[0])
+                given = need(row, "direct_answers", path=Path(where))[0]
                 yield Question(
                     id=f"en/{key}",
                     images=images,
                     language="en",
-                    answers=answers,
+                    answers=texts_of(given, "direct_answers", where),
                     fields=fields,
                     extra={"file": path.name},
+                    where=where,
                 )
             continue
         right = row.get("correct_choice_idx")
@@ -45,10 +52,11 @@ def read(direct: bool, folder: Path, languages: Container[str] | None) -> Iterat
             id=f"en/{key}",
             images=images,
             language="en",
-            answers=(LETTERS[right],),
+            answers=(LETTERS[place_in(right, len(choices), "correct_choice_idx", where)],),
             fields=fields | {"options": lettered(choices)},
             choices=tuple(LETTERS[: len(choices)]),
             extra={"options": choices, "file": path.name},
+            where=where,
         )
 
 

@@ -5,12 +5,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from polylens.data.sample import Picture, Sample, Turn
-from polylens.errors import UserError
 from polylens.evaluation.benchmarks.interface import Benchmark, Question
 from polylens.evaluation.benchmarks.protocols import Protocol
 from polylens.evaluation.predictor import Predictor
 from polylens.evaluation.runner import Item
-from polylens.languages import language
 
 PLAIN = (str, int, float)
 
@@ -50,26 +48,20 @@ class Asking:
         )
         return Item(sample, question.answers, question.choices)
 
-    def without_unknown(self, questions: Sequence[Question]) -> tuple[list[Question], list[str]]:
-        """The questions that can be put in words, and the languages of the others, whose names are not known."""
-        unknown: dict[str, None] = {}
-        kept = []
-        for question in questions:
-            try:
-                self.prompt(question)
-            except UserError:
-                code = question.answer_language or question.language
-                if _known(code):
-                    raise
-                unknown[code] = None
-            else:
-                kept.append(question)
-        return kept, list(unknown)
-
 
 def in_text_only(items: Sequence[Item]) -> list[Item]:
     """The same questions without their pictures."""
     return [replace(item, sample=replace(item.sample, images=())) for item in items]
+
+
+def with_text(items: Sequence[Item], texts: Sequence[str]) -> list[Item]:
+    """The same questions, each with a text in front of its prompt in the place of its pictures."""
+    found = []
+    for item, text in zip(in_text_only(items), texts, strict=True):
+        turn = item.sample.turns[-1]
+        asked = Turn(f"{text} {turn.prompt}", turn.answer)
+        found.append(replace(item, sample=replace(item.sample, turns=(asked,))))
+    return found
 
 
 def sha256_questions(items: Sequence[Item]) -> str:
@@ -81,9 +73,11 @@ def sha256_questions(items: Sequence[Item]) -> str:
     return digest.hexdigest()
 
 
-def _known(code: str) -> bool:
-    try:
-        language(code)
-    except UserError:
-        return False
-    return True
+def sha256_data(items: Sequence[Item]) -> str:
+    """Names what counts as right for which pictures, in whatever words it is asked: equal hashes, equal data."""
+    digest = hashlib.sha256()
+    for item in items:
+        digest.update(
+            "\x1f".join((item.sample.id, *item.references)).encode("utf-8", "surrogatepass") + b"\x1e"
+        )
+    return digest.hexdigest()

@@ -3,9 +3,10 @@
 from collections.abc import Container, Iterator
 from pathlib import Path
 
-from polylens.data.rows import read_json
+from polylens.data.readers.imagenet import babel_spelling
+from polylens.data.rows import read_json, text_lines
 from polylens.errors import UserError
-from polylens.evaluation.benchmarks.files import known_code, the_file, wanted
+from polylens.evaluation.benchmarks.files import the_file, wanted_code
 from polylens.evaluation.benchmarks.interface import Benchmark, Question
 from polylens.evaluation.benchmarks.scoring import score_names
 
@@ -18,19 +19,22 @@ def read(folder: Path, languages: Container[str] | None) -> Iterator[Question]:
 
     A line of the list is the path of a picture under its class's folder ("n01440764/ILSVRC2012_val_00000293.JPEG");
     the classes are numbered in the order of these folders' names, as everywhere. A language has only some classes,
-    and only their pictures are asked about.
+    and only their pictures are asked about. A second spelling of a language (KMR beside KU) is scored apart as well.
     """
     path = the_file(folder, ["babel_imagenet*.json", "babel-imagenet*.json"], "Babel-ImageNet")
     table = read_json(path)
     if not isinstance(table, dict):
         raise UserError(f"'{path}' is no JSON object of languages: is it the official file?")
     by_class = _pictures(folder / INDEX)
+    seen: set[str] = set()
     for spelling, entry in table.items():
-        code = known_code(spelling)
-        if not wanted(code, languages):
+        code = wanted_code(babel_spelling(spelling), languages, path)
+        if code is None:
             continue
         if not (isinstance(entry, list) and len(entry) == 2 and len(entry[0]) == len(entry[1])):
             raise UserError(f"'{path}': '{spelling}' is no pair of class indices and as many labels.")
+        second = code in seen
+        seen.add(code)
         labels = tuple(dict.fromkeys(entry[1]))
         for index, label in zip(*entry, strict=True):
             if not 0 <= index < CLASSES:
@@ -42,6 +46,8 @@ def read(folder: Path, languages: Container[str] | None) -> Iterator[Question]:
                     language=code,
                     answers=(label,),
                     choices=labels,
+                    where=f"{path}, '{spelling}', class {index}, '{name}'",
+                    group=spelling if second else "",
                 )
 
 
@@ -52,9 +58,8 @@ def _pictures(path: Path) -> list[list[str]]:
             f"There is no '{path}': write a line such as n01440764/ILSVRC2012_val_00000293.JPEG for every picture."
         )
     found: dict[str, list[str]] = {}
-    for line in path.read_text(encoding="utf-8").splitlines():
-        if line.strip():
-            found.setdefault(line.strip().split("/")[0], []).append(line.strip())
+    for _, line in text_lines(path):
+        found.setdefault(line.split("/")[0], []).append(line)
     if len(found) != CLASSES:
         raise UserError(f"'{path}' names pictures of {len(found)} classes, and ImageNet-1k has {CLASSES}.")
     return [found[name] for name in sorted(found)]

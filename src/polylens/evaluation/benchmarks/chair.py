@@ -5,11 +5,13 @@ caption -> words, singular -> COCO objects by a list of synonyms -> not among th
 
 from collections.abc import Container, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
-from polylens.data.rows import json_lines, list_field, read_json
+from polylens.data.rows import json_lines, list_field, read_json, text_lines
 from polylens.errors import UserError
+from polylens.evaluation.benchmarks.fields import object_of, text_of, texts_of
 from polylens.evaluation.benchmarks.files import need, the_file, wanted
 from polylens.evaluation.benchmarks.interface import Benchmark, Question, Scores
 from polylens.evaluation.benchmarks.protocols import Protocol
@@ -46,6 +48,14 @@ IRREGULAR |= {"policemen": "policeman", "wolves": "wolf", "leaves": "leaf", "loa
 ENDINGS = (("ies", "y"), ("sses", "ss"), ("shes", "sh"), ("ches", "ch"), ("xes", "x"), ("es", "e"), ("s", ""))
 
 
+class Row(NamedTuple):
+    """The objects of one picture, and the file and line that name them."""
+
+    where: str
+    image: str
+    objects: tuple[str, ...]
+
+
 def read(folder: Path, languages: Container[str] | None) -> Iterator[Question]:
     """JSON lines of `image` and `objects`, and the official `synonyms.txt`, a line of names per object.
 
@@ -56,23 +66,24 @@ def read(folder: Path, languages: Container[str] | None) -> Iterator[Question]:
         return
     names = read_synonyms(the_file(folder, _anywhere(SYNONYMS), "CHAIR's synonyms"))
     path = the_file(folder, _anywhere(*OBJECTS), "CHAIR")
-    rows = [(number, *need(row, "image", "objects", path=path)) for number, row in json_lines(path)]
-    splits = next(iter(sorted(folder.glob(f"**/{SPLITS}"))), None)
-    if splits is not None:
-        by_image = {image: (number, image, objects) for number, image, objects in rows}
+    rows = list(_rows(path))
+    if any(folder.glob(f"**/{SPLITS}")):
+        splits = the_file(folder, [f"**/{SPLITS}"], "Karpathy's splits")
+        # Two rows of one picture both stay, so that they are refused as they are without the splits.
+        by_image: dict[str, list[Row]] = {}
+        for row in rows:
+            by_image.setdefault(row.image, []).append(row)
         subset = _validation(splits)
         missing = next((image for image in subset if image not in by_image), None)
         if missing is not None:
             raise UserError(
                 f"'{path}' has no objects of '{missing}', which is in the validation split of '{splits}'."
             )
-        rows = [by_image[image] for image in subset]
-    for number, image, objects in rows:
+        rows = [row for image in subset for row in by_image[image]]
+    for where, image, objects in rows:
         unknown = next((one for one in objects if one not in names), None)
         if unknown is not None:
-            raise UserError(
-                f"{path}, line {number}: the object '{unknown}' is not in {SYNONYMS}: take both of one kind."
-            )
+            raise UserError(f"{where}: the object '{unknown}' is not in {SYNONYMS}: take both of one kind.")
         split = image.split("_")[1] if image.startswith("COCO_") else ""
         yield Question(
             id=f"en/{image}",
@@ -80,6 +91,7 @@ def read(folder: Path, languages: Container[str] | None) -> Iterator[Question]:
             language="en",
             answers=tuple(sorted({names[one] for one in objects})),
             extra={"synonyms": names},
+            where=where,
         )
 
 
@@ -87,17 +99,30 @@ def _anywhere(*names: str) -> list[str]:
     return [pattern for name in names for pattern in (name, f"**/{name}")]
 
 
+def _rows(path: Path) -> Iterator[Row]:
+    for number, row in json_lines(path):
+        where = f"{path}, line {number}"
+        image, objects = need(row, "image", "objects", path=Path(where))
+        # A picture may hold no object that CHAIR knows, and then nothing is right.
+        objects = texts_of(objects, "objects", where) if objects != [] else ()
+        yield Row(where, text_of(image, "image", where), objects)
+
+
 def _validation(path: Path) -> list[str]:
     """The first pictures of Karpathy's validation split, in the order of the file."""
-    images = list_field(read_json(path), "images", str(path))
-    names = [need(image, "filename", path=path)[0] for image in images if image.get("split") == "val"]
+    names = []
+    for number, entry in enumerate(list_field(read_json(path), "images", str(path)), start=1):
+        where = f"{path}, image {number}"
+        split, name = need(object_of(entry, "the image", where), "split", "filename", path=Path(where))
+        if split == "val":
+            names.append(text_of(name, "filename", where))
     return names[:SUBSET]
 
 
 def read_synonyms(path: Path) -> dict[str, str]:
     """{name: object}: of each line, split at commas, the first name is the object's."""
     found: dict[str, str] = {}
-    for line in path.read_text(encoding="utf-8").splitlines():
+    for _, line in text_lines(path):
         several = [name.strip().lower() for name in line.split(",") if name.strip()]
         found |= dict.fromkeys(several, several[0])
     return found
@@ -162,6 +187,7 @@ def _benchmark(name: str, title: str, task: str) -> Benchmark:
         images="COCO val2014",
         read=read,
         score=score,
+        needs_answers=False,
     )
 
 

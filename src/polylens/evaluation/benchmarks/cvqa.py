@@ -6,26 +6,13 @@ from pathlib import Path
 from typing import Any
 
 from polylens.errors import UserError
-from polylens.evaluation.benchmarks.answers import LETTERS, lettered
-from polylens.evaluation.benchmarks.files import known_code, need, wanted
+from polylens.evaluation.benchmarks.answers import lettered
+from polylens.evaluation.benchmarks.fields import options_of
+from polylens.evaluation.benchmarks.files import need, wanted_code
 from polylens.evaluation.benchmarks.interface import Benchmark, Question
+from polylens.evaluation.benchmarks.letters import LETTERS
 from polylens.evaluation.benchmarks.scoring import score_choices
 from polylens.evaluation.benchmarks.tables import pictures_of, read_table
-from polylens.languages import LANGUAGES
-
-# Names of CVQA that the table of languages has otherwise, or has not at all.
-CODES = {
-    "breton": "br",
-    "bulgarian": "bg",
-    "chinese": "zh",
-    "egyptian_arabic": "arz",
-    "filipino": "fil",
-    "kinyarwanda": "rw",
-    "minangkabau": "min",
-    "mongolian": "mn",
-    "oromo": "om",
-    "sinhala": "si",
-}
 
 
 def read(folder: Path, languages: Container[str] | None) -> Iterator[Question]:
@@ -34,9 +21,10 @@ def read(folder: Path, languages: Container[str] | None) -> Iterator[Question]:
         question, options, label, subset = need(
             row, "Question", "Options", "Label", "Subset", path=Path(where)
         )
+        options = options_of(options, "Options", where)
         name, country = _subset(subset, where)
-        code = _code(name)
-        if not wanted(code, languages):
+        code = wanted_code(name, languages, where)
+        if code is None:
             continue
         if not isinstance(label, int) or not 0 <= label < len(options):
             raise UserError(
@@ -54,6 +42,7 @@ def read(folder: Path, languages: Container[str] | None) -> Iterator[Question]:
             choices=tuple(LETTERS[: len(options)]),
             group=f"{name}, {country}",
             extra={"options": list(options)},
+            where=where,
         )
 
 
@@ -63,12 +52,6 @@ def _subset(subset: Any, where: str) -> tuple[str, str]:
     except (ValueError, SyntaxError, TypeError) as error:
         raise UserError(f"{where}: the subset '{subset}' is no pair of language and country.") from error
     return str(name), str(country)
-
-
-def _code(name: str) -> str:
-    plain = name.strip().replace(" ", "_").lower()
-    by_name = {entry.name.lower().replace(" ", "_"): code for code, entry in LANGUAGES.items()}
-    return CODES.get(plain) or by_name.get(plain) or known_code(plain)
 
 
 BENCHMARK = Benchmark(

@@ -17,6 +17,7 @@ from polylens.data.sample import Picture
 from polylens.errors import UserError
 from polylens.evaluation.benchmarks.protocols import Protocol
 from polylens.evaluation.bootstrap import Score
+from polylens.evaluation.measures import Metric
 
 ENTRY_POINTS = "polylens.benchmarks"
 # A picture by the name in its folder, by several names of which one is there, or as it is.
@@ -37,7 +38,8 @@ class Question:
     `id` is unique in the benchmark, over its languages. Scores are grouped by `language`, the language of `fields`,
     which fill the task's prompt; the answer is wanted in `answer_language` ("": the same). `answers` are what counts
     as right, by the scorer's rule; `choices` what the likeliest is chosen from. `group` names a part that is scored
-    apart as well. `prompt`, where given, is asked as it is by whatever protocol.
+    apart as well. `prompt`, where given, is asked as it is by whatever protocol. `where` is the file and the row that
+    it comes from, for messages.
     """
 
     id: str
@@ -51,18 +53,26 @@ class Question:
     group: str = ""
     prompt: str | None = None
     extra: Mapping[str, Any] = field(default_factory=dict)
+    where: str = ""
+
+    @property
+    def place(self) -> str:
+        """Where it comes from, or its id."""
+        return self.where or f"question '{self.id}'"
 
 
 @dataclass(frozen=True)
 class Scores:
     """Scores of the questions of one language: `measures`, the main one first, and `items`, the values (n,) that
-    they are made of where they are made of any. `settings` are what moves them (segmenters, files).
+    they are made of where they are made of any (None: this question has none). `settings` are what moves them
+    (segmenters, files), `beside` what else stands in the language's row of results.json.
     """
 
     measures: Mapping[str, Score]
-    items: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    items: Mapping[str, Sequence[float | None]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     settings: Mapping[str, Any] = field(default_factory=dict)
+    beside: Mapping[str, Any] = field(default_factory=dict)
 
 
 # (folder, languages wanted or None for all) -> questions, in the order of the files.
@@ -73,8 +83,12 @@ Scorer = Callable[[Sequence[Question], Sequence[str], Protocol], Scores]
 
 @dataclass(frozen=True, kw_only=True)
 class Benchmark:
-    """`files` and `images` say in words what the two folders must hold. A benchmark without a scorer is answered and
-    kept for a judge. One that brings its data along (`packaged`) needs no folder.
+    """`files` and `images` say in words what the two folders must hold; `read` and `score` do the work.
+
+    A benchmark without a scorer is answered and kept for a judge. `packaged`: it brings its data along and needs no
+    folder. `needs_answers`: a question without a right answer is refused. `protocol`: the one it is asked by unless
+    another is named. `baselines`: those computed unless others are named. `measures`: how its own measures are called,
+    shown and explained. `ratios`: measures whose share of English is scored too, and what that ratio is called.
     """
 
     name: str
@@ -85,6 +99,11 @@ class Benchmark:
     read: Reader
     score: Scorer | None
     packaged: bool = False
+    needs_answers: bool = True
+    protocol: str | None = None
+    baselines: tuple[str, ...] = ("majority",)
+    measures: tuple[Metric, ...] = ()
+    ratios: Mapping[str, str] = field(default_factory=dict)
 
 
 def benchmarks() -> list[str]:
@@ -92,8 +111,10 @@ def benchmarks() -> list[str]:
     return sorted(point.name for point in entry_points(group=ENTRY_POINTS))
 
 
-def find_benchmark(name: str) -> Benchmark:
-    """The benchmark of that name. Raises `UserError` with the nearest name where there is none."""
+def find_benchmark(name: str | Benchmark) -> Benchmark:
+    """The benchmark of that name, or the given one. Raises `UserError` with the nearest name where there is none."""
+    if isinstance(name, Benchmark):
+        return name
     for point in entry_points(group=ENTRY_POINTS, name=name):
         return point.load()
     near = get_close_matches(name, benchmarks(), n=1, cutoff=0.5)

@@ -7,6 +7,7 @@ from typing import Any
 
 from polylens.data.rows import list_field, read_json
 from polylens.errors import UserError
+from polylens.evaluation.benchmarks.fields import key_of, text_of, texts_of
 from polylens.evaluation.benchmarks.files import need, the_file, wanted
 from polylens.evaluation.benchmarks.interface import Benchmark, Question, Reader
 from polylens.evaluation.benchmarks.scoring import score_captions
@@ -26,10 +27,12 @@ def read(
     if isinstance(content, dict) and "annotations" in content:
         yield from _coco(path, content)
         return
-    for image in list_field(content, "images", str(path)):
-        split, name, sentences = need(image, "split", "filename", "sentences", path=path)
+    for number, image in enumerate(list_field(content, "images", str(path)), start=1):
+        where = f"{path}, image {number}"
+        split, name, sentences = need(image, "split", "filename", "sentences", path=Path(where))
         if split == "test":
-            answers = tuple(need(sentence, "raw", path=path)[0] for sentence in sentences)
+            raw = [need(sentence, "raw", path=Path(where))[0] for sentence in sentences]
+            answers, name = texts_of(raw, "sentences", where), text_of(name, "filename", where)
             place = f"{image['filepath']}/{name}" if image.get("filepath") else name
             yield Question(
                 id=f"en/{name}",
@@ -37,18 +40,27 @@ def read(
                 language="en",
                 answers=answers,
                 extra={"file": path.name},
+                where=where,
             )
 
 
 def _coco(path: Path, content: dict[str, Any]) -> Iterator[Question]:
-    captions: dict[int, list[str]] = {}
-    for row in list_field(content, "annotations", str(path)):
-        image_id, caption = need(row, "image_id", "caption", path=path)
-        captions.setdefault(image_id, []).append(caption)
-    for image in list_field(content, "images", str(path)):
-        name, image_id = need(image, "file_name", "id", path=path)
+    captions: dict[str, list[str]] = {}
+    for number, row in enumerate(list_field(content, "annotations", str(path)), start=1):
+        where = f"{path}, annotation {number}"
+        image_id, caption = need(row, "image_id", "caption", path=Path(where))
+        captions.setdefault(key_of(image_id, "image_id", where), []).append(
+            text_of(caption, "caption", where)
+        )
+    seen: dict[str, str] = {}
+    for number, image in enumerate(list_field(content, "images", str(path)), start=1):
+        where = f"{path}, image {number}"
+        name, image_id = need(image, "file_name", "id", path=Path(where))
+        name, image_id = text_of(name, "file_name", where), key_of(image_id, "id", where)
         if image_id not in captions:
-            raise UserError(f"'{path}' has no caption of '{name}': is it the file of a test set?")
+            raise UserError(f"{where}: no caption of '{name}': is it the file of a test set?")
+        if seen.setdefault(image_id, where) != where:
+            raise UserError(f"{where}: the id {image_id} is that of {seen[image_id]} too: give each its own.")
         folder = name.split("_")[1] if name.startswith("COCO_") else "val2017"
         yield Question(
             id=f"en/{name}",
@@ -56,6 +68,11 @@ def _coco(path: Path, content: dict[str, Any]) -> Iterator[Question]:
             language="en",
             answers=tuple(captions[image_id]),
             extra={"file": path.name},
+            where=where,
+        )
+    if lost := captions.keys() - seen.keys():
+        raise UserError(
+            f"'{path}' has captions of {len(lost)} images that it does not list, such as {min(lost)}: get it again."
         )
 
 

@@ -3,8 +3,9 @@
 from collections.abc import Container, Iterator, Sequence
 from pathlib import Path
 
-from polylens.data.rows import json_lines
+from polylens.data.rows import Ids, json_lines
 from polylens.errors import UserError
+from polylens.evaluation.benchmarks.fields import key_of, text_of
 from polylens.evaluation.benchmarks.files import coco_names, need, the_file, wanted
 from polylens.evaluation.benchmarks.interface import Benchmark, Question
 from polylens.language_id import SURE, identify, knows, same
@@ -17,23 +18,34 @@ def read(folder: Path, languages: Container[str] | None) -> Iterator[Question]:
     """
     path = the_file(folder, ["qa90_questions*.jsonl"], "LLaVA-QA90's questions")
     references = the_file(folder, ["qa90_gpt4_answer*.jsonl"], "LLaVA-QA90's reference answers")
-    answers = {
-        need(row, "question_id", path=references)[0]: need(row, "text", path=references)[0]
-        for _, row in json_lines(references)
-    }
-    rows = [need(row, "question_id", "image", "text", "category", path=path) for _, row in json_lines(path)]
+    answers: dict[str, str] = {}
+    ids = Ids()
+    for number, row in json_lines(references):
+        where = f"{references}, line {number}"
+        key, text = need(row, "question_id", "text", path=Path(where))
+        key = key_of(key, "question_id", where)
+        ids.add(key, where)
+        answers[key] = text_of(text, "text", where)
+    rows = []
+    for number, row in json_lines(path):
+        where = f"{path}, line {number}"
+        key, image, text, category = need(row, "question_id", "image", "text", "category", path=Path(where))
+        if key_of(key, "question_id", where) not in answers:
+            raise UserError(f"{where}: '{references}' has no answer to question {key}: get both files again.")
+        rows.append((where, key, text_of(image, "image", where), text_of(text, "text", where), category))
     asked = list(languages) if isinstance(languages, Sequence) else []
-    code = language_of([text for _, _, text, _ in rows], asked, path)
+    code = language_of([text for _, _, _, text, _ in rows], asked, path)
     if wanted(code, languages):
-        for key, image, text, category in rows:
+        for where, key, image, text, category in rows:
             yield Question(
                 id=f"{code}/{key}",
                 images=((image, *coco_names(Path(image).stem)),),
                 language=code,
-                answers=(answers[key],),
+                answers=(answers[str(key)],),
                 fields={"question": text},
                 group=category,
                 extra={"question_id": key, "category": category},
+                where=where,
             )
 
 

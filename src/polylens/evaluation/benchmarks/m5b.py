@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from polylens.errors import UserError
-from polylens.evaluation.benchmarks.answers import LETTERS
-from polylens.evaluation.benchmarks.files import known_code, need, wanted
+from polylens.evaluation.benchmarks.files import need, wanted_code
 from polylens.evaluation.benchmarks.interface import Benchmark, Question
+from polylens.evaluation.benchmarks.letters import LETTERS
 from polylens.evaluation.benchmarks.marvl import LABELS, yes
 from polylens.evaluation.benchmarks.scoring import LabelScorer, score_choices
 from polylens.evaluation.benchmarks.tables import pictures_of, read_table
@@ -29,6 +29,7 @@ def read_vgr(folder: Path, languages: Container[str] | None) -> Iterator[Questio
             fields={"statement": statement},
             answer_language="en",
             choices=LABELS,
+            where=where,
         )
 
 
@@ -43,6 +44,7 @@ def read_vlod(folder: Path, languages: Container[str] | None) -> Iterator[Questi
             fields={"statement": statement},
             answer_language="en",
             choices=tuple(LETTERS[:OUTLIERS]),
+            where=where,
             extra={"options": [f"image {letter}" for letter in LETTERS[:OUTLIERS]]},
         )
 
@@ -52,8 +54,8 @@ def _rows(
 ) -> Iterator[tuple[str, Any, str, str, Any, tuple[Any, ...]]]:
     for where, row in read_table(folder, what):
         key, spelling, statement = need(row, "sample_id", "language", "hypothesis", path=Path(where))
-        code = known_code(spelling)
-        if not wanted(code, languages):
+        code = wanted_code(spelling, languages, where)
+        if code is None:
             continue
         label = row["label_str"] if row.get("label_str") is not None else row.get("label")
         if label is None:

@@ -6,31 +6,33 @@ from typing import Any
 
 from polylens.data.rows import json_lines
 from polylens.errors import UserError
-from polylens.evaluation.benchmarks.files import files_by_language, known_code, need, the_file, wanted
+from polylens.evaluation.benchmarks.fields import text_of
+from polylens.evaluation.benchmarks.files import files_by_language, need, the_file, wanted
 from polylens.evaluation.benchmarks.interface import Benchmark, Question
 from polylens.evaluation.benchmarks.scoring import LabelScorer
+from polylens.languages import code_at
 
 LABELS = ("yes", "no")
 
 
 def read_marvl(folder: Path, languages: Container[str] | None) -> Iterator[Question]:
     """`marvl-LANGUAGE.jsonl`: rows of `concept`, `language`, `caption`, `left_img`, `right_img`, `label`, `id`."""
-    for code, path in files_by_language(folder, ["marvl-{code}.jsonl"], "MaRVL").items():
-        if not wanted(code, languages):
-            continue
+    for code, path in files_by_language(folder, ["marvl-{code}.jsonl"], "MaRVL", languages).items():
         for number, row in json_lines(path):
+            where = f"{path}, line {number}"
             concept, caption, left, right, label = need(
-                row, "concept", "caption", "left_img", "right_img", "label", path=path
+                row, "concept", "caption", "left_img", "right_img", "label", path=Path(where)
             )
             yield Question(
                 id=f"{code}/{number}",
                 images=(_names(code, concept, left), _names(code, concept, right)),
-                language=known_code(row.get("language", code)),
-                answers=(LABELS[not yes(label, path)],),
+                language=code_at(row.get("language", code), where),
+                answers=(LABELS[not yes(label, Path(where))],),
                 fields={"statement": caption},
                 answer_language="en",
                 choices=LABELS,
                 extra={"concept": concept},
+                where=where,
             )
 
 
@@ -39,17 +41,19 @@ def read_nlvr2(folder: Path, languages: Container[str] | None) -> Iterator[Quest
     if not wanted("en", languages):
         return
     path = the_file(folder, ["test1.json", "test*.json", "dev.json"], "NLVR2")
-    for _, row in json_lines(path):
-        sentence, label, identifier = need(row, "sentence", "label", "identifier", path=path)
-        stem = identifier.rsplit("-", 1)[0]
+    for number, row in json_lines(path):
+        where = f"{path}, line {number}"
+        sentence, label, identifier = need(row, "sentence", "label", "identifier", path=Path(where))
+        stem = text_of(identifier, "identifier", where).rsplit("-", 1)[0]
         yield Question(
             id=f"en/{identifier}",
             images=(f"{stem}-img0.png", f"{stem}-img1.png"),
             language="en",
-            answers=(LABELS[not yes(label, path)],),
+            answers=(LABELS[not yes(label, Path(where))],),
             fields={"statement": sentence},
             choices=LABELS,
             extra={"file": path.name},
+            where=where,
         )
 
 

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from polylens.data.rows import list_field, read_json
 from polylens.errors import UserError
-from polylens.evaluation.benchmarks.files import known_code, need, wanted
+from polylens.evaluation.benchmarks.fields import key_of, texts_of
+from polylens.evaluation.benchmarks.files import need, wanted_code
 from polylens.evaluation.benchmarks.interface import Benchmark, Question
 from polylens.evaluation.benchmarks.scoring import MaxmScorer
 
@@ -24,21 +25,23 @@ def read(yes_no: bool, folder: Path, languages: Container[str] | None) -> Iterat
     for path in paths:
         content = read_json(path)
         annotations = list_field(content, "annotations", str(path))
-        code = known_code(str(content.get("split") or path.stem.rsplit("_", 1)[-1]))
-        if not wanted(code, languages):
+        code = wanted_code(content.get("split") or path.stem.rsplit("_", 1)[-1], languages, path)
+        if code is None:
             continue
         for annotation in annotations:
-            [image] = need(annotation, "image_id", path=path)
-            for pair in list_field(annotation, "qa_pairs", str(path)):
-                question, answers = need(pair, "question", "processed_answers", path=path)
+            image = key_of(need(annotation, "image_id", path=path)[0], "image_id", str(path))
+            for number, pair in enumerate(list_field(annotation, "qa_pairs", str(path)), start=1):
+                where = f"{path}, image {image}, question {number}"
+                question, answers = need(pair, "question", "processed_answers", path=Path(where))
                 key = pair.get("question_id", question)
                 yield Question(
                     id=f"{code}/{image}/{key}",
                     images=(f"{image}.jpg",),
                     language=code,
-                    answers=tuple(answers),
+                    answers=texts_of(answers, "processed_answers", where),
                     fields={"question": question},
                     group="collection" if pair.get("is_collection") in (True, "true") else "",
+                    where=where,
                 )
 
 

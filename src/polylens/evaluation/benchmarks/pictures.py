@@ -1,9 +1,10 @@
 """From the names that official files give to pictures in folders: all looked for before the first answer."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from polylens.data.captions import place_of
 from polylens.data.images import FilePicture
 from polylens.data.sample import Picture
 from polylens.errors import UserError
@@ -21,6 +22,33 @@ class Located:
     pictures: list[tuple[Picture, ...]]
     missing: list[str]
     left_out: int
+
+    def only(self, places: Sequence[int]) -> "Located":
+        """Some of the questions."""
+        return replace(
+            self,
+            questions=[self.questions[at] for at in places],
+            pictures=[self.pictures[at] for at in places],
+        )
+
+    def above(self, share: float) -> "Located":
+        """The questions about pictures that training with `data.split=SHARE` left out.
+
+        Raises `UserError` when there are none.
+        """
+        places: dict[tuple[str, ...], float] = {}
+        kept = []
+        for at, pictures in enumerate(self.pictures):
+            if not pictures:
+                raise UserError(f"{self.questions[at].place}: no picture to split by: leave --split out.")
+            key = tuple(picture.key for picture in pictures)
+            if key not in places:
+                places[key] = place_of(pictures)
+            if places[key] >= share:
+                kept.append(at)
+        if not kept:
+            raise UserError(f"No picture lies above the split {share}: lower it.")
+        return self.only(kept)
 
 
 def locate(questions: Sequence[Question], folders: Sequence[Path], skip_missing: bool = False) -> Located:

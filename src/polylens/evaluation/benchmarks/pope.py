@@ -5,6 +5,7 @@ from pathlib import Path
 
 from polylens.data.rows import json_lines
 from polylens.errors import UserError
+from polylens.evaluation.benchmarks.fields import text_of
 from polylens.evaluation.benchmarks.files import need, wanted
 from polylens.evaluation.benchmarks.interface import Benchmark, Question
 from polylens.evaluation.benchmarks.scoring import score_pope
@@ -25,19 +26,23 @@ def read(folder: Path, languages: Container[str] | None) -> Iterator[Question]:
     if not paths:
         raise UserError(f"'{folder}' holds no file of POPE: give the folder with coco_pope_SETTING.json.")
     for setting, path in paths:
-        for _, row in json_lines(path):
-            key, image, text, label = need(row, "question_id", "image", "text", "label", path=path)
+        for number, row in json_lines(path):
+            where = f"{path}, line {number}"
+            key, image, text, label = need(row, "question_id", "image", "text", "label", path=Path(where))
+            image = text_of(image, "image", where)
             if label not in ("yes", "no"):
-                raise UserError(f"'{path}': the label '{label}' of question {key} is neither yes nor no.")
+                raise UserError(f"{where}: the label '{label}' of question {key} is neither yes nor no.")
             split = image.split("_")[1] if image.startswith("COCO_") else ""
             yield Question(
-                id=f"{setting}/{path.stem}/{key}",
+                # Some lists number the questions of each picture from 1.
+                id=f"{setting}/{path.stem}/{image}/{key}",
                 images=((image, f"{split}/{image}") if split else image,),
                 language="en",
                 answers=(label,),
                 fields={"question": text},
                 choices=("yes", "no"),
                 group=setting,
+                where=where,
             )
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from polylens.data.prompts import MBLIP, Templates
 from polylens.errors import UserError
-from polylens.evaluation.predictor import Generation
+from polylens.evaluation.generation import Generation
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,24 +1,30 @@
 """What is made of the answers to a benchmark: scores by language, what else stands in results.json, items, examples."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
 from polylens.evaluation.answer_language import answer_languages
-from polylens.evaluation.benchmarks.asking import Asking, sha256_questions
-from polylens.evaluation.benchmarks.interface import Benchmark, Question, Scores, picture_name
+from polylens.evaluation.benchmarks.asking import Asking, sha256_data, sha256_questions
+from polylens.evaluation.benchmarks.grouping import by
+from polylens.evaluation.benchmarks.interface import Question, Scores, picture_name
 from polylens.evaluation.benchmarks.pictures import Located
-from polylens.evaluation.benchmarks.request import Request
 from polylens.evaluation.examples import best_and_worst
+from polylens.evaluation.generation import Generation
 from polylens.evaluation.items import ScoredItem, write_items
-from polylens.evaluation.measures import METRICS, Metric
-from polylens.evaluation.predictor import Generation
+from polylens.evaluation.measures import metric_of
+from polylens.evaluation.predictor import Predictor
 from polylens.evaluation.report import Example
 from polylens.evaluation.runner import Item, as_row
+from polylens.evaluation.settings import EvaluationSettings
+from polylens.evaluation.summary import language_name
+from polylens.models.limits import Limits, not_among
 
 PIVOT = "en"
+# Pictures that are looked at to tell whether the model knows their kind.
+LOOKED_AT = 100
 # Tasks whose answers are long enough to tell what language they are in.
 SENTENCES = ("caption", "chair", "chair_detail", "question")
 
@@ -36,12 +42,11 @@ def score_all(asking: Asking, questions: Sequence[Question], said: Sequence[str]
             scores = asking.benchmark.score(mine, answers, asking.protocol)
         if asking.benchmark.task in SENTENCES:
             told = answer_languages(answers, code)
-            settings = {"answers in other languages": told.others} if told.others else {}
             scores = replace(
                 scores,
                 measures={**scores.measures, **told.measures},
                 items={**scores.items, **told.items},
-                settings={**scores.settings, **settings},
+                beside={**scores.beside, "answers_in_other_languages": told.others},
             )
         if scores.measures:
             found[code] = scores
@@ -51,21 +56,16 @@ def score_all(asking: Asking, questions: Sequence[Question], said: Sequence[str]
 def score_rows(
     asking: Asking, questions: Sequence[Question], said: Sequence[str], scored: Mapping[str, Scores]
 ) -> dict[str, Any]:
-    rows = {code: as_row(scores.measures) for code, scores in scored.items()}
+    """Rows by language, the main measure, means over languages, and rows by group."""
+    rows = {code: as_row(scores.measures) | dict(scores.beside) for code, scores in scored.items()}
     found: dict[str, Any] = {"languages": rows}
     if not rows:
         return found
-    names = list(next(iter(scored.values())).measures)
+    # A language may lack a measure, where its words cannot be told: the fullest row leads.
+    fullest = max(scored.values(), key=lambda scores: len(scores.measures)).measures
+    names = [*fullest, *(name for scores in scored.values() for name in scores.measures)]
     found["main_measure"] = names[0]
-    found["means"] = {
-        name: {
-            "all": fmean(row[name] for row in rows.values()),
-            "without_en": fmean(others)
-            if (others := [row[name] for code, row in rows.items() if code != PIVOT])
-            else None,
-        }
-        for name in names
-    }
+    found["means"] = {name: _means(rows, name) for name in dict.fromkeys(names)}
     groups = by(questions, lambda question: question.group)
     if set(groups) != {""}:
         found["groups"] = {
@@ -80,17 +80,24 @@ def score_rows(
     return found
 
 
+def _means(rows: Mapping[str, Mapping[str, Any]], name: str) -> dict[str, float | None]:
+    values = {code: row[name] for code, row in rows.items() if name in row}
+    others = [value for code, value in values.items() if code != PIVOT]
+    return {"all": fmean(values.values()), "without_en": fmean(others) if others else None}
+
+
 def notes_of(
-    request: Request,
+    settings: EvaluationSettings,
+    asking: Asking,
     located: Located,
-    unknown: Sequence[str],
     scored: Mapping[str, Scores],
-    benchmark: Benchmark,
 ) -> list[str]:
-    notes = []
-    if request.limit is not None:
+    """What a reader of the scores must know, in sentences."""
+    benchmark = asking.benchmark
+    notes = limit_notes(asking.predictor, located)
+    if settings.limit is not None:
         notes.append(
-            f"Only the first {request.limit} questions of each language were scored (--limit): not comparable with"
+            f"Only the first {settings.limit} questions of each language were scored (--limit): not comparable with"
             " other scores."
         )
     if located.missing:
@@ -98,22 +105,48 @@ def notes_of(
             f"{len(located.missing):,} pictures are missing, and {located.left_out:,} questions were left out of the"
             " score (--skip-missing): not comparable with other scores."
         )
-    if unknown:
-        notes.append(f"Languages that have no name here were left out: {', '.join(unknown)}.")
-    if request.changes:
-        changed = ", ".join(f"{key} {value}" for key, value in request.changes.items())
+    if settings.generation_changes:
+        changed = ", ".join(f"{key} {value}" for key, value in settings.generation_changes.items())
         notes.append(
             f"Generation departs from the protocol ({changed}): not comparable with published scores."
         )
     if benchmark.score is None:
         notes.append("These answers are graded by a judge: see `polylens judge`.")
+    if benchmark.task in SENTENCES:
+        untold = [code for code, scores in scored.items() if "language_identified" not in scores.measures]
+        if untold:
+            names = ", ".join(language_name(code) for code in untold)
+            notes.append(f"Not told from other languages, so not identified: {names}.")
     remarks = dict.fromkeys(note for scores in scored.values() for note in scores.notes)
     return [*notes, *remarks]
 
 
+def unknown_languages(predictor: Predictor, questions: Sequence[Question]) -> list[str]:
+    """Languages that answers are asked for in and that the predictor says it does not know."""
+    codes = dict.fromkeys(question.answer_language or question.language for question in questions)
+    return not_among(getattr(predictor, "languages", None), list(codes))
+
+
+def limit_notes(predictor: Predictor, located: Located) -> list[str]:
+    """What the predictor does not know: languages, and pictures of another kind, as far as it says so itself."""
+    notes = []
+    if strange := unknown_languages(predictor, located.questions):
+        names = ", ".join(f"{language_name(code)} ({code})" for code in strange)
+        notes.append(f"The language model does not know these languages, so expect little: {names}.")
+    limits: Limits | None = getattr(predictor, "limits", None)
+    if limits is not None:
+        distinct = {picture.key: picture for pictures in located.pictures for picture in pictures}
+        looked = list(distinct.values())[:LOOKED_AT]
+        unfit = sum(not limits.fits(picture.load()) for picture in looked)
+        told = f"{limits.note(predictor.name)[0].upper()}{limits.note(predictor.name)[1:]}"
+        notes.append(f"{told} {unfit} of {len(looked)} pictures looked at do not look like {limits.kind}.")
+    return notes
+
+
 def settings_of(
     asking: Asking,
-    request: Request,
+    settings: EvaluationSettings,
+    baselines: Sequence[str],
     items: Sequence[Item],
     scored: Mapping[str, Scores],
     generation: Generation,
@@ -127,21 +160,26 @@ def settings_of(
             scoring.setdefault(name, {}).setdefault(str(value), []).append(code)
     return {
         "benchmark": asking.benchmark.name,
-        "data": str(request.data or "packaged"),
+        "data": str(settings.data or "packaged"),
         "files": files,
-        "images": [str(folder) for folder in request.images],
+        "images": [str(folder) for folder in settings.images],
+        "data_sha256": sha256_data(items),
         "questions_sha256": sha256_questions(items),
-        "languages": request.languages,
-        "limit": request.limit,
-        "skip_missing": request.skip_missing,
+        "languages": settings.languages,
+        "split": settings.split,
+        "limit": settings.limit,
+        "group_by": settings.group_by,
+        "skip_missing": settings.skip_missing,
         "protocol": protocol.name,
         "prompt": items[0].sample.turns[-1].prompt,
-        "answers": "likeliest label" if request.likelihood else "generated",
+        "answers": "likeliest label" if settings.likelihood else "generated",
+        "choices": settings.choices,
         "generation": asdict(generation),
+        "caption_metrics": protocol.captions,
         "labels_cleaned": protocol.clean_labels,
         "labels_strict": protocol.strict,
         "scoring": scoring,
-        "baselines": list(request.baselines),
+        "baselines": list(baselines),
         "translator": translator,
         "model": dict(asking.predictor.settings),
     }
@@ -154,33 +192,34 @@ def write_scored(out: Path, questions: Sequence[Question], scored: Mapping[str, 
         columns = scored[code].items if code in scored else {}
         for row, at in enumerate(places):
             names = [picture_name(name) for name in questions[at].images]
-            values = {measure: column[row] for measure, column in columns.items()}
+            values = {
+                measure: value for measure, column in columns.items() if (value := column[row]) is not None
+            }
             rows.append(ScoredItem(questions[at].id, code, names, values))
     write_items(out, rows)
 
 
 def shown_examples(
-    questions: Sequence[Question], items: Sequence[Item], said: Sequence[str], scored: Mapping[str, Scores]
+    questions: Sequence[Question],
+    items: Sequence[Item],
+    said: Sequence[str],
+    scored: Mapping[str, Scores],
+    results: Mapping[str, Any],
 ) -> list[Example]:
-    """The best and worst answers by the main measure, where it has a value per question."""
-    name = next(
-        (name for scores in scored.values() for name in scores.measures if name in scores.items), None
-    )
+    """The best and worst answers by the first measure that has a value per question."""
+    names = [*(results.get("means") or {})]
+    name = next((name for name in names if any(name in scores.items for scores in scored.values())), None)
     if name is None:
         return []
     values: dict[str, float] = {}
     for code, places in by(questions, lambda question: question.language).items():
-        values |= {questions[at].id: scored[code].items[name][row] for row, at in enumerate(places)}
+        column = scored[code].items.get(name, ()) if code in scored else ()
+        values |= {
+            questions[at].id: value for at, value in zip(places, column, strict=False) if value is not None
+        }
     # Shown by the language of the questions: answers to xGQA are all English.
     shown = [
         replace(item, sample=replace(item.sample, language=question.language))
         for question, item in zip(questions, items, strict=True)
     ]
-    return best_and_worst(shown, said, values, METRICS.get(name) or Metric(name=name, label=name))
-
-
-def by(questions: Sequence[Question], key: Callable[[Question], str]) -> dict[str, list[int]]:
-    places: dict[str, list[int]] = {}
-    for place, question in enumerate(questions):
-        places.setdefault(key(question), []).append(place)
-    return places
+    return best_and_worst(shown, said, values, metric_of(name, results))

@@ -17,7 +17,7 @@ from polylens.evaluation.benchmarks.protocols import Protocol
 from polylens.evaluation.bootstrap import Floats, Score, bootstrap_all, bootstrap_mean
 from polylens.evaluation.caption_metrics import caption_scores
 from polylens.evaluation.names import chrf_score
-from polylens.evaluation.text import normalise
+from polylens.text import normalise
 
 # (cleaned answer, cleaned answers of people) -> 0 to 1.
 Credit = Callable[[str, Sequence[str]], float]
@@ -106,7 +106,10 @@ class LabelScorer:
         self.labels = labels
 
     def __call__(self, questions: Sequence[Question], said: Sequence[str], protocol: Protocol) -> Scores:
-        read = [parse_label(text, self.labels, protocol.strict) for text in said]
+        read = [
+            parse_label(text, self.labels, protocol.strict, question.language)
+            for question, text in zip(questions, said, strict=True)
+        ]
         right = [float(label in question.answers) for label, question in zip(read, questions, strict=True)]
         relaxed = _relaxed(questions, [clean_vqa(text) for text in said]) if protocol.relaxed else None
         return _with_unread(questions, right, [label is None for label in read], relaxed)
@@ -115,7 +118,8 @@ class LabelScorer:
 def score_choices(questions: Sequence[Question], said: Sequence[str], protocol: Protocol) -> Scores:
     """Options by letter or by text: `extra["options"]` lists them, `answers` is the right letter."""
     picked = [
-        parse_choice(text, question.extra["options"]) for question, text in zip(questions, said, strict=True)
+        parse_choice(text, question.extra["options"], question.language)
+        for question, text in zip(questions, said, strict=True)
     ]
     letters = [None if place is None else chr(ord("A") + place) for place in picked]
     right = [float(letter in question.answers) for letter, question in zip(letters, questions, strict=True)]

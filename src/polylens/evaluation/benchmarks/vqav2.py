@@ -3,8 +3,9 @@
 from collections.abc import Container, Iterator
 from pathlib import Path
 
-from polylens.data.rows import list_field, read_json
+from polylens.data.rows import Ids, list_field, read_json
 from polylens.errors import UserError
+from polylens.evaluation.benchmarks.fields import key_of, texts_of
 from polylens.evaluation.benchmarks.files import coco_names, need, the_file, wanted
 from polylens.evaluation.benchmarks.interface import Benchmark, Question
 from polylens.evaluation.benchmarks.scoring import AnswerScorer, leave_one_out
@@ -16,14 +17,20 @@ def read(folder: Path, languages: Container[str] | None) -> Iterator[Question]:
         return
     questions = the_file(folder, ["*OpenEnded*questions.json", "*questions*.json"], "VQAv2's questions")
     annotations = the_file(folder, ["*annotations*.json"], "VQAv2's annotations")
-    answers: dict[int, tuple[str, ...]] = {}
-    for row in list_field(read_json(annotations), "annotations", str(annotations)):
-        key, given = need(row, "question_id", "answers", path=annotations)
-        answers[key] = tuple(need(one, "answer", path=annotations)[0] for one in given)
+    answers: dict[str, tuple[str, ...]] = {}
+    ids = Ids()
+    for number, row in enumerate(list_field(read_json(annotations), "annotations", str(annotations)), 1):
+        where = f"{annotations}, annotation {number}"
+        key, given = need(row, "question_id", "answers", path=Path(where))
+        key = key_of(key, "question_id", where)
+        ids.add(key, where)
+        answers[key] = texts_of([need(one, "answer", path=Path(where))[0] for one in given], "answers", where)
     content = read_json(questions)
     split = content.get("data_subtype", "val2014") if isinstance(content, dict) else ""
-    for row in list_field(content, "questions", str(questions)):
-        key, image, question = need(row, "question_id", "image_id", "question", path=questions)
+    for number, row in enumerate(list_field(content, "questions", str(questions)), start=1):
+        where = f"{questions}, question {number}"
+        key, image, question = need(row, "question_id", "image_id", "question", path=Path(where))
+        key = key_of(key, "question_id", where)
         if key not in answers:
             raise UserError(f"'{annotations}' has no answers to question {key}: are both files of one split?")
         yield Question(
@@ -32,6 +39,7 @@ def read(folder: Path, languages: Container[str] | None) -> Iterator[Question]:
             language="en",
             answers=answers[key],
             fields={"question": question},
+            where=where,
         )
 
 

@@ -4,7 +4,8 @@ from collections.abc import Container, Iterator
 from pathlib import Path
 
 from polylens.data.rows import json_lines
-from polylens.evaluation.benchmarks.files import known_code, need, the_file, wanted
+from polylens.evaluation.benchmarks.fields import text_of, texts_of
+from polylens.evaluation.benchmarks.files import need, the_file, wanted_codes
 from polylens.evaluation.benchmarks.interface import Benchmark, Question
 from polylens.evaluation.benchmarks.scoring import score_captions
 
@@ -12,16 +13,22 @@ from polylens.evaluation.benchmarks.scoring import score_captions
 def read(folder: Path, languages: Container[str] | None) -> Iterator[Question]:
     """`captions.jsonl`: a row per picture, in it a dict with `caption`, a list, per language."""
     path = the_file(folder, ["captions.jsonl"], "XM3600")
-    for _, row in json_lines(path):
-        [key] = need(row, "image/key", path=path)
-        for spelling, texts in row.items():
-            if "/" in spelling or not isinstance(texts, dict):
-                continue
-            code = known_code(spelling)
-            if wanted(code, languages) and texts.get("caption"):
-                yield Question(
-                    id=f"{code}/{key}", images=(f"{key}.jpg",), language=code, answers=tuple(texts["caption"])
-                )
+    for number, row in json_lines(path):
+        where = f"{path}, line {number}"
+        key = text_of(need(row, "image/key", path=Path(where))[0], "image/key", where)
+        captions = {
+            spelling: texts["caption"]
+            for spelling, texts in row.items()
+            if "/" not in spelling and isinstance(texts, dict) and texts.get("caption")
+        }
+        for spelling, code in wanted_codes(captions, languages, where).items():
+            yield Question(
+                id=f"{code}/{key}",
+                images=(f"{key}.jpg",),
+                language=code,
+                answers=texts_of(captions[spelling], f"{spelling}.caption", where),
+                where=where,
+            )
 
 
 BENCHMARK = Benchmark(

@@ -16,7 +16,9 @@ from polylens.evaluation.caption_metrics.ptb import tokenise
 from polylens.languages import language
 
 INSTALL = "pip install 'polylens[evaluation]'"
-UNSPACED_SCRIPT = regex.compile(r"(?=[\p{Khmer}\p{Lao}\p{Myanmar}])\X")
+UNSPACED_SCRIPT = regex.compile(
+    r"(?=[\p{Khmer}\p{Lao}\p{Myanmar}\p{Thai}\p{Tibetan}\p{Tai_Le}\p{New_Tai_Lue}\p{Tai_Viet}\p{Tai_Tham}])\X"
+)
 HAN = regex.compile(r"\p{Han}")
 
 
@@ -85,7 +87,7 @@ def _every_character(name: str) -> tuple[str, Callable[[str], str]]:
 
 
 def _graphemes(name: str) -> tuple[str, Callable[[str], str]]:
-    """Every grapheme cluster of Khmer, Lao and Myanmar scripts is a word (Unicode UAX 29)."""
+    """Every grapheme cluster of Khmer, Lao, Burmese and like scripts is a word (Unicode UAX 29)."""
     return "graphemes", lambda text: UNSPACED_SCRIPT.sub(r" \g<0> ", text)
 
 

@@ -13,6 +13,7 @@ from concurrent.futures import CancelledError, ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+from polylens.data.answer import Answer
 from polylens.errors import UserError
 
 KEYS = ("POLYLENS_API_KEY", "OPENAI_API_KEY")
@@ -30,9 +31,11 @@ Message = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Reply:
-    """What was answered, by which model as the server names it, and the tokens it counted (0: not said)."""
+    """What was answered, by which model as the server names it, and the tokens it counted (0: not said); the text
+    says whether it was cut at the limit of tokens.
+    """
 
-    text: str
+    text: Answer
     model: str
     prompt_tokens: int
     completion_tokens: int
@@ -206,12 +209,15 @@ def _reply(completion: Any) -> Reply | None:
     """The reply, or None where something else than a chat completion came."""
     choices = getattr(completion, "choices", None)
     message = getattr(choices[0], "message", None) if choices else None
-    if message is None:
+    if message is None or not choices:
         return None
     usage = completion.usage
     # A refusal has no content: it is an empty answer, which is wrong, not an error.
     return Reply(
-        text=message.content or "",
+        text=Answer(
+            message.content or "",
+            "length" if getattr(choices[0], "finish_reason", None) == "length" else "stop",
+        ),
         model=str(completion.model or ""),
         prompt_tokens=getattr(usage, "prompt_tokens", None) or 0,
         completion_tokens=getattr(usage, "completion_tokens", None) or 0,

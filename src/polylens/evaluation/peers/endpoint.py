@@ -8,8 +8,10 @@ from urllib.parse import urlsplit
 
 from PIL import Image
 
+from polylens.data.answer import Answer
 from polylens.data.sample import Sample
 from polylens.errors import UserError
+from polylens.evaluation.generation import Generation
 from polylens.evaluation.peers.chat import (
     ChatClient,
     Estimate,
@@ -20,7 +22,6 @@ from polylens.evaluation.peers.chat import (
     map_concurrently,
     text_tokens,
 )
-from polylens.evaluation.predictor import Generation
 from polylens.languages import language
 
 # Larger pictures are scaled down before they are sent; COCO's and most benchmarks' are smaller.
@@ -64,9 +65,9 @@ class EndpointPredictor:
                 "endpoints of this kind have neither, so give 1 for both."
             )
 
-        def ask(sample: Sample) -> str:
-            messages = self.messages(sample)
-            return self.client.ask(messages, max_tokens=generation.max_new_tokens).text.strip()
+        def ask(sample: Sample) -> Answer:
+            said = self.client.ask(self.messages(sample), max_tokens=generation.max_new_tokens).text
+            return Answer(said.strip(), said.finish_reason)
 
         if samples:
             self.announce(f"To ask {self.name}: {self.estimate(samples, generation)}.")

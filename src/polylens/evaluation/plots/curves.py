@@ -27,7 +27,7 @@ def measure_curves(results: Mapping[str, Any], *, theme: Theme = LIGHT, narrow: 
     curves = results.get("curves")
     if not curves:
         return None
-    metric = metric_of(curves["measure"])
+    metric = metric_of(curves["measure"], results)
     width, height, foot = (NARROW, 3.2, 0.75) if narrow else (WIDE, 3.8, 0.75)
     figure = new_figure(width, height, theme)
     axes = figure.add_axes((0.6 / width, foot / height, 1 - 0.8 / width, 1 - (foot + 0.15) / height))

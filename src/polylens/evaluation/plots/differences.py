@@ -26,7 +26,7 @@ BETTER, WORSE = "#2a9474", "#cf5965"
 def difference_plot(
     results: Mapping[str, Any], *, theme: Theme = LIGHT, narrow: bool = False
 ) -> bytes | None:
-    """First run minus second by language, the largest difference on top; colour where the test finds one.
+    """Run minus baseline by language, the largest difference on top; colour where the test finds one.
 
     None for results that compare nothing.
     """
@@ -35,7 +35,7 @@ def difference_plot(
     if not found:
         return None
     name = comparison["measure"]
-    metric = metric_of(name)
+    metric = metric_of(name, results)
     order = sorted(found, key=lambda code: -found[code]["difference"])
     names = {code: language_name(code) for code in order}
     width = NARROW if narrow else WIDE
@@ -63,7 +63,7 @@ def difference_plot(
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value * metric.scale:+g}"))
     axes.tick_params(axis="x", colors=theme.muted, labelsize=FONT_SIZE - 0.5, length=0, pad=5)
     axes.set_xlabel(f"Difference in {metric.heading}", color=theme.muted, fontsize=FONT_SIZE, labelpad=4)
-    kinds = ((BETTER, "first is better"), (WORSE, "second is better"), (theme.muted, "no difference shown"))
+    kinds = ((BETTER, "run is better"), (WORSE, "baseline is better"), (theme.muted, "no difference shown"))
     dots = [Line2D([], [], marker="o", color=colour, markersize=5, label=label) for colour, label in kinds]
     figure.legend(
         handles=dots,

@@ -10,13 +10,13 @@ from transformers import AutoTokenizer, Blip2Config, Blip2VisionConfig, Generati
 from polylens.data.images import ImageProcessor
 from polylens.errors import UserError
 from polylens.files import replacing_folder, write_atomic
-from polylens.models.build import keep_untied, remember_parts
 from polylens.models.checkpoints.blip2_parts import (
     read_language_model,
     read_projector,
     read_qformer,
     read_vision,
 )
+from polylens.models.checkpoints.build import keep_untied, remember_parts
 from polylens.models.checkpoints.export import special_ids, text_side
 from polylens.models.config import LanguageModelConfig, ModelConfig
 from polylens.models.parts.precision import Quantization

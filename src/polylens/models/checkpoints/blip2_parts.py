@@ -23,6 +23,7 @@ from transformers import (
 from polylens.errors import UserError
 from polylens.models.checkpoints.blip2_files import holding, weight_files
 from polylens.models.parts.precision import Quantization, loading_settings
+from polylens.models.parts.projectors import LinearProjector
 from polylens.models.parts.resamplers import QFormer
 
 
@@ -53,13 +54,13 @@ def read_qformer(folder: Path, dtype: torch.dtype = torch.float32) -> QFormer:
     return qformer
 
 
-def read_projector(folder: Path, dtype: torch.dtype = torch.float32) -> torch.nn.Linear:
+def read_projector(folder: Path, dtype: torch.dtype = torch.float32) -> LinearProjector:
     """The projection from the Q-Former's width to the language model's."""
     tensors = read_tensors(folder, "language_projection.")
     if set(tensors) != {"weight", "bias"}:
         raise UserError(f"'{folder}' has no language_projection: is it a whole BLIP-2 model?")
     width, qformer_width = tensors["weight"].shape
-    projector = torch.nn.Linear(qformer_width, width, dtype=dtype)
+    projector = LinearProjector(qformer_width, width, dtype=dtype)
     projector.load_state_dict(tensors)
     return projector
 

@@ -8,7 +8,7 @@ import torch
 from transformers import PreTrainedTokenizerBase
 
 from polylens.errors import UserError
-from polylens.models.build import part_state
+from polylens.models.checkpoints.build import part_state
 from polylens.models.parts.precision import is_quantized
 from polylens.models.vlm import VisionLanguageModel
 
@@ -29,12 +29,13 @@ def text_side(model: VisionLanguageModel) -> TextSide:
     """The model's language side with an image token.
 
     Where the embeddings have no spare row for it, a row is added: the mean of the others, which no answer
-    prefers. Raises `UserError` for adapters that are not merged, for weights in 8 or 4 bits, and for visual
-    words.
+    prefers. Raises `UserError` for adapters that are not merged, for weights in 8 or 4 bits, and for a
+    projector that is not linear.
     """
-    if model.config.visual_words:
+    if model.config.projector.kind != "linear":
         raise UserError(
-            "Other formats have no visual words (model.visual_words): only models trained without can be exported."
+            f"Other formats have no projector of the kind '{model.config.projector.kind}': only models with "
+            "projector.kind linear can be exported."
         )
     if model.lm is not model.language_model:
         raise UserError("The model carries LoRA adapters: merge them (merge_lora) before exporting.")

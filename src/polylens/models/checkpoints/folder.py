@@ -23,16 +23,22 @@ from polylens import __version__
 from polylens.data.images import ImageProcessor
 from polylens.errors import UserError
 from polylens.files import replacing_folder, sha256_folder, write_atomic
-from polylens.models.build import compose, fingerprint, load_language_model, part_state, remember_parts
 from polylens.models.checkpoints.blip2 import load_blip2
 from polylens.models.checkpoints.blip2_files import PREFIXES, Part, holding, is_blip2, weight_files
+from polylens.models.checkpoints.build import (
+    compose,
+    fingerprint,
+    load_language_model,
+    load_vision,
+    part_state,
+    remember_parts,
+)
 from polylens.models.checkpoints.card import MANIFEST
 from polylens.models.checkpoints.manifest import FORMAT, WEIGHTS, read_manifest
 from polylens.models.checkpoints.registry import packaged_models, part_reference, resolve_model
 from polylens.models.parts.lora import has_adapters
 from polylens.models.parts.precision import Quantization, is_quantized, quantized_weights
 from polylens.models.parts.resamplers import QFormer
-from polylens.models.parts.vision import load_vision
 from polylens.models.vlm import VisionLanguageModel
 
 ADAPTER = "adapter"

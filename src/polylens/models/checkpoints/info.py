@@ -5,9 +5,7 @@ Told from configs and from the headers of the weight files; no weights are read.
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
 
 from transformers.models.auto.modeling_auto import (
     MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
@@ -15,61 +13,15 @@ from transformers.models.auto.modeling_auto import (
 )
 
 from polylens.errors import UserError
-from polylens.models.checkpoints.blip2_files import PREFIXES, is_blip2
+from polylens.models.checkpoints.blip2_files import PREFIXES
 from polylens.models.checkpoints.card import MANIFEST, card_languages
+from polylens.models.checkpoints.families import match_family
 from polylens.models.checkpoints.inventory import TensorInfo, read_headers
 from polylens.models.checkpoints.manifest import WEIGHTS, read_manifest
-from polylens.models.checkpoints.registry import resolve_model
-from polylens.models.checkpoints.skeleton import language_model_skeleton, skeleton
+from polylens.models.checkpoints.model_info import ModelInfo, PartInfo
+from polylens.models.checkpoints.skeleton import blip2_skeleton, checkpoint_skeleton, language_model_skeleton
 from polylens.models.checkpoints.weight_sizes import PRECISIONS, language_model_bytes, weight_bytes
-from polylens.models.config import LanguageModelConfig, ModelConfig
-from polylens.models.parts.resamplers import ResamplerConfig
-from polylens.models.parts.vision import VisionConfig
 from polylens.models.vlm import VisionLanguageModel
-
-# Beginnings of tensor names by which the released VisCPM files are known.
-VISCPM_CHAT = {
-    "vision": ("vpm.",),
-    "resampler": ("query",),
-    "projector": ("mapping.",),
-    "language_model": ("llm.",),
-}
-VISCPM_PAINT = {
-    "bridge": ("trans_block.",),
-    "unet": ("unet.",),
-    "vae": ("vae.",),
-    "language_model": ("llm.",),
-}
-
-
-@dataclass(frozen=True)
-class PartInfo:
-    """One part: how many numbers it holds, and what of it lies in the folder's own weight files."""
-
-    name: str
-    kind: str
-    parameters: int
-    tensors: int = 0
-    size_on_disk: int = 0
-    types: tuple[str, ...] = ()
-    source: str | None = None
-
-
-@dataclass(frozen=True)
-class ModelInfo:
-    """`memory` is {precision: {part: bytes}} for the weights alone; `notes` are worth knowing."""
-
-    path: str
-    kind: str
-    parts: list[PartInfo]
-    memory: Mapping[Any, Mapping[str, int]]
-    languages: list[str] | None = None
-    notes: list[str] = field(default_factory=list)
-
-    def to_dict(self) -> dict[str, Any]:
-        """For JSON, with totals."""
-        totals = {precision: sum(parts.values()) for precision, parts in self.memory.items()}
-        return asdict(self) | {"memory_total": totals}
 
 
 def describe(name_or_path: str | Path) -> ModelInfo:
@@ -77,28 +29,13 @@ def describe(name_or_path: str | Path) -> ModelInfo:
 
     Of a model on the hub only its small files are fetched, so nothing is said of its weight files.
     """
-    path = Path(name_or_path)
-    if path.is_file():
-        return _by_names(path, read_headers(path))
-    folder = resolve_model(name_or_path, weights=False)
-    if (folder / MANIFEST).is_file():
-        return _checkpoint(folder)
-    if is_blip2(folder):
-        return _blip2(folder)
-    tensors = read_headers(folder)
-    if any(tensor.name.startswith(("vpm.", "trans_block.")) for tensor in tensors):
-        return _by_names(folder, tensors)
-    return _plain(folder, tensors)
+    family, path = match_family(name_or_path, weights=False)
+    return family.describe(path) if family else describe_part(path)
 
 
-def _blip2(folder: Path) -> ModelInfo:
+def describe_blip2(folder: Path) -> ModelInfo:
     path = str(folder)
-    config = ModelConfig(
-        vision=VisionConfig(path=path),
-        resampler=ResamplerConfig(path=path),
-        language_model=LanguageModelConfig(path=path),
-    )
-    model = skeleton(config)
+    model = blip2_skeleton(path)
     raw = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     tensors = read_headers(folder)
     parts = _parts(model, tensors, {str(part): prefixes for part, prefixes in PREFIXES.items()})
@@ -115,14 +52,9 @@ def _blip2(folder: Path) -> ModelInfo:
     return ModelInfo(path, kind, parts, memory, card_languages(folder), notes)
 
 
-def _checkpoint(folder: Path) -> ModelInfo:
+def describe_checkpoint(folder: Path) -> ModelInfo:
     manifest, config = read_manifest(folder)
-    for part in ("vision", "language_model"):
-        entry = getattr(config, part)
-        setattr(config, part, entry.model_copy(update={"path": manifest["parts"][part]["path"]}))
-    if manifest["qformer"]:
-        config.resampler.path = str(folder)
-    model = skeleton(config, relative_to=folder)
+    model = checkpoint_skeleton(folder)
     tensors = read_headers(folder / WEIGHTS)
     prefixes = {part: (f"{part}.",) for part in ("vision", "resampler", "projector", "language_model")}
     parts = _parts(model, tensors, prefixes, {n: entry["path"] for n, entry in manifest["parts"].items()})
@@ -136,7 +68,9 @@ def _checkpoint(folder: Path) -> ModelInfo:
     return ModelInfo(str(folder), kind, parts, memory, config.language_model.languages, notes)
 
 
-def _plain(folder: Path, tensors: Sequence[TensorInfo]) -> ModelInfo:
+def describe_part(folder: Path) -> ModelInfo:
+    """A language model or an image encoder alone, as transformers saves it."""
+    tensors = read_headers(folder)
     try:
         raw = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         model_type = raw["model_type"]
@@ -158,14 +92,11 @@ def _plain(folder: Path, tensors: Sequence[TensorInfo]) -> ModelInfo:
     return ModelInfo(str(folder), f"model of type {model_type}", [part], memory, card_languages(folder))
 
 
-def _by_names(path: Path, tensors: Sequence[TensorInfo]) -> ModelInfo:
-    """The released VisCPM files have no config: the names of their tensors tell what they are."""
-    paint = any(tensor.name.startswith("trans_block.") for tensor in tensors)
-    prefixes = VISCPM_PAINT if paint else VISCPM_CHAT
-    if not paint and not any(tensor.name.startswith("vpm.") for tensor in tensors):
-        raise UserError(
-            f"'{path}' holds tensors of no known model, such as '{tensors[0].name if tensors else ''}'."
-        )
+def describe_names(
+    path: Path, kind: str, prefixes: Mapping[str, tuple[str, ...]], languages: list[str] | None = None
+) -> ModelInfo:
+    """A model whose files have no config: `prefixes` are the beginnings of the tensor names of each part."""
+    tensors = read_headers(path)
     parts = []
     for name, starts in prefixes.items():
         own = [tensor for tensor in tensors if tensor.name.startswith(starts)]
@@ -176,7 +107,7 @@ def _by_names(path: Path, tensors: Sequence[TensorInfo]) -> ModelInfo:
         precision: {part.name: each * part.parameters for part in parts}
         for precision, each in (("float32", 4), ("bfloat16", 2))
     }
-    return ModelInfo(str(path), f"VisCPM-{'Paint' if paint else 'Chat'}", parts, memory)
+    return ModelInfo(str(path), kind, parts, memory, languages)
 
 
 def _parts(

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from polylens.errors import UserError
-from polylens.models.build import build_model
+from polylens.models.checkpoints.build import build_model
 from polylens.models.config import LanguageModelConfig, ModelConfig
 from polylens.models.parts.resamplers import QFormer, ResamplerConfig
 from polylens.models.parts.vision import VisionConfig

@@ -1,16 +1,16 @@
-"""Any model that answers samples, by its name: a `VisionLanguageModel`, a VisCPM-Chat, or CPM-Bee alone."""
+"""Any model that answers samples, by its name."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 
 from polylens.errors import UserError
-from polylens.models.checkpoints.folder import load_model
-from polylens.models.checkpoints.registry import resolve_model
+from polylens.models.checkpoints.families import Loading, Stream, families, find_family
 from polylens.models.parts.precision import Quantization
-from polylens.models.vlm import VisionLanguageModel
-from polylens.viscpm.files import Stream, is_cpm_bee, is_viscpm
-from polylens.viscpm.model import VisCpmChat
+
+if TYPE_CHECKING:
+    from polylens.models.interface import Model
 
 
 def load_any(
@@ -18,17 +18,16 @@ def load_any(
     dtype: torch.dtype = torch.float32,
     quantization: Quantization | None = None,
     stream: Stream | None = None,
-) -> VisionLanguageModel | VisCpmChat:
-    """The model, ready to be used; `stream` (VisCPM and CPM-Bee) brings layers in from the "cpu" or from "disk".
+) -> "Model":
+    """The model of a path, a packaged name or a hub id, in evaluation mode.
 
-    Raises `UserError` when there is no such model, or it cannot be loaded in that way.
+    `quantization` holds its language model in 8 or 4 bits; `stream` brings layers in from the CPU or the disk as they
+    are needed. Raises `UserError` when there is no such model, or it cannot be loaded in that way.
     """
-    folder = resolve_model(name_or_path)
-    if is_viscpm(folder) or is_cpm_bee(folder):
-        return VisCpmChat.from_pretrained(folder, dtype, quantization, stream).eval()
-    if stream is not None:
+    family, path = find_family(name_or_path)
+    if stream is not None and not family.streams:
+        able = " and ".join(each.title for each in families() if each.streams)
         raise UserError(
-            f"Layers can be streamed for VisCPM and CPM-Bee only, and '{name_or_path}' is neither: use a "
-            "smaller precision."
+            f"'{name_or_path}' is {family.title}, and layers can be streamed for {able} only: use a smaller precision."
         )
-    return load_model(name_or_path, dtype, quantization)
+    return family.load(path, Loading(dtype, quantization, stream))

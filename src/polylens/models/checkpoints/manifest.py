@@ -21,7 +21,7 @@ FORMAT = 1
 def read_manifest(folder: Path) -> tuple[dict[str, Any], ModelConfig]:
     """All of a checkpoint's `polylens.json`, and its model config.
 
-    Raises `UserError` when it is damaged or of a newer format.
+    Raises `UserError` when it is damaged, of a newer format, or of a model with a caption memory.
     """
     try:
         manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
@@ -29,11 +29,23 @@ def read_manifest(folder: Path) -> tuple[dict[str, Any], ModelConfig]:
             raise UserError(
                 f"'{folder}' is of format {manifest['format']}, this version reads {FORMAT}: update Polylens."
             )
-        return manifest, ModelConfig.model_validate(manifest["config"])
+        return manifest, ModelConfig.model_validate(_current(manifest["config"], folder))
     except (OSError, ValueError, KeyError, TypeError, ValidationError) as error:
         raise UserError(
             f"'{folder / MANIFEST}' is damaged ({error!r}): save the checkpoint again."
         ) from error
+
+
+def _current(config: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """A config in today's keys: older checkpoints said `visual_words`, and some had a `memory` of captions."""
+    config = dict(config)
+    if config.pop("memory", None) is not None:
+        raise UserError(
+            f"The checkpoint '{folder}' has a memory of captions, which Polylens no longer reads: train it again."
+        )
+    if config.pop("visual_words", False):
+        config["projector"] = {**config.get("projector", {}), "kind": "words"}
+    return config
 
 
 def read_checkpoint_projector(folder: Path) -> dict[str, torch.Tensor]:

@@ -26,14 +26,14 @@ from transformers import (
 
 from polylens.data.images import ImageProcessor
 from polylens.errors import UserError
-from polylens.models.build import compose, keep_untied
 from polylens.models.checkpoints.blip2_files import MODEL_TYPE
+from polylens.models.checkpoints.build import compose, keep_untied
 from polylens.models.checkpoints.card import MANIFEST
 from polylens.models.checkpoints.manifest import read_manifest
 from polylens.models.checkpoints.registry import resolve_model
-from polylens.models.config import ModelConfig, ProjectorConfig
-from polylens.models.parts.resamplers import QFormer
-from polylens.models.parts.vision import VisionTower
+from polylens.models.config import LanguageModelConfig, ModelConfig
+from polylens.models.parts.resamplers import QFormer, ResamplerConfig
+from polylens.models.parts.vision import VisionConfig, VisionTower
 from polylens.models.vlm import VisionLanguageModel
 
 KNOWN: dict[str, dict[str, Any]] = json.loads(
@@ -55,11 +55,33 @@ def skeleton(config: ModelConfig, relative_to: Path | None = None) -> VisionLang
         resampler = QFormer(*qformer) if qformer else None
         if resampler is not None:
             config.resampler = config.resampler.model_copy(update={"num_tokens": resampler.num_tokens})
-        config.projector = ProjectorConfig()
+        config.projector = config.projector.model_copy(update={"path": None})
         tokenizer: Any = None
         return compose(
             config, tower, language_model_skeleton(raw_lm), tokenizer, _processor(folder, tower), resampler
         )
+
+
+def checkpoint_skeleton(folder: Path) -> VisionLanguageModel:
+    """The model of a checkpoint folder. Raises `UserError` for a part that is missing."""
+    manifest, config = read_manifest(folder)
+    for part in ("vision", "language_model"):
+        entry = getattr(config, part)
+        setattr(config, part, entry.model_copy(update={"path": manifest["parts"][part]["path"]}))
+    if manifest["qformer"]:
+        config.resampler.path = str(folder)
+    return skeleton(config, relative_to=folder)
+
+
+def blip2_skeleton(path: str) -> VisionLanguageModel:
+    """The model of a BLIP-2 folder, or of a hub id whose sizes the package knows."""
+    return skeleton(
+        ModelConfig(
+            vision=VisionConfig(path=path),
+            resampler=ResamplerConfig(path=path),
+            language_model=LanguageModelConfig(path=path),
+        )
+    )
 
 
 def read_raw_config(

@@ -13,23 +13,20 @@ import logging
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import torch
 from transformers import DynamicCache
 
+from polylens.data.answer import Answer, FinishReason, finish_reason
 from polylens.data.collate import Batch
 from polylens.data.images import FilePicture
 from polylens.data.sample import Picture, Sample, Turn, stored_at
 from polylens.errors import UserError
 from polylens.languages import language as find_language
-from polylens.models.decoding.generation import end_ids
+from polylens.models.decoding.interface import Decodable, Seeing
 from polylens.models.decoding.scoring import Prompts, head_input, read_prompts
 from polylens.models.decoding.search import Search, beam_search, greedy_steps
-
-if TYPE_CHECKING:
-    from polylens.models.vlm import VisionLanguageModel
-    from polylens.viscpm.model import VisCpmChat
 
 logger = logging.getLogger(__name__)
 
@@ -65,7 +62,7 @@ class Chat:
 
     def __init__(
         self,
-        model: "VisionLanguageModel | VisCpmChat",
+        model: Seeing,
         speaker: Speaker,
         language: str | None = None,
         messages: Sequence[Mapping[str, Any]] = (),
@@ -74,6 +71,7 @@ class Chat:
         self.speaker = speaker
         self.language = language
         self.exchanges: list[Exchange] = _exchanges(messages)
+        self.finish_reason: FinishReason = "stop"  # of the last answer
         self._visual: dict[str, torch.Tensor] = {}
 
     @property
@@ -115,6 +113,7 @@ class Chat:
         try:
             for whole in self.speaker.answer(sample, self._visual):
                 begun = True
+                self.finish_reason = finish_reason(whole)
                 whole = whole.lstrip()
                 # A character may take several tokens, and white space at the end may not be the end.
                 settled = whole.rstrip().rstrip(CHARACTER_CUT_OFF)
@@ -171,7 +170,7 @@ def _exchanges(messages: Sequence[Mapping[str, Any]]) -> list[Exchange]:
 class VisionLanguageSpeaker:
     """Answers of a `VisionLanguageModel`; beams are shown when they have ended."""
 
-    def __init__(self, model: "VisionLanguageModel", search: Search) -> None:
+    def __init__(self, model: Decodable, search: Search) -> None:
         self.model, self.search = model, search
         self.reader = None if model.is_encoder_decoder else CausalReader(model)
         self.limit = _most_tokens(model)
@@ -188,16 +187,15 @@ class VisionLanguageSpeaker:
         reader = self.reader
         prompts = read_prompts(self.model, batch) if reader is None else reader.read(batch, sample.images)
         ids: list[int] = []
-        searching = self.search.num_beams > 1
-        if reader is not None and (searching or prompts.ways is not None):
-            prompts = prompts.copy()  # these leave their own rows in its cache
-        if searching:
-            yield self._text(beam_search(self.model, prompts, self.search)[0])
+        if self.search.num_beams > 1:
+            if reader is not None:
+                prompts = prompts.copy()  # beams leave their own rows in its cache
+            yield self._answer(beam_search(self.model, prompts, self.search)[0])
             return
         try:
             for answers in greedy_steps(self.model, prompts, self.search):
                 ids = answers[0]
-                yield self._text(ids)
+                yield self._answer(ids)
         except GeneratorExit:
             raise
         except BaseException:
@@ -208,11 +206,12 @@ class VisionLanguageSpeaker:
             if reader is not None:
                 reader.heard(ids)
 
-    def _text(self, ids: Sequence[int]) -> str:
-        return self.model.tokenizer.decode(ids, skip_special_tokens=True)
+    def _answer(self, ids: Sequence[int]) -> Answer:
+        text = self.model.tokenizer.decode(ids, skip_special_tokens=True)
+        return Answer(text, "stop" if ids[-1] in self.search.ends else "length")
 
 
-def _most_tokens(model: "VisionLanguageModel") -> int | None:
+def _most_tokens(model: Decodable) -> int | None:
     """The positions that a decoder has; None where they do not end."""
     return None if model.is_encoder_decoder else getattr(model.lm.config, "max_position_embeddings", None)
 
@@ -220,19 +219,13 @@ def _most_tokens(model: "VisionLanguageModel") -> int | None:
 class CausalReader:
     """Reads prompts with one cache: of each, only what follows the part it shares with what was read before."""
 
-    def __init__(self, model: "VisionLanguageModel") -> None:
+    def __init__(self, model: Decodable) -> None:
         self.model = model
         self.cache: Any = None
-        # Pictures that are read in several ways: with one more, the ways are others.
-        self.read_together: int | None = None
         self.tokens: list[Any] = []  # what the cache holds: token ids, and (picture, place) for visual tokens
 
     def read(self, batch: Batch, pictures: Sequence[Picture]) -> Prompts:
         """The prompt of one sample (1, T), read."""
-        batch = self.model.readings(batch)
-        together = None if batch.ways is None else len(pictures)
-        if together != self.read_together:
-            self.cache, self.tokens, self.read_together = None, [], together
         tokens = self._names(batch, pictures)
         shared = 0
         # The last token is always read: what follows it is what is asked for.
@@ -256,7 +249,7 @@ class CausalReader:
                 **self.model.positions(mask, last=embeds.shape[1]),
             )
         self.cache, self.tokens = output.past_key_values, tokens
-        return Prompts(output.logits.float(), mask, self.cache, None, states[-1], batch.ways)
+        return Prompts(output.logits.float(), mask, self.cache, None, states[-1])
 
     def heard(self, answer: Sequence[int]) -> None:
         """The cache has since read on in this answer, how far it knows itself."""
@@ -280,18 +273,3 @@ class CausalReader:
         )
         row = zip(batch.input_ids[0].tolist(), batch.image_mask[0].tolist(), strict=True)
         return [next(places) if image else i for i, image in row]
-
-
-def vision_language_chat(
-    model: "VisionLanguageModel",
-    language: str | None,
-    messages: Sequence[Mapping[str, Any]],
-    num_beams: int,
-    max_new_tokens: int,
-    length_penalty: float,
-    repetition_penalty: float,
-) -> Chat:
-    """A conversation with a `VisionLanguageModel`; see its `chat`."""
-    ends = frozenset(end_ids(model))
-    search = Search(num_beams, max_new_tokens, length_penalty, repetition_penalty, ends)
-    return Chat(model, VisionLanguageSpeaker(model, search), language, messages)

@@ -4,59 +4,34 @@ What a language model's folder says of generation does not count, except for its
 on the settings given alone.
 """
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable
+from typing import Any
 
 import torch
 from transformers import GenerationConfig, LogitsProcessorList, RepetitionPenaltyLogitsProcessor
 
+from polylens.data.answer import Answer
 from polylens.data.collate import Batch
-from polylens.data.sample import Sample
 from polylens.errors import UserError
-from polylens.models.decoding.scoring import Prompts, read_prompts
+from polylens.models.decoding.interface import Decodable
+from polylens.models.decoding.scoring import read_prompts
 from polylens.models.decoding.search import Search, beam_search, greedy_search
-
-if TYPE_CHECKING:
-    from polylens.models.visual import Visual
-    from polylens.models.vlm import VisionLanguageModel
 
 SEARCH_SETTINGS = {"num_beams", "max_new_tokens", "length_penalty"}
 
 
 def generate_answers(
-    model: "VisionLanguageModel",
-    samples: Sequence[Sample] | Batch | Prompts,
-    visual: "Visual | None",
-    batch_size: int,
-    repetition_penalty: float,
-    settings: dict[str, Any],
+    model: Decodable, batches: Iterable[Batch], repetition_penalty: float, settings: dict[str, Any]
 ) -> list[list[int]]:
     """The answers' tokens, the end token included; see `VisionLanguageModel.generate`."""
     search = _search(model, settings, repetition_penalty)
-    more = [name for name in settings if name not in SEARCH_SETTINGS]
-    generation = _config(model, settings) if more else None
+    generation = _config(model, settings) if set(settings) - SEARCH_SETTINGS else None
     if repetition_penalty <= 0:
         raise UserError(f"repetition_penalty is {repetition_penalty}, but must be above 0 (1 = none).")
-    if isinstance(samples, Batch):
-        return _answer(model, samples, search, generation)
-    if isinstance(samples, Prompts):
-        if generation is not None:
-            raise UserError(
-                f"What was read before is answered by greedy search or beams, without '{more[0]}': give the "
-                "samples instead."
-            )
-        return _find(model, samples.copy(), search)
-    given = model.check_visual(samples, visual, batch_size)
-    answers: list[list[int]] = []
-    first = 0
-    for start in range(0, len(samples), batch_size):
-        chunk = samples[start : start + batch_size]
-        answers += _answer(model, model.visual_batch(chunk, given, first), search, generation)
-        first += sum(len(sample.images) for sample in chunk)
-    return answers
+    return [answer for batch in batches for answer in _answer(model, batch, search, generation)]
 
 
-def _search(model: "VisionLanguageModel", settings: dict[str, Any], repetition_penalty: float) -> Search:
+def _search(model: Decodable, settings: dict[str, Any], repetition_penalty: float) -> Search:
     num_beams, max_new_tokens = settings["num_beams"], settings["max_new_tokens"]
     if num_beams < 1 or max_new_tokens < 1:
         raise UserError(f"num_beams={num_beams} and max_new_tokens={max_new_tokens} must both be at least 1.")
@@ -64,7 +39,7 @@ def _search(model: "VisionLanguageModel", settings: dict[str, Any], repetition_p
     return Search(num_beams, max_new_tokens, settings["length_penalty"], repetition_penalty, ends)
 
 
-def _config(model: "VisionLanguageModel", settings: dict[str, Any]) -> GenerationConfig:
+def _config(model: Decodable, settings: dict[str, Any]) -> GenerationConfig:
     chosen = {"do_sample": False, "pad_token_id": _pad_id(model), "eos_token_id": end_ids(model)} | settings
     if settings["num_beams"] == 1:
         del chosen["length_penalty"]
@@ -76,11 +51,11 @@ def _config(model: "VisionLanguageModel", settings: dict[str, Any]) -> Generatio
         raise UserError(f"These generation settings do not go together: {error}") from error
 
 
-def _pad_id(model: "VisionLanguageModel") -> int:
+def _pad_id(model: Decodable) -> int:
     return model.collator(with_pictures=False).pad_id
 
 
-def end_ids(model: "VisionLanguageModel") -> list[int]:
+def end_ids(model: Decodable) -> list[int]:
     """The tokenizer's end token, and those that the language model names besides (BLIP-2 ends OPT at a new
     line).
     """
@@ -90,15 +65,18 @@ def end_ids(model: "VisionLanguageModel") -> list[int]:
     return sorted({i for i in (model.tokenizer.eos_token_id, *more) if i is not None and i < rows})
 
 
-def _find(model: "VisionLanguageModel", prompts: Prompts, search: Search) -> list[list[int]]:
-    return (greedy_search if search.num_beams == 1 else beam_search)(model, prompts, search)
+def as_answer(model: Decodable, ids: list[int]) -> Answer:
+    """The text of an answer's tokens; without an end token it was cut."""
+    text = model.tokenizer.decode(ids, skip_special_tokens=True).strip()
+    return Answer(text, "stop" if ids and ids[-1] in end_ids(model) else "length")
 
 
 def _answer(
-    model: "VisionLanguageModel", batch: Batch, search: Search, generation: GenerationConfig | None
+    model: Decodable, batch: Batch, search: Search, generation: GenerationConfig | None
 ) -> list[list[int]]:
     if generation is None:
-        return _find(model, read_prompts(model, batch), search)
+        find = greedy_search if search.num_beams == 1 else beam_search
+        return find(model, read_prompts(model, batch), search)
     # transformers' own setting takes the padding in front of embeddings off the answer (5.23).
     penalty = (
         [RepetitionPenaltyLogitsProcessor(float(search.repetition_penalty))]
@@ -114,7 +92,7 @@ def _answer(
     return [_closed(row, generation.eos_token_id) for row in _answers_only(model, rows).tolist()]
 
 
-def _answers_only(model: "VisionLanguageModel", rows: torch.Tensor) -> torch.Tensor:
+def _answers_only(model: Decodable, rows: torch.Tensor) -> torch.Tensor:
     return rows[:, 1:] if model.is_encoder_decoder else rows
 
 

@@ -1,7 +1,6 @@
 """Likelihood of many candidate answers: the prompt is read once, its cache is shared among the candidates.
 
-Shapes: S prompts read together, T tokens of the longest one, R candidate rows, A tokens fed, K vocabulary. A sample
-that is read in several ways has several prompts.
+Shapes: S prompts read together, T tokens of the longest one, R candidate rows, A tokens fed, K vocabulary.
 """
 
 import copy
@@ -9,19 +8,14 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import nn
 from torch.nn import functional as F
 
-from polylens.data.collate import Batch, Side, pad_rows
-from polylens.data.sample import Sample
-from polylens.models.readings import log_sum_exp
-
-if TYPE_CHECKING:
-    from polylens.models.visual import Visual
-    from polylens.models.vlm import VisionLanguageModel
+from polylens.data.collate import Batch, pad_rows
+from polylens.models.decoding.interface import Decodable
 
 ROWS = 512
 
@@ -35,16 +29,6 @@ class Prompts:
     cache: Any
     encoded: torch.Tensor | None  # (S, T, L) for encoder-decoders
     states: torch.Tensor  # (S, L) that the output head made the logits of
-    ways: Sequence[Sequence[tuple[int, float]]] | None = None  # as `Batch.ways`; None: a prompt each
-
-    def __len__(self) -> int:
-        """The samples, each of which may have several prompts."""
-        return len(self.readings)
-
-    @cached_property
-    def readings(self) -> Sequence[Sequence[tuple[int, float]]]:
-        """For every sample its prompts, with the logs of their shares."""
-        return [[(row, 0.0)] for row in range(len(self.mask))] if self.ways is None else self.ways
 
     def copy(self) -> "Prompts":
         """The same prompts, to be read on from beside these: a cache grows where it is read on from."""
@@ -56,45 +40,36 @@ class Prompts:
         return self.logits.log_softmax(-1)
 
 
-def score_candidates(
-    model: "VisionLanguageModel",
-    samples: Sequence[Sample],
-    candidates: Sequence[Sequence[str]],
-    visual: "Visual",
-    batch_size: int,
-    padding_side: Side | None,
-) -> list[list[float]]:
-    """Summed log-probabilities of every sample's candidates; see `VisionLanguageModel.score`."""
-    collator = model.collator(with_pictures=False)
-    ids = collator.all_answer_ids({text for texts in candidates for text in texts})
-    scores: list[list[float]] = []
-    first = 0
-    for start in range(0, len(samples), batch_size):
-        chunk = samples[start : start + batch_size]
-        batch = model.visual_batch(chunk, visual, first, padding_side)
-        first += sum(len(sample.images) for sample in chunk)
-        answers = [[ids[text] for text in texts] for texts in candidates[start : start + batch_size]]
-        scores += _score_chunk(model, read_prompts(model, batch), answers)
-    return scores
+def score_texts(model: Decodable, prompts: Prompts, candidates: Sequence[Sequence[str]]) -> list[list[float]]:
+    """Summed log-probabilities of every sample's candidates, end of sequence included."""
+    ids = model.collator(with_pictures=False).all_answer_ids({text for texts in candidates for text in texts})
+    pairs = [(row, ids[text]) for row, texts in enumerate(candidates) for text in texts]
+    # Candidates of about one length go through the language model together: little is spent on padding.
+    order = sorted(range(len(pairs)), key=lambda place: len(pairs[place][1]))
+    scores = [0.0] * len(pairs)
+    for start in range(0, len(order), ROWS):
+        places = order[start : start + ROWS]
+        rows, answers = zip(*(pairs[place] for place in places), strict=True)
+        for place, score in zip(places, score_rows(model, prompts, rows, answers).tolist(), strict=True):
+            scores[place] = score
+    found = iter(scores)
+    return [[next(found) for _ in texts] for texts in candidates]
 
 
-def read_prompts(model: "VisionLanguageModel", batch: Batch) -> Prompts:
-    """Run the prompts once, in every way that their pictures are read."""
-    batch = model.readings(batch)
+def read_prompts(model: Decodable, batch: Batch) -> Prompts:
+    """Run the prompts once."""
     embeds = model.embed(batch)
     mask = batch.attention_mask
     head = model.lm.get_output_embeddings()
     if not model.is_encoder_decoder:
-        # With padding on the right, the prompt ends before the last column.
-        last = F.one_hot(
-            (mask * torch.arange(mask.shape[1], device=mask.device)).argmax(1), mask.shape[1]
-        ).bool()
+        last = torch.zeros_like(mask, dtype=torch.bool)
+        last[:, -1] = True  # prompts are padded on the left
         with model.logits_at(last), head_input(head) as states:
             output = model.lm(
                 inputs_embeds=embeds, attention_mask=mask, use_cache=True, **model.positions(mask)
             )
         logits = output.logits.float()
-        return Prompts(logits, mask, output.past_key_values, None, states[-1], batch.ways)
+        return Prompts(logits, mask, output.past_key_values, None, states[-1])
     encoded = model.lm.get_encoder()(inputs_embeds=embeds, attention_mask=mask).last_hidden_state
     start = torch.full((len(mask), 1), model.decoder_start, device=mask.device)
     with head_input(head) as states:
@@ -102,7 +77,7 @@ def read_prompts(model: "VisionLanguageModel", batch: Batch) -> Prompts:
             encoder_outputs=(encoded,), attention_mask=mask, decoder_input_ids=start, use_cache=True
         )
     logits = output.logits[:, -1].float()
-    return Prompts(logits, mask, output.past_key_values, encoded, states[-1][:, -1], batch.ways)
+    return Prompts(logits, mask, output.past_key_values, encoded, states[-1][:, -1])
 
 
 @contextmanager
@@ -127,29 +102,8 @@ def head_only_at(head: nn.Module, rows: torch.Tensor) -> Iterator[None]:
         handle.remove()
 
 
-def _score_chunk(
-    model: "VisionLanguageModel", prompt: Prompts, answers: Sequence[Sequence[list[int]]]
-) -> list[list[float]]:
-    """Candidates of like length go through the language model together: little is spent on padding."""
-    found = {
-        (row, (*ids,)): 0.0
-        for ways, texts in zip(prompt.readings, answers, strict=True)
-        for row, _ in ways
-        for ids in texts
-    }
-    places = sorted(found, key=lambda place: len(place[1]))
-    for start in range(0, len(places), ROWS):
-        chunk = places[start : start + ROWS]
-        scores = score_rows(model, prompt, [row for row, _ in chunk], [[*ids] for _, ids in chunk])
-        found.update(zip(chunk, scores.tolist(), strict=True))
-    return [
-        [log_sum_exp([log + found[row, (*ids,)] for row, log in ways]) for ids in texts]
-        for ways, texts in zip(prompt.readings, answers, strict=True)
-    ]
-
-
 def score_rows(
-    model: "VisionLanguageModel", prompt: Prompts, which: Sequence[int], answers: Sequence[list[int]]
+    model: Decodable, prompt: Prompts, which: Sequence[int], answers: Sequence[list[int]]
 ) -> torch.Tensor:
     """(R,) scores of `answers`, each after the prompt of its sample in `which`."""
     device = prompt.mask.device

@@ -1,6 +1,9 @@
 """The best tokens of a large vocabulary and their log-probabilities, without sorting it, and on CPUs with little
 float32 arithmetic.
 
+Measured on 2026-11-22 on an Intel Xeon with AMX: without `ScreenedHead`, 48 captions of an mT5-base with 5 beams took
+1.50 times as long (docs/measured.md). It is not used on CPUs without AMX.
+
 Shapes: R rows, L width of the states, K vocabulary, C best tokens asked for.
 """
 

@@ -1,9 +1,10 @@
 """LoRA (arXiv 2106.09685) on the language model's linear layers, by PEFT."""
 
 import fnmatch
-from typing import TYPE_CHECKING, TypeGuard
+from typing import TYPE_CHECKING, Protocol, TypeGuard
 
 from torch import nn
+from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from polylens.errors import UserError
@@ -12,9 +13,16 @@ from polylens.models.parts.precision import is_quantized
 if TYPE_CHECKING:
     from peft import PeftModel
 
-    from polylens.models.vlm import VisionLanguageModel
-
 PREFIX = "language_model."
+
+
+class Adaptable(Protocol):
+    """A model whose language model can be wrapped by PEFT; `lm` is what lies inside."""
+
+    language_model: nn.Module
+
+    @property
+    def lm(self) -> PreTrainedModel: ...
 
 
 def has_adapters(language_model: nn.Module) -> "TypeGuard[PeftModel]":
@@ -23,7 +31,7 @@ def has_adapters(language_model: nn.Module) -> "TypeGuard[PeftModel]":
 
 
 def apply_lora(
-    model: "VisionLanguageModel", pattern: str, *, rank: int = 8, alpha: float = 16, dropout: float = 0.05
+    model: Adaptable, pattern: str, *, rank: int = 8, alpha: float = 16, dropout: float = 0.05
 ) -> None:
     """Put adapters beside all linear layers of the language model, its output head excepted, whose weight's
     name ("language_model.model.layers.0.mlp.up_proj.weight") matches `pattern`; all else of it is frozen.
@@ -62,7 +70,7 @@ def apply_lora(
     model.language_model = get_peft_model(model.language_model, config)
 
 
-def merge_lora(model: "VisionLanguageModel") -> None:
+def merge_lora(model: Adaptable) -> None:
     """Add the adapters into the weights that they stand beside, and drop them; no adapters, no change.
 
     Raises `UserError` for weights in 8 or 4 bits, which would lose what the adapters learnt.

@@ -1,17 +1,23 @@
 """From patch states to a few visual tokens: Q-Former, Perceiver, or an MLP over all patches.
 
-Shapes: N images, P patches, V their width, Q visual tokens per image, D the resampler's width.
+A new kind is one class and one line: in `RESAMPLERS`, or in another package as an entry point of the group
+`polylens.resamplers`. Shapes: N images, P patches, V their width, Q visual tokens per image, D the resampler's width.
 """
 
-from typing import Literal
+from abc import ABC, abstractmethod
+from typing import ClassVar, Self
 
 import torch
-from pydantic import BaseModel, ConfigDict, PositiveInt
+from pydantic import BaseModel, ConfigDict, PositiveInt, field_validator
+from pydantic_core import PydanticCustomError
 from torch import nn
 from torch.nn import functional as F
 from transformers import Blip2QFormerConfig, Blip2QFormerModel
 
 from polylens.errors import UserError
+from polylens.plugins import check_name, find_plugin
+
+GROUP = "polylens.resamplers"
 
 
 class ResamplerConfig(BaseModel):
@@ -23,7 +29,7 @@ class ResamplerConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    kind: Literal["qformer", "perceiver", "mlp"] = "qformer"
+    kind: str = "qformer"
     path: str | None = None
     num_tokens: PositiveInt = 32
     width: PositiveInt = 768
@@ -33,8 +39,35 @@ class ResamplerConfig(BaseModel):
     cross_attention_frequency: PositiveInt = 2
     pixel_shuffle: bool = False
 
+    @field_validator("kind")
+    @classmethod
+    def _known(cls, kind: str) -> str:
+        try:
+            return check_name(kind, "resampler", GROUP, RESAMPLERS)
+        except UserError as error:
+            raise PydanticCustomError("kind", "{error}", {"error": str(error)}) from None
 
-class QFormer(nn.Module):
+
+class Resampler(nn.Module, ABC):
+    """(N, P, V) patch states to (N, Q, D) queries.
+
+    With `projects` the queries are as wide as the language model already: no linear projector follows.
+    """
+
+    projects: ClassVar[bool] = False
+    num_tokens: int  # Q
+    width: int  # D
+
+    @classmethod
+    @abstractmethod
+    def new(cls, config: ResamplerConfig, patch_width: int, num_patches: int, lm_width: int) -> Self:
+        """One with random weights, for `num_patches` states of `patch_width`, before a language model of `lm_width`.
+
+        Raises `UserError` for sizes that do not fit together.
+        """
+
+
+class QFormer(Resampler):
     """Learned queries that read the patches through BLIP-2's Q-Former (arXiv 2301.12597)."""
 
     def __init__(self, config: Blip2QFormerConfig, num_tokens: int) -> None:
@@ -42,14 +75,22 @@ class QFormer(nn.Module):
         self.query_tokens = nn.Parameter(torch.zeros(1, num_tokens, config.hidden_size))
         nn.init.normal_(self.query_tokens, std=config.initializer_range)
         self.model = Blip2QFormerModel(config)
+        self.num_tokens, self.width = num_tokens, config.hidden_size
 
-    @property
-    def num_tokens(self) -> int:
-        return self.query_tokens.shape[1]
-
-    @property
-    def width(self) -> int:
-        return self.query_tokens.shape[2]
+    @classmethod
+    def new(cls, config: ResamplerConfig, patch_width: int, num_patches: int, lm_width: int) -> Self:
+        _check_heads(config)
+        qformer = Blip2QFormerConfig(
+            hidden_size=config.width,
+            num_hidden_layers=config.depth,
+            num_attention_heads=config.num_heads,
+            intermediate_size=4 * config.width,
+            encoder_hidden_size=patch_width,
+            cross_attention_frequency=config.cross_attention_frequency,
+            hidden_dropout_prob=config.dropout,
+            attention_probs_dropout_prob=config.dropout,
+        )
+        return cls(qformer, config.num_tokens)
 
     def forward(self, patches_NPV: torch.Tensor) -> torch.Tensor:
         """(N, P, V) patch states to (N, Q, D) query states."""
@@ -91,7 +132,7 @@ class PerceiverBlock(nn.Module):
         return latents + self.feed_forward(latents)
 
 
-class Perceiver(nn.Module):
+class Perceiver(Resampler):
     """A small Perceiver resampler (arXiv 2204.14198): learned latents read the patches in every block."""
 
     def __init__(
@@ -103,14 +144,13 @@ class Perceiver(nn.Module):
             PerceiverBlock(width, patch_width, num_heads, dropout) for _ in range(depth)
         )
         self.norm = nn.LayerNorm(width)
+        self.num_tokens, self.width = num_tokens, width
 
-    @property
-    def num_tokens(self) -> int:
-        return self.latents.shape[1]
-
-    @property
-    def width(self) -> int:
-        return self.latents.shape[2]
+    @classmethod
+    def new(cls, config: ResamplerConfig, patch_width: int, num_patches: int, lm_width: int) -> Self:
+        _check_heads(config)
+        sizes = (config.num_tokens, config.width, config.depth, config.num_heads, config.dropout)
+        return cls(patch_width, *sizes)
 
     def forward(self, patches_NPV: torch.Tensor, mask_NP: torch.Tensor | None = None) -> torch.Tensor:
         """(N, P, V) patch states to (N, Q, D) latents; where the mask (N, P) is False nothing is read."""
@@ -121,12 +161,14 @@ class Perceiver(nn.Module):
         return self.norm(latents)
 
 
-class MLP(nn.Module):
+class MLP(Resampler):
     """LLaVA's two-layer projector (arXiv 2310.03744), every patch a token, already as wide as the language
     model.
 
     With `pixel_shuffle` each 2 x 2 square of patches is joined into one token of four times the width first.
     """
+
+    projects = True
 
     def __init__(self, patch_width: int, num_patches: int, width: int, pixel_shuffle: bool = False) -> None:
         super().__init__()
@@ -142,6 +184,10 @@ class MLP(nn.Module):
         self.up = nn.Linear(patch_width * (4 if pixel_shuffle else 1), width)
         self.down = nn.Linear(width, width)
 
+    @classmethod
+    def new(cls, config: ResamplerConfig, patch_width: int, num_patches: int, lm_width: int) -> Self:
+        return cls(patch_width, num_patches, lm_width, config.pixel_shuffle)
+
     def forward(self, patches_NPV: torch.Tensor) -> torch.Tensor:
         """(N, P, V) patch states to (N, Q, D) tokens; Q = P, or P / 4 with pixel shuffle."""
         if self.pixel_shuffle:
@@ -151,28 +197,17 @@ class MLP(nn.Module):
         return self.down(F.gelu(self.up(patches_NPV)))
 
 
-Resampler = QFormer | Perceiver | MLP
+RESAMPLERS: dict[str, type[Resampler]] = {"qformer": QFormer, "perceiver": Perceiver, "mlp": MLP}
 
 
 def new_resampler(config: ResamplerConfig, patch_width: int, num_patches: int, lm_width: int) -> Resampler:
-    """A resampler with random weights. Raises `UserError` for sizes that do not fit together."""
-    if config.kind == "mlp":
-        return MLP(patch_width, num_patches, lm_width, config.pixel_shuffle)
+    """A resampler of the kind that `config` names; see `Resampler.new`."""
+    kind: type[Resampler] = find_plugin(config.kind, "resampler", GROUP, RESAMPLERS)
+    return kind.new(config, patch_width, num_patches, lm_width)
+
+
+def _check_heads(config: ResamplerConfig) -> None:
     if config.width % config.num_heads:
         raise UserError(
             f"resampler.width {config.width} cannot be shared by {config.num_heads} heads: choose a multiple."
         )
-    if config.kind == "perceiver":
-        sizes = (config.num_tokens, config.width, config.depth, config.num_heads, config.dropout)
-        return Perceiver(patch_width, *sizes)
-    qformer = Blip2QFormerConfig(
-        hidden_size=config.width,
-        num_hidden_layers=config.depth,
-        num_attention_heads=config.num_heads,
-        intermediate_size=4 * config.width,
-        encoder_hidden_size=patch_width,
-        cross_attention_frequency=config.cross_attention_frequency,
-        hidden_dropout_prob=config.dropout,
-        attention_probs_dropout_prob=config.dropout,
-    )
-    return QFormer(qformer, config.num_tokens)

@@ -9,12 +9,7 @@ import torch
 import transformers
 from pydantic import BaseModel, ConfigDict
 from torch import nn
-from transformers import AutoConfig, AutoModel, PreTrainedModel
-
-from polylens.errors import UserError
-from polylens.models.checkpoints.blip2_files import is_blip2
-from polylens.models.checkpoints.blip2_parts import read_vision
-from polylens.models.checkpoints.registry import resolve_model
+from transformers import PreTrainedModel
 
 
 class VisionConfig(BaseModel):
@@ -78,30 +73,3 @@ class VisionTower(nn.Module):
         with torch.device("meta"):
             twin = VisionTower(type(self.model)(self.config), self.layer, self.class_token).eval()
             return twin(torch.empty(1, 3, height, width)).shape[1]
-
-
-def load_vision(config: VisionConfig, dtype: torch.dtype = torch.float32) -> VisionTower:
-    """The encoder in the folder (or hub repository) `config.path`; of a two-tower model, its vision tower.
-
-    Raises `UserError` when the path is missing or holds no vision model.
-    """
-    if config.path is None:
-        raise UserError(
-            "The vision part has no path: set vision.path to a model folder, a packaged name or a hub id."
-        )
-    source = resolve_model(config.path, part="vision")
-    if is_blip2(source):
-        return VisionTower(read_vision(source, dtype), config.layer, config.class_token)
-    try:
-        model_config = AutoConfig.from_pretrained(source)
-        try:
-            model = AutoModel.from_pretrained(source, dtype=dtype)
-        except ValueError:
-            # Some vision models stand in no Auto table; their folder names their class.
-            model = getattr(transformers, model_config.architectures[0]).from_pretrained(source, dtype=dtype)
-    except (OSError, ValueError, TypeError, AttributeError) as error:
-        raise UserError(f"No vision model can be loaded from '{config.path}': {error}") from error
-    model = getattr(model, "vision_model", None) if hasattr(model.config, "vision_config") else model
-    if model is None or getattr(model, "main_input_name", "pixel_values") != "pixel_values":
-        raise UserError(f"'{config.path}' holds no vision model: give the folder of an image encoder.")
-    return VisionTower(model, config.layer, config.class_token)

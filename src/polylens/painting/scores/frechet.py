@@ -88,7 +88,7 @@ def frechet_distance(first: Moments, second: Moments) -> float:
 
 
 class TowerFeatures:
-    """A vision tower's patch states, averaged; with Picto's packaged encoder the distance is `fd_picto`."""
+    """A vision tower's patch states, averaged: the distance is `fd_encoder`."""
 
     def __init__(self, tower: VisionTower, processor: Any, settings: Mapping[str, Any]) -> None:
         self.tower, self.processor = tower.eval(), processor

@@ -3,7 +3,6 @@
 prompts.jsonl (image, prompt, language) -> pictures -> Frechet distances to real ones, CLIP score -> results.json
 """
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -16,7 +15,7 @@ from polylens.data.rows import json_lines, text_field
 from polylens.data.sample import Picture
 from polylens.errors import UserError
 from polylens.evaluation.bootstrap import bootstrap_mean
-from polylens.files import find_file, make_writable_folder, sha256_file, write_atomic
+from polylens.files import find_file, json_text, make_writable_folder, sha256_file, write_atomic
 from polylens.languages import language
 from polylens.painting.scores.frechet import Features, frechet_distance, moments
 
@@ -86,7 +85,7 @@ def score_paintings(
     batch_size: int = 32,
     advance: Callable[[int], None] = lambda count: None,
 ) -> dict[str, Any]:
-    """Distances (by name, such as "fid" and "fd_picto") of each language's paintings to all `real` pictures, and the
+    """Distances (by name, such as "fid" and "fd_encoder") of each language's paintings to all `real` pictures, and the
     CLIP score. Writes results.json into `out` and returns the results; `advance` hears of pictures looked at.
     """
     make_writable_folder(out)
@@ -129,7 +128,7 @@ def score_paintings(
         "notes": notes,
         "settings": {**settings, "num_real": len(real)},
     }
-    write_atomic(out / "results.json", json.dumps(results, ensure_ascii=False, indent=1))
+    write_atomic(out / "results.json", json_text(results, indent=1))
     return results
 
 

@@ -1,0 +1,73 @@
+"""The family of VisCPM-Chat and CPM-Bee: converted folders, and released files beside their vocabulary."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from polylens.errors import UserError
+from polylens.models.checkpoints.families import Family, Loading
+from polylens.models.checkpoints.inventory import read_headers
+
+if TYPE_CHECKING:
+    from polylens.models.checkpoints.model_info import ModelInfo
+    from polylens.viscpm.model import VisCpmChat
+
+VOCABULARY = "vocab.txt"
+# Beginnings of the tensor names of each part.
+CHAT = {
+    "vision": ("vpm.",),
+    "resampler": ("query",),
+    "projector": ("mapping.",),
+    "language_model": ("llm.",),
+}
+CPM_BEE = {"language_model": ("encoder.", "input_embedding.", "position_bias.")}
+LANGUAGES = ["en", "zh"]
+
+
+class VisCpmFamily(Family):
+    name = "viscpm"
+    title = "VisCPM-Chat or CPM-Bee"
+    streams = True
+
+    def matches(self, path: Path) -> bool:
+        return self._converted(path) or _is_released(path)
+
+    def load(self, path: Path, loading: Loading) -> "VisCpmChat":
+        from polylens.viscpm.model import VisCpmChat
+
+        if self._converted(path):
+            settings = (loading.dtype, loading.quantization, loading.stream)
+            return VisCpmChat.from_pretrained(path, *settings).eval()
+        if loading.quantization or loading.stream:
+            raise UserError(
+                f"'{path}' is VisCPM-Chat as it was released, which loads whole: `polylens convert` makes a folder "
+                "that loads in 8 or 4 bits and streams."
+            )
+        return VisCpmChat.from_released(path, loading.dtype).eval()
+
+    def describe(self, path: Path) -> "ModelInfo":
+        from polylens.models.checkpoints.info import describe_names
+        from polylens.viscpm.files import is_cpm_bee
+
+        if path.is_dir() and is_cpm_bee(path):
+            return describe_names(path, "CPM-Bee", CPM_BEE, LANGUAGES)
+        return describe_names(path, "VisCPM-Chat", CHAT, LANGUAGES)
+
+    def skeleton(self, path: Path) -> "VisCpmChat":
+        from polylens.viscpm.model import VisCpmChat
+
+        return VisCpmChat.skeleton(path)
+
+    def _converted(self, path: Path) -> bool:
+        from polylens.viscpm.files import is_cpm_bee, is_viscpm
+
+        return path.is_dir() and (is_viscpm(path) or is_cpm_bee(path))
+
+
+def _is_released(path: Path) -> bool:
+    """A weight file of VisCPM-Chat, or a folder with one and no config that says otherwise."""
+    if path.is_dir() and (not (path / VOCABULARY).is_file() or (path / "polylens.json").is_file()):
+        return False
+    return any(tensor.name.startswith("vpm.") for tensor in read_headers(path))
+
+
+FAMILY = VisCpmFamily()
