@@ -1,5 +1,5 @@
 # Every target works from nothing: python3 (3.11 or newer) and make. The first one makes .venv; none needs root.
-#   make test ARGS="-k resume"    make demo ARGS="--full"    make test TORCH=cpu    make test PYTHON=python3.12
+#   make test ARGS="-k resume"    make demo ARGS="--full"    make test TORCH=cpu|default    make test PYTHON=python3.12
 
 VENV := .venv
 BIN := $(VENV)/bin

@@ -33,9 +33,8 @@ from transformers.generation.streamers import BaseStreamer
 from polylens.data.images import ImageProcessor
 from polylens.data.sample import Sample, Turn
 from polylens.models.checkpoints.build import compose
-from polylens.models.config import ModelConfig
+from polylens.models.config import ModelConfig, ResamplerConfig
 from polylens.models.decoding.chat import Chat
-from polylens.models.parts.resamplers import ResamplerConfig
 from polylens.models.parts.vision import VisionTower
 from polylens.models.vlm import VisionLanguageModel
 from polylens.viscpm.beit3 import Beit3Config

@@ -33,9 +33,9 @@ from polylens.data.sample import Sample, Turn
 from polylens.evaluation.generation import Generation
 from polylens.evaluation.predictor import LocalPredictor
 from polylens.languages import language
-from polylens.models.config import ModelConfig
+from polylens.models.config import ModelConfig, ResamplerConfig
 from polylens.models.decoding.vocabulary import ScreenedHead
-from polylens.models.parts.resamplers import QFormer, ResamplerConfig
+from polylens.models.parts.resamplers import QFormer
 from polylens.models.parts.vision import VisionTower
 from polylens.models.vlm import VisionLanguageModel
 

@@ -188,6 +188,50 @@ def test_training_on_own_captions(run, place):
     assert "choose from loss, exact_match, chrf" in wrong.stderr
 
 
+def test_own_data_is_checked_before_training(run, place):
+    (place / "data" / "images" / "copy.png").write_bytes((place / "data" / "images" / "0.png").read_bytes())
+    (place / "data" / "images" / "broken.png").write_bytes(b"no picture")
+    folder = place / "checked"
+    folder.mkdir()
+    (folder / "images").symlink_to(place / "data" / "images")
+    rows = [("0", "en"), ("1", "is"), ("copy", "en"), ("broken", "en")]
+    lines = [json.dumps({"image": f"{name}.png", "captions": {code: ["a cat"]}}) for name, code in rows]
+    (folder / "captions.jsonl").write_text("\n".join(lines))
+    done = run("check", folder, "--json", exit_code=1)
+    found = json.loads(done.stdout)
+    assert [(row["language"], row["samples"], row["known"]) for row in found["languages"]] == [
+        ("en", 3, True),
+        ("is", 1, False),
+    ]
+    assert (found["pictures"]["files"], found["pictures"]["distinct"]) == (4, 2)
+    assert len(found["warnings"]) == 3
+    for text in ("does not know Icelandic (is)", "1 pictures cannot be read", "copies of others"):
+        assert text in " ".join(done.stderr.split())
+    assert "Nothing to mend" in run("check", place / "data", "--lang", "en").stdout
+
+
+def test_a_folder_keeps_the_recipes_languages(run, place):
+    own = [f"data.path={place / 'data'}", "data.split=null", "validation=null", "stages.0.steps=1"]
+    recipe = place / "english.yaml"
+    recipe.write_text(
+        (place / "tiny.yaml").read_text().replace("split: train,", "split: train, languages: [en],")
+    )
+    done = run("train", recipe, *own, "--out", "own")
+    assert "7 captions in 1 other languages are left out (de 7)" in " ".join(done.stderr.split())
+    assert "16 samples to train on" in done.stdout
+    again = run("train", recipe, *own, "--out", "own")
+    assert "finished before, after 1 steps" in again.stdout
+    assert "--no-resume" in again.stdout
+    other = run("train", recipe, *own, "seed=4", "--out", "own", exit_code=2)
+    assert "begin anew with --no-resume" in other.stderr
+
+
+def test_the_end_of_a_training_compares_with_its_beginning(run, place):
+    done = run("train", place / "tiny.yaml", f"data.path={place / 'data'}", "data.split=0.6", "--out", "run")
+    assert "Held out, before and after" in done.stdout
+    assert json.loads(Path("run/before.json").read_text())["chrf"] >= 0
+
+
 def test_inspecting(run, place):
     done = run(
         "inspect", place / "tiny.yaml", f"data.path={place / 'data'}", "data.split=null", "validation=null"
@@ -297,7 +341,6 @@ def test_pictures_that_cannot_be_read(run, place):
         "empty.png": "is empty",
         "broken.png": "image",
         "bomb.png": "has 400,000,000 pixels",
-        ".": "is a folder",
     }.items():
         error = run("caption", name, "--model", place / "model", exit_code=2).stderr
         assert f"'{name}'" in error
@@ -366,7 +409,7 @@ def test_packaged_recipes_are_listed_and_printed(run, tmp_path):
     )
     (tmp_path / "mine.yaml").write_text(run("recipes", "picto").output)
     assert load_recipe(tmp_path / "mine.yaml") == load_recipe("picto")
-    assert "the nearest is 'picto'" in run("recipes", "pikto", exit_code=2).output
+    assert "did you mean 'picto'?" in run("recipes", "pikto", exit_code=2).output
 
 
 def test_recipes_that_are_off(run, place):
@@ -433,4 +476,23 @@ def test_an_interrupted_training_says_how_to_go_on(place, tmp_path):
     training.send_signal(signal.SIGINT)
     _, errors = training.communicate(timeout=200)
     assert training.returncode == 130
-    assert errors == "stopped: Interrupted. Run the same command again to go on.\n"
+    assert errors.endswith("stopped: Interrupted. Run the same command again to go on.\n")
+
+
+def test_lists_for_machines(run):
+    listed = json.loads(run("recipes", "--json").stdout)
+    assert [row["name"] for row in listed] == list(packaged_recipes())
+    assert json.loads(run("recipes", "picto", "--json").stdout)["name"] == "picto"
+
+
+def test_a_folder_of_pictures_is_captioned(run, place):
+    (place / "pictures").mkdir()
+    for name in ("b", "a"):
+        Image.new("RGB", (40, 30)).save(place / "pictures" / f"{name}.png")
+    (place / "pictures" / "notes.txt").write_text("no picture")
+    done = run("caption", place / "pictures", "--model", place / "model", "--json", "--device", "cpu")
+    named = [Path(row["image"]).name for row in json.loads(done.stdout)["images"]]
+    assert named == ["a.png", "b.png"]
+    assert "1 files of" in done.stderr
+    (place / "pictures" / "none").mkdir()
+    assert "holds no pictures" in run("caption", place / "pictures" / "none", exit_code=2).stderr

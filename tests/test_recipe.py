@@ -173,7 +173,7 @@ def test_a_path_alone_turns_to_own_captions(path):
     assert recipe.data.model_dump() == {
         "source": "captions",
         "path": Path("own"),
-        "languages": None,
+        "languages": ["en"],
         "tasks": None,
         "split": 0.9,
         "options": {},
@@ -185,6 +185,26 @@ def test_a_path_alone_turns_to_own_captions(path):
     }
     assert recipe.validation.split is None
     assert recipe.validation.metrics == ["chrf", "loss"]
+
+
+def test_own_captions_are_validated_on_their_rest_and_keep_languages_that_all_parts_share(path):
+    text = TEXT.replace(TEXT[TEXT.index("validation:") :], "")
+    path.write_text(text)
+    recipe = load_recipe(path, ["data.path=own"])
+    assert recipe.validation.metrics == ["loss", "chrf"]
+    assert load_recipe(path, ["data.path=own", "validation=null"]).validation is None
+    mix = "data: {mix: [{name: a, source: jsonl, languages: [sw]}, {name: b, source: jsonl, languages: [%s]}]}\n"
+    start, end = text.index("data:"), text.index("augmentation:")
+    for code, kept in (("sw", ["sw"]), ("de", None)):
+        path.write_text(text[:start] + mix % code + text[end:])
+        assert load_recipe(path, ["data.path=own"]).data.languages == kept
+
+
+def test_a_name_far_from_all_is_told_all_of_them():
+    with pytest.raises(UserError, match="choose from mblip-bloomz-7b, "):
+        load_recipe("nosuch")
+    with pytest.raises(UserError, match="did you mean 'picto'"):
+        load_recipe("pikto")
 
 
 def test_own_captions_keep_the_limit_and_what_else_is_given(path):

@@ -13,6 +13,7 @@ from polylens import __version__
 from polylens.commands import data, describe, evaluation, picto, training
 from polylens.commands.benchmarks import benchmarks
 from polylens.commands.chat import chat, convert
+from polylens.commands.check import check
 from polylens.commands.common import complain
 from polylens.commands.compare import compare
 from polylens.commands.convert_data import convert_data
@@ -97,7 +98,7 @@ app = typer.Typer(
     name="polylens",
     cls=Commands,
     no_args_is_help=True,
-    add_completion=False,
+    add_completion=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -126,7 +127,8 @@ def main(
       [bold]polylens evaluate MODEL --data FOLDER[/]      scores by language, a report
 
     RECIPE and MODEL are a path if it exists, else the name of a packaged one, else (MODEL) a hub id.
-    A mistake in what was given ends with one sentence and the exit code 2.
+    Exit codes: 0 done; 1 something to mend, or a number that is off (check, verify); 2 a mistake in what was given,
+    told in one sentence; 130 interrupted.
     """
     # Here, before anything imports it: what it has to say it says while it is imported.
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
@@ -144,6 +146,7 @@ app.command()(describe.caption)
 app.command()(chat)
 app.command()(paint)
 app.command()(training.inspect)
+app.command()(check)
 app.command()(recipes)
 app.command()(data.download)
 app.command()(data.balance)

@@ -165,11 +165,15 @@ def find_file(folder: str | Path, name: str) -> Path | None:
 
     `name` may hold folders ("ta/ta-0.jpg"); an absolute name stands for itself.
     """
+    # Of ASCII there is one spelling, and folders of a million pictures are looked through name by name.
+    if name.isascii():
+        place = os.path.join(folder, name)
+        return Path(place) if os.path.exists(place) else None
     folder = Path(folder)
     for spelling in dict.fromkeys([name, *(unicodedata.normalize(form, name) for form in NORMAL_FORMS)]):
         if os.path.exists(folder / spelling):
             return folder / spelling
-    return None if name.isascii() else _find_by_listing(folder, Path(name).parts)
+    return _find_by_listing(folder, Path(name).parts)
 
 
 def _find_by_listing(folder: Path, parts: tuple[str, ...]) -> Path | None:

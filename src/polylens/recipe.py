@@ -21,13 +21,12 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from polylens.data.containers import Format
 from polylens.data.rows import decode
-from polylens.data.spec import Codes, Part, Section, Text, TextPath, check_mix
+from polylens.data.spec import Codes, Format, Part, Section, Text, TextPath, check_mix
 from polylens.errors import UserError
 from polylens.models.config import LanguageModelConfig, ModelConfig
 from polylens.plugins import check_name
-from polylens.recipe_text import nearest, override, parse_yaml, validated
+from polylens.recipe_text import override, parse_yaml, suggestion, validated
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -35,6 +34,8 @@ if TYPE_CHECKING:
 SECTIONS = "polylens.recipe_sections"
 OWN_SPLIT = 0.9
 OBJECTIVES = "polylens.objectives"  # the group of entry points; Polylens' own are among them
+# What own captions are validated by where a recipe does not say.
+OWN_VALIDATION = {"every": 100, "metrics": ["loss", "chrf"], "samples": 100}
 Share = Annotated[float, Field(gt=0, lt=1)]
 
 
@@ -385,8 +386,8 @@ def _read_tree(name_or_path: str | Path, overrides: Sequence[str]) -> dict[str, 
     if not path.is_file():
         packaged = packaged_recipes()
         if str(name_or_path) not in packaged:
-            hint = f"; the nearest packaged name is '{nearest(str(name_or_path), packaged)}'"
-            raise UserError(f"'{name_or_path}' is neither a recipe file nor a packaged recipe{hint}.")
+            hint = suggestion(str(name_or_path), packaged)
+            raise UserError(f"'{name_or_path}' is neither a recipe file nor a packaged recipe: {hint}")
         text = packaged[str(name_or_path)]
     else:
         try:
@@ -415,8 +416,8 @@ def packaged_recipes() -> dict[str, str]:
 def _own_captions(tree: dict[str, Any], overrides: Sequence[str]) -> None:
     """Make room for one's own captions where `data.path` is given, but no source, to a recipe without a path.
 
-    Of its data only `max_length`, the model's limit, stays: `split` becomes 0.9, languages are all there are,
-    the rest validates, and stages learn from all of it. Any of that can be overridden beside the path.
+    Of its data `max_length`, the model's limit, and `languages` stay; of a mix, those of its parts if they have the
+    same. `split` becomes 0.9, the rest validates, and stages learn from all of it. Any of that can be overridden.
     """
     keys = {change.partition("=")[0] for change in overrides}
     data = tree.get("data")
@@ -424,8 +425,13 @@ def _own_captions(tree: dict[str, Any], overrides: Sequence[str]) -> None:
         return
     if not isinstance(data, dict) or "path" in data:
         return
-    limit = {"max_length": data["max_length"]} if "max_length" in data else {}
-    tree["data"] = {"source": "captions", "split": OWN_SPLIT, **limit}
+    kept = {key: data[key] for key in ("max_length", "languages") if key in data}
+    named = [part.get("languages") for part in data.get("mix") or [] if isinstance(part, dict)]
+    if named and named[0] and all(codes == named[0] for codes in named):
+        kept["languages"] = named[0]
+    tree["data"] = {"source": "captions", "split": OWN_SPLIT, **kept}
+    if "painter" not in tree:
+        tree.setdefault("validation", dict(OWN_VALIDATION))
     for key in ("split", "languages", "mix"):
         if isinstance(tree.get("validation"), dict):
             tree["validation"].pop(key, None)

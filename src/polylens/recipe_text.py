@@ -19,6 +19,13 @@ def nearest(key: str, known: Iterable[str]) -> str:
     return difflib.get_close_matches(key, list(known), n=1, cutoff=0.0)[0]
 
 
+def suggestion(name: str, known: Iterable[str]) -> str:
+    """The end of a sentence about an unknown name: the one that was probably meant, or all there are."""
+    names = list(known)
+    near = difflib.get_close_matches(name, names, n=1)
+    return f"did you mean '{near[0]}'?" if near else f"choose from {', '.join(names)}."
+
+
 def parse_yaml(text: str, what: str) -> Any:
     """What a YAML text holds. Raises `UserError`, beginning with `what`, for bad YAML and for equal keys."""
     try:
@@ -113,8 +120,9 @@ def _refuse_unknown_keys(annotation: Any, tree: Any, what: str, place: str = "")
     if isinstance(annotation, type) and issubclass(annotation, BaseModel) and isinstance(tree, dict):
         for key, value in tree.items():
             if key not in annotation.model_fields:
-                known = nearest(str(key), annotation.model_fields)
-                raise UserError(f"{what} has an unknown key '{place}{key}': did you mean '{place}{known}'?")
+                known = [f"{place}{field}" for field in annotation.model_fields]
+                hint = suggestion(f"{place}{key}", known)
+                raise UserError(f"{what} has an unknown key '{place}{key}': {hint}")
             _refuse_unknown_keys(annotation.model_fields[key].annotation, value, what, f"{place}{key}.")
     elif get_origin(annotation) is list and isinstance(tree, list):
         for number, value in enumerate(tree):

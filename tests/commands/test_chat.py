@@ -190,3 +190,11 @@ def test_convert_a_released_file(folder: Path, tmp_path: Path) -> None:
         result = RUNNER.invoke(app, ["convert", str(tmp_path / "vlu.pt"), *map(str, arguments)])
         assert result.exit_code == 2
         assert said in result.stderr
+
+
+def test_a_language_that_the_model_does_not_know_is_warned_of(folder: Path, image: Path) -> None:
+    arguments = ["chat", str(folder), "--image", str(image), "--lang", "is", "--max-new-tokens", "2"]
+    result = RUNNER.invoke(app, arguments, input="/lang sw\nwhat?\n")
+    assert result.exit_code == 0
+    for name in ("Icelandic (is)", "Swahili (sw)"):
+        assert f"does not know {name}" in result.stderr

@@ -6,7 +6,8 @@ import pytest
 import torch
 from tests.models.tiny_models import PROCESSOR, NoisePicture, sample, tiny_tokenizer
 
-from polylens.data.collate import IGNORED, Collator, Layout
+from polylens.data.collate import IGNORED, Collator
+from polylens.data.layout import Layout
 from polylens.data.sample import Sample, Turn
 from polylens.errors import UserError
 

@@ -38,8 +38,7 @@ from polylens.data.images import ImageProcessor
 from polylens.data.sample import Sample, Turn
 from polylens.models.checkpoints.blip2 import save_blip2
 from polylens.models.checkpoints.build import compose, keep_untied
-from polylens.models.config import ModelConfig
-from polylens.models.parts.resamplers import ResamplerConfig
+from polylens.models.config import ModelConfig, ResamplerConfig
 from polylens.models.parts.vision import VisionTower
 from polylens.models.vlm import VisionLanguageModel
 

@@ -3,7 +3,7 @@
 import torch
 
 from polylens.models.checkpoints.build import load_vision
-from polylens.models.parts.vision import VisionConfig
+from polylens.models.config import VisionConfig
 from polylens.picto.augment import augment
 from polylens.picto.encoder import EncoderTraining, _may_flip, on_white, rgba, train_encoder
 from polylens.picto.world import concepts

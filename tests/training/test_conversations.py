@@ -9,8 +9,8 @@ from rich.console import Console
 from tests.models.tiny_models import DECODERS, ENCODER_DECODERS, NoisePicture, tiny_vlm
 from tests.viscpm.tiny import ask, tiny_chat
 
-from polylens.data.collate import Layout
 from polylens.data.conversations import unroll
+from polylens.data.layout import Layout
 from polylens.data.sample import Sample, Turn
 from polylens.recipe import Recipe
 from polylens.training.preview import render, show

@@ -73,7 +73,16 @@ def test_the_folder_of_a_run(place):
     model_folder = train(recipe(place), out=place / "run")
     assert model_folder == place / "run" / "model"
     made = {path.name for path in (place / "run").iterdir()}
-    wanted = {"model", "recipe.yaml", "results.json", "log.jsonl", "run.json", "tensorboard", "checkpoints"}
+    wanted = {
+        "model",
+        "before.json",
+        "recipe.yaml",
+        "results.json",
+        "log.jsonl",
+        "run.json",
+        "tensorboard",
+        "checkpoints",
+    }
     assert made == wanted
     assert load_recipe(place / "run" / "recipe.yaml") == recipe(place)
     results = json.loads((place / "run" / "results.json").read_text())
@@ -256,7 +265,8 @@ def test_sources_that_cannot_be_read(place, overrides, message):
         read_samples(from_numbers(place, *overrides))
 
 
-def test_what_is_shown(place):
+def test_what_is_shown(place, monkeypatch):
+    monkeypatch.setattr("polylens.progress.LINE_SECONDS", 0)  # of a stage in a pipe, every advance
     console = Console(width=120, record=True, file=open(os.devnull, "w"))  # noqa: SIM115
     train(recipe(place), out=place / "run", report=console)
     text = console.export_text()
@@ -264,6 +274,7 @@ def test_what_is_shown(place):
     assert "caching patches" in text
     assert "LoRA rank 2, lr 0.001" in text
     assert "step 26  validation  loss" in text
+    assert "Held out, before and after" in text
 
 
 MIX = """

@@ -9,7 +9,16 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from polylens.commands.common import Model, Precision, complain, consoles, open_model, quiet_libraries, say
+from polylens.commands.common import (
+    Device,
+    Model,
+    Precision,
+    complain,
+    consoles,
+    open_model,
+    quiet_libraries,
+    say,
+)
 from polylens.errors import UserError
 from polylens.languages import language
 
@@ -47,6 +56,7 @@ def chat(
         Literal["cpu", "disk"] | None,
         typer.Option(help="VisCPM and CPM-Bee: keep the layers there, and bring in each when it is needed."),
     ] = None,
+    device: Device = None,
 ) -> None:
     """Talk with a model about images, in any of its languages.
 
@@ -66,7 +76,10 @@ def chat(
 
     console, stderr = consoles()
     messages = _read_history(history) if history else []
-    opened = open_model(model, precision, stream)
+    opened = open_model(model, precision, stream, device)
+    from polylens.models.asking import warn_of_unknown
+
+    warn_of_unknown(opened, [code] if code else [], model)
     limits = limits_of(model)
     if limits is not None:
         complain(limits.note(model), "note")
@@ -139,7 +152,10 @@ def _command(talk: "Chat", line: str, waiting: list[Path], console: Console, lim
             for command, meaning in COMMANDS.items():
                 say(console, f"  {command:<17}{meaning}")
         case "/lang":
+            from polylens.models.asking import warn_of_unknown
+
             talk.language = language(rest).code if rest else None
+            warn_of_unknown(talk.model, [talk.language] if talk.language else [])
             say(console, f"answers in {language(talk.language).name if talk.language else 'any language'}")
         case "/image" if rest:
             paths = [Path(rest)] if Path(rest).exists() else [Path(word) for word in rest.split()]

@@ -1,13 +1,15 @@
 """What commands share: options, consoles, and the way to a model that is ready to use."""
 
 import logging
+import os
+import sys
 import warnings
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
 from rich.console import Console
-from rich.text import Text
+from rich.text import Text, TextType
 
 from polylens.files import json_text
 
@@ -25,10 +27,14 @@ Model = Annotated[
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout, and all else on stderr.")]
+PIPED_WIDTH = 1000
 PrecisionName = Literal["float32", "bfloat16", "int8", "nf4"]
 Precision = Annotated[
     PrecisionName,
     typer.Option(help="Of the weights; int8 and nf4 hold the language model in 8 or 4 bits, on a GPU only."),
+]
+Device = Annotated[
+    str | None, typer.Option(metavar="cpu|cuda[:N]", help="Where the model runs; a GPU if there is one.")
 ]
 NumBeams = Annotated[int, typer.Option(min=1, help="Beams of the search; 1 is greedy.")]
 MaxNewTokens = Annotated[int, typer.Option(min=1, help="The longest caption, in tokens.")]
@@ -36,8 +42,24 @@ MaxNewTokens = Annotated[int, typer.Option(min=1, help="The longest caption, in 
 
 def consoles(as_json: bool = False) -> tuple[Console, Console]:
     """(for results, for progress and notes): stdout is kept clean where a machine reads it."""
-    stderr = Console(stderr=True)
-    return (stderr if as_json else Console()), stderr
+    stderr = _console(stderr=True)
+    return (stderr if as_json else _console()), stderr
+
+
+def _console(stderr: bool = False) -> Console:
+    console = Console(stderr=stderr)
+    piped = not console.is_terminal and "COLUMNS" not in os.environ
+    return PipedConsole(stderr=stderr) if piped else console
+
+
+class PipedConsole(Console):
+    """What is piped has no width of its own: tables are as wide as they need, and nothing is drawn over the width."""
+
+    def __init__(self, stderr: bool = False) -> None:
+        super().__init__(stderr=stderr, width=PIPED_WIDTH)
+
+    def rule(self, title: TextType = "", **settings: Any) -> None:
+        self.print(title)
 
 
 def complain(sentence: str, kind: str = "error") -> None:
@@ -60,10 +82,13 @@ def print_json(value: Any) -> None:
 
 def quiet_libraries() -> None:
     """Keep transformers' bars, hints and deprecations out of the output; show our own warnings as one line each."""
-    from transformers.utils import logging as transformers_logging
+    # transformers takes 0.7 s to import, and may not be needed: it reads these when it is.
+    os.environ |= {"TRANSFORMERS_VERBOSITY": "error", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
+    if "transformers" in sys.modules:
+        from transformers.utils import logging as transformers_logging
 
-    transformers_logging.set_verbosity_error()
-    transformers_logging.disable_progress_bar()
+        transformers_logging.set_verbosity_error()
+        transformers_logging.disable_progress_bar()
     warnings.filterwarnings("ignore", module="transformers|peft")
     handler = _Complaints(logging.WARNING)
     logger = logging.getLogger("polylens")
@@ -76,23 +101,15 @@ class _Complaints(logging.Handler):
 
 
 def open_model(
-    name: str, precision: "PrecisionName" = "float32", stream: Literal["cpu", "disk"] | None = None
+    name: str,
+    precision: PrecisionName = "float32",
+    stream: Literal["cpu", "disk"] | None = None,
+    device: str | None = None,
 ) -> Any:
-    """That model, a `VisionLanguageModel` or a `VisCpmChat`, on the GPU where there is one.
+    """That model, a `VisionLanguageModel` or a `VisCpmChat`; see `polylens.load`."""
+    from polylens.library import load
 
-    With `stream`, its layers stay on the CPU or on disk. Raises `UserError` when there is no such model, or no GPU
-    for 8 or 4 bits.
-    """
-    import torch
-
-    from polylens.models.checkpoints.load import load_any
-    from polylens.models.parts.precision import check_device, split_precision
-
-    check_device(precision)
-    opened = load_any(name, *split_precision(precision), stream)
-    if stream is not None:
-        return opened
-    return opened.to("cuda" if torch.cuda.is_available() else "cpu")
+    return load(name, precision=precision, device=device, stream=stream)
 
 
 def folder_name(*parts: str | Path) -> str:

@@ -213,11 +213,7 @@ def neighbours(
       polylens neighbours pairs.yaml --model openai/clip-vit-large-patch14 --out data/near.jsonl
       polylens neighbours mix.yaml --part imagenet-verification --by label --model CLIP --out classes.jsonl
     """
-    import torch
-
-    from polylens.data.neighbours import DualEncoder, find_neighbours
     from polylens.errors import UserError
-    from polylens.progress import progress_bar
     from polylens.recipe import load_data
 
     if not model:
@@ -229,6 +225,12 @@ def neighbours(
     if part is not None and part not in parts:
         raise UserError(f"The recipe has no part '{part}': choose from {', '.join(parts)}.")
     wanted = parts[part] if part is not None else next(iter(parts.values()))
+    # A wrong recipe is told before torch is imported.
+    import torch
+
+    from polylens.data.neighbours import DualEncoder, find_neighbours
+    from polylens.progress import progress_bar
+
     encoder = DualEncoder(model, device or ("cuda" if torch.cuda.is_available() else "cpu"))
     with progress_bar(stderr) as progress:
         bar = progress.add_task("embedding", total=None)

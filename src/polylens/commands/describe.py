@@ -8,6 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from polylens.commands.common import (
+    Device,
     Json,
     MaxNewTokens,
     NumBeams,
@@ -27,7 +28,9 @@ if TYPE_CHECKING:
 
 
 def caption(
-    images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Image files.")],
+    images: Annotated[
+        list[Path], typer.Argument(metavar="IMAGE...", help="Image files, or folders of them.")
+    ],
     lang: Annotated[
         str, typer.Option(metavar="CODES", help="Languages, as in de,sw,zh; all: those the model knows.")
     ] = "en",
@@ -40,6 +43,7 @@ def caption(
     num_beams: NumBeams = 1,
     max_new_tokens: MaxNewTokens = 32,
     precision: Precision = "float32",
+    device: Device = None,
     as_json: Json = False,
 ) -> None:
     """Caption pictures in any of the model's languages, each with its probability.
@@ -50,7 +54,7 @@ def caption(
     \b
     Examples
       polylens caption cat.png --lang de,sw,zh
-      polylens caption *.png --lang all --json
+      polylens caption FOLDER --lang all --json
       polylens caption photo.jpg --lang de --model runs/mine/model --num-beams 4
       polylens caption photo.jpg --lang de --model Gregor/mblip-mt0-xl --precision int8
     """
@@ -58,17 +62,19 @@ def caption(
     quiet_libraries()
     from polylens.data.answer import num_cut
     from polylens.data.images import FilePicture
-    from polylens.data.sample import Sample, Turn
-    from polylens.models.confidence import confidences
     from polylens.models.defaults import default_model
     from polylens.models.limits import limits_of
 
     model = model or default_model("captioner")
+    images = [file for path in images for file in _files(path)]
     pictures = [FilePicture(path) for path in images]
     loaded = [picture.load() for picture in pictures]
-    opened = open_model(model, precision)
+    opened = open_model(model, precision, device=device)
+    from polylens.models.asking import caption_sample, warn_of_unknown
+    from polylens.models.confidence import confidences
+
     codes = codes or _all_languages(opened, model)
-    _warn_of_unknown(opened, codes, model)
+    warn_of_unknown(opened, codes, model)
     limits = limits_of(model)
     if limits is not None:
         complain(limits.note(model), "note")
@@ -77,14 +83,7 @@ def caption(
         if limits is not None and not own:
             complain(limits.warning(str(path)), "warning")
     samples = [
-        Sample(
-            f"{path}:{code}",
-            (picture,),
-            (Turn(opened.config.layout.ask_caption(code), ""),),
-            code,
-            "caption",
-            "",
-        )
+        caption_sample(opened, picture, code, f"{path}:{code}")
         for path, picture in zip(images, pictures, strict=True)
         for code in codes
     ]
@@ -137,19 +136,29 @@ def _table(rows: list[dict[str, Any]]) -> Table:
     return table
 
 
+def _files(path: Path) -> list[Path]:
+    """The pictures of a folder, by name; hidden files are no pictures. A file stands for itself."""
+    if not path.is_dir():
+        return [path]
+    from PIL import Image
+
+    from polylens.data.images import FORMATS
+
+    endings = {ending for ending, kind in Image.registered_extensions().items() if kind in FORMATS}
+    files = sorted(each for each in path.iterdir() if each.is_file() and not each.name.startswith("."))
+    found = [each for each in files if each.suffix.lower() in endings]
+    if not found:
+        raise UserError(f"The folder '{path}' holds no pictures ({len(files)} other files): give another.")
+    if len(found) < len(files):
+        complain(f"{len(files) - len(found)} files of '{path}' are no pictures and are left out.", "note")
+    return found
+
+
 def _all_languages(model: "VisionLanguageModel", name: str) -> list[str]:
     known = model.config.language_model.languages
     if known is None:
         raise UserError(f"'{name}' does not say which languages it knows: name some, as in --lang de,sw.")
     return parse_languages("all", [code for code in map(_code, known) if code in LANGUAGES])
-
-
-def _warn_of_unknown(model: "VisionLanguageModel", codes: list[str], name: str) -> None:
-    from polylens.models.limits import unknown_languages
-
-    if unknown := unknown_languages(model, codes):
-        names = ", ".join(f"{language(code).name} ({code})" for code in unknown)
-        complain(f"the language model of '{name}' does not know {names}: expect little there.", "warning")
 
 
 def _code(code: str) -> str:

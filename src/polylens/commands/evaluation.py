@@ -198,6 +198,7 @@ def evaluate(
       accelerate launch -m polylens evaluate MODEL --benchmark xm3600 --data FOLDER --images FOLDER
     """
     quiet_libraries()
+    _check_names(model, benchmark)
     from polylens.evaluation.evaluate import evaluate as run
     from polylens.evaluation.processes import is_main
     from polylens.evaluation.settings import OWN_CAPTIONS, EvaluationSettings
@@ -252,6 +253,18 @@ def evaluate(
 
 def _names(text: str) -> tuple[str, ...]:
     return tuple(name.strip() for name in text.split(",") if name.strip())
+
+
+def _check_names(model: str, benchmark: str | None) -> None:
+    """Raises `UserError` for a model or a benchmark that is not there, before torch is imported."""
+    from polylens.evaluation.benchmarks.interface import find_benchmark
+    from polylens.evaluation.peers import is_peer
+    from polylens.models.checkpoints.registry import check_model
+
+    if benchmark is not None:
+        find_benchmark(benchmark)
+    if not is_peer(model):
+        check_model(model)
 
 
 def _groups(results: dict[str, Any], field: str) -> Table:

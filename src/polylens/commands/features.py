@@ -37,8 +37,11 @@ def features(
       polylens features Gregor/mblip-mt0-xl photos --out photos-features
       polylens features runs/mine/model photos --out tokens --level tokens --each --format safetensors
     """
-    from polylens.files import sha256_folder
-    from polylens.models.checkpoints.registry import resolve_model
+    from polylens.models.checkpoints.registry import check_model
+
+    check_model(model)
+    from polylens.files import sha256_file, sha256_folder
+    from polylens.models.checkpoints.families import match_family
     from polylens.models.features import find_pictures, write_features
     from polylens.progress import progress_bar
 
@@ -46,11 +49,13 @@ def features(
     console, stderr = consoles()
     found = find_pictures(pictures)
     opened = open_model(model, precision).eval()
+    _, path = match_family(model)
+    weights = sha256_file(path) if path.is_file() else sha256_folder(path)
     with progress_bar(stderr) as progress:
         bar = progress.add_task("features", total=len(found))
         manifest = write_features(
             opened,
-            {"model": model, "model_sha256": sha256_folder(resolve_model(model)), "precision": precision},
+            {"model": model, "model_sha256": weights, "precision": precision},
             found,
             out,
             level=level,

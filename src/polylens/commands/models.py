@@ -24,9 +24,13 @@ def info(model: Model, as_json: Json = False) -> None:
       polylens info Gregor/mblip-mt0-xl        of a model on the hub, its config only
       polylens info runs/mine/model --json
     """
-    from polylens.models.checkpoints.info import describe
+    from polylens.models.checkpoints.registry import find_model
 
     quiet_libraries()
+    if not Path(model).is_file():
+        find_model(model)
+    from polylens.models.checkpoints.info import describe
+
     found = describe(model)
     if as_json:
         print_json(found.to_dict())
@@ -98,6 +102,9 @@ def export(
       polylens export runs/mine/model --format polylens --out mine-whole
     """
     from polylens.files import refuse_full
+    from polylens.models.checkpoints.registry import find_model
+
+    find_model(model)
     from polylens.models.checkpoints.blip2 import save_blip2
     from polylens.models.checkpoints.folder import load_model, save_model
     from polylens.models.checkpoints.llava import save_llava
@@ -136,6 +143,9 @@ def merge(
       polylens merge runs/mine/model --out mine-merged
       polylens merge bigscience/mt0-xl --adapter checkpoints/0-30331 --out mt0-xl-merged
     """
+    from polylens.models.checkpoints.registry import find_model
+
+    find_model(model)
     from polylens.models.checkpoints.merge import merge_checkpoint, merge_folder
 
     quiet_libraries()
@@ -173,6 +183,10 @@ def convert_mblip(
       polylens convert-mblip checkpoints/1-60663.ckpt --adapter checkpoints/1-60663 --out mine
       polylens convert-mblip 0-8016.ckpt --language-model mt0-xl-merged --out warmed-up
     """
+    from polylens.models.checkpoints.registry import find_model
+
+    for name in (language_model, blip2):
+        find_model(name)
     from polylens.models.checkpoints.folder import save_model
     from polylens.models.checkpoints.lightning import convert_lightning
     from polylens.models.parts.precision import split_precision

@@ -171,6 +171,10 @@ def _studio(
     record: Any,
     precision: Precision | None,
 ) -> "Studio":
+    from polylens.models.checkpoints.registry import find_model
+
+    if not Path(name).is_file():
+        find_model(name)  # a wrong name is told before torch is imported
     try:
         import torch
 

@@ -52,24 +52,24 @@ def score_paintings(
       polylens score-paintings painted --real coco/val2014 --inception pt_inception-2015-12-05-6726825d.pth
       polylens score-paintings painted --clip openai/clip-vit-large-patch14
     """
+    if real is None and clip is None:
+        raise UserError("Nothing to score by: give --real FOLDER for distances, or --clip MODEL.")
+    if inception is not None and real is None:
+        raise UserError("FID is a distance to real pictures: give their folder with --real.")
+    quiet_libraries()
     from polylens.data.images import ImageProcessor
     from polylens.evaluation.report import print_table
     from polylens.files import sha256_folder
     from polylens.models.checkpoints.build import load_vision
     from polylens.models.checkpoints.registry import resolve_model
+    from polylens.models.config import VisionConfig
     from polylens.models.defaults import default_model
-    from polylens.models.parts.vision import VisionConfig
     from polylens.painting.scores import run
     from polylens.painting.scores.clip import ClipScorer
     from polylens.painting.scores.frechet import Features, TowerFeatures
     from polylens.painting.scores.inception import InceptionFeatures
     from polylens.progress import progress_bar
 
-    quiet_libraries()
-    if real is None and clip is None:
-        raise UserError("Nothing to score by: give --real FOLDER for distances, or --clip MODEL.")
-    if inception is not None and real is None:
-        raise UserError("FID is a distance to real pictures: give their folder with --real.")
     console, stderr = consoles(as_json)
     found = run.read_paintings(paintings)
     settings: dict[str, Any] = {"paintings": str(paintings), "prompts_sha256": run.sha256_prompts(paintings)}

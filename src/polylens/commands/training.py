@@ -1,11 +1,12 @@
 """`polylens train` and `polylens inspect`."""
 
+import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from polylens.commands.common import Overrides, Recipe, consoles, quiet_libraries, say
+from polylens.commands.common import Json, Overrides, Recipe, consoles, print_json, quiet_libraries, say
 
 
 def train(
@@ -18,6 +19,7 @@ def train(
     no_resume: Annotated[
         bool, typer.Option("--no-resume", help="Begin anew where the folder holds a run that was stopped.")
     ] = False,
+    as_json: Json = False,
 ) -> None:
     """Train what a recipe says; a run that was stopped goes on where it was.
 
@@ -32,16 +34,21 @@ def train(
                                                  90% of the pictures train (data.split=0.9)
       polylens train mine.yaml 'model.language_model.path=google/mt5-small'
     """
-    from polylens.evaluation.validation import check_metrics, validation_scores
     from polylens.recipe import load_recipe
-    from polylens.training.run import train as run
 
     quiet_libraries()
-    console, _ = consoles()
+    console, _ = consoles(as_json)
     chosen = load_recipe(recipe, _with_seed(overrides, seed))
+    # A wrong recipe is told before torch is imported.
+    from polylens.evaluation.validation import check_metrics, validation_scores
+    from polylens.training.run import train as run
+
     if chosen.validation:
         check_metrics(chosen.validation.metrics)
     folder = run(chosen, resume=not no_resume, out=out, report=console, evaluate=validation_scores)
+    if as_json:
+        results = json.loads((folder.parent / "results.json").read_text(encoding="utf-8"))
+        print_json({"model": str(folder), "results": results})
     trial = chosen.section.trial(folder) if chosen.section else f"evaluate {folder} --data FOLDER"
     say(console, f"The model is {folder}. Try it: polylens {trial}")
 
@@ -63,11 +70,13 @@ def inspect(
       polylens inspect picto data.path=FOLDER --num 10
     """
     from polylens.recipe import load_recipe
-    from polylens.training.preview import show
 
     quiet_libraries()
     console, _ = consoles()
-    show(load_recipe(recipe, _with_seed(overrides, seed)), console, num)
+    chosen = load_recipe(recipe, _with_seed(overrides, seed))
+    from polylens.training.preview import show
+
+    show(chosen, console, num)
 
 
 def _with_seed(overrides: list[str] | None, seed: int | None) -> list[str]:

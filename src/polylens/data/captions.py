@@ -10,7 +10,7 @@ import json
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +73,7 @@ def _samples(
 ) -> Iterator[Sample]:
     wanted = None if languages is None else set(language_codes(languages))
     unknown = unknown or (unreadable.policy if wanted is None else "skip")
+    prompt = cache(prompt)  # once for all rows
     found: set[str] = set()
     strange: Strange = {}
     lines: dict[Path, int] = {}
@@ -142,12 +143,13 @@ def split_by_image(samples: Sequence[Sample], share: float) -> tuple[list[Sample
     """
     if not 0 <= share <= 1:
         raise UserError(f"The share to train on is {share}: it must be from 0 to 1.")
-    places: dict[tuple[str, ...], float] = {}
+    # Pictures that are one object are read once; the samples keep them alive, so ids do not come twice.
+    places: dict[tuple[int, ...], float] = {}
     parts: tuple[list[Sample], list[Sample]] = ([], [])
     for sample in samples:
         if not sample.images:
             raise UserError(f"Sample '{sample.id}' has no image to split by: leave it out of the split.")
-        key = tuple(picture.key for picture in sample.images)
+        key = tuple(id(picture) for picture in sample.images)
         if key not in places:
             places[key] = place_of(sample.images)
         parts[places[key] >= share].append(sample)

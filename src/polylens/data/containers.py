@@ -17,17 +17,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from PIL import Image
 
 from polylens.data.images import decode_image
 from polylens.data.rows import decode, parse_json
 from polylens.data.sample import Picture
+from polylens.data.spec import Format
 from polylens.data.tars import Member, TarPicture, read_member
 from polylens.errors import UserError
 
-Format = Literal["tar", "parquet"]
 INSTALL = "pip install 'polylens[parquet]'"
 # Records of a row group: what is read to get at one of them.
 GROUP = 4

@@ -21,13 +21,12 @@ from typing import Any, overload
 import numpy as np
 
 from polylens.data.build import build
-from polylens.data.containers import Format
 from polylens.data.language_plan import allocate, shares
 from polylens.data.sample import Sample
 from polylens.data.shards import ShardedSamples, open_shards, write_shards
 from polylens.data.shared_ids import SharedIds, refuse_shared_ids
 from polylens.data.sources import opened
-from polylens.data.spec import Part
+from polylens.data.spec import Format, Part
 from polylens.data.unreadable import Policy, Unreadable, pictures_are_there
 from polylens.errors import UserError
 

@@ -24,11 +24,11 @@ from typing import Any, overload
 
 from PIL import Image
 
-from polylens.data.containers import CONTAINERS, Container, Format, Record
+from polylens.data.containers import CONTAINERS, Container, Record
 from polylens.data.images import StoredPicture, decode_image
 from polylens.data.rows import read_json
 from polylens.data.sample import Picture, Sample, Turn, stored_at
-from polylens.data.spec import Part
+from polylens.data.spec import Format, Part
 from polylens.data.unreadable import Unreadable
 from polylens.errors import UserError
 from polylens.files import make_writable_folder, write_atomic

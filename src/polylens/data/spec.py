@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, Self, get_args
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
+Format = Literal["tar", "parquet"]
 BuildTask = Literal[
     "caption",
     "vqa",

@@ -7,7 +7,6 @@ model's name. Commands and evaluations say them to whoever uses the model.
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import entry_points
-from typing import Any
 
 from PIL import Image
 
@@ -43,11 +42,6 @@ def limits_of(model: str) -> Limits | None:
     for point in entry_points(group=ENTRY_POINTS, name=model):
         return point.load()
     return None
-
-
-def unknown_languages(model: Any, codes: Sequence[str]) -> list[str]:
-    """Those of `codes` that the model's language model does not know; none if that is not known."""
-    return not_among(model.config.language_model.languages, codes)
 
 
 def not_among(known: Sequence[str] | None, codes: Sequence[str]) -> list[str]:

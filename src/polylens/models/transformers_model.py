@@ -17,13 +17,14 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import AutoModelForImageTextToText, AutoProcessor, TextIteratorStreamer
 
 from polylens.data.answer import Answer
-from polylens.data.collate import Layout
+from polylens.data.layout import Layout
 from polylens.data.plain_text import spaced_names
 from polylens.data.sample import Picture, Sample, Turn
 from polylens.errors import UserError
-from polylens.models.config import LanguageModelConfig, ModelConfig
+from polylens.models.asking import Asking
+from polylens.models.config import LanguageModelConfig, ModelConfig, Quantization
 from polylens.models.decoding.chat import Chat
-from polylens.models.parts.precision import Quantization, loading_settings
+from polylens.models.parts.precision import loading_settings
 
 logger = logging.getLogger(__name__)
 
@@ -34,7 +35,7 @@ SEARCH = {"do_sample": False, "temperature": None, "top_p": None, "top_k": None}
 PER_TOKEN = {"attention_mask": 1, "token_type_ids": 0, "mm_token_type_ids": 0}
 
 
-class TransformersModel:
+class TransformersModel(Asking):
     """The model of a folder, asked through its chat template if it has one, else pictures before the prompt."""
 
     kind = "transformers"

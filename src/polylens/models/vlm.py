@@ -21,6 +21,7 @@ from polylens.data.images import ImageProcessor
 from polylens.data.sample import Picture, Sample
 from polylens.errors import UserError
 from polylens.feature_cache import hash_weights
+from polylens.models.asking import Asking
 from polylens.models.config import ModelConfig
 from polylens.models.decoding.chat import Chat, VisionLanguageSpeaker
 from polylens.models.decoding.choosing import choose_texts
@@ -33,7 +34,7 @@ from polylens.models.parts.vision import VisionTower
 from polylens.models.visual import Visual, check_candidates, check_given, encode_distinct, tokens_of
 
 
-class VisionLanguageModel(nn.Module):
+class VisionLanguageModel(Asking, nn.Module):
     """Pictures and text to text, over a decoder or an encoder-decoder: the language model's config says which."""
 
     kind = "vision-language"

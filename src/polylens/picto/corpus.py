@@ -20,13 +20,15 @@ is not likely to be meant is to stay possible.
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-from transformers import PreTrainedTokenizerFast
 
 from polylens.languages import language
 from polylens.picto.world import concepts
-from polylens.training.objectives import repeated
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
 
 MAX_KEYWORDS = 5
 REPEATED_LENGTH = 8
@@ -68,7 +70,7 @@ class Document:
 class Corpus:
     """Draws documents. The names are tokenized once; `lines` is the mean number of names per document."""
 
-    def __init__(self, tokenizer: PreTrainedTokenizerFast, languages: Sequence[str]):
+    def __init__(self, tokenizer: "PreTrainedTokenizerFast", languages: Sequence[str]):
         self.languages = list(languages)
         self.eos = tokenizer.eos_token_id
         self.comma = tokenizer.convert_tokens_to_ids(",")
@@ -121,6 +123,8 @@ class Corpus:
             ids = list(names[source])
         is_repeated = not from_keywords and rng.random() < REPEATED_SHARE
         if is_repeated:
+            from polylens.models.parts.words import repeated
+
             ids = repeated(ids, max(REPEATED_LENGTH, len(ids)))
         mixed, shares = list(ids), [0.0] * len(ids)
         if is_repeated and mixed_share and rng.random() < mixed_share:

@@ -19,7 +19,7 @@ from polylens.data.images import ImageProcessor
 from polylens.evaluation.bootstrap import bootstrap_mean
 from polylens.models.checkpoints.build import load_vision
 from polylens.models.checkpoints.registry import resolve_model
-from polylens.models.parts.vision import VisionConfig
+from polylens.models.config import VisionConfig
 from polylens.painting.painter import Advance, Painter, silent
 from polylens.painting.sampling import Sampling
 from polylens.painting.scores.frechet import Moments, TowerFeatures, frechet_distance

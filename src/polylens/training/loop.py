@@ -39,6 +39,7 @@ from polylens.training.optimizer import (
     schedule,
     set_learning_rates,
 )
+from polylens.training.outcome import BEFORE
 from polylens.training.stages import Plan, apply_stage, check_patterns, set_modes
 from polylens.training.tasks import Task, TrainingBatch
 
@@ -84,6 +85,11 @@ class Trainer:
         make_writable_folder(self.out)
         self._folder = self._open_folder()
         checkpoint = self._folder.last() if self.resume else None
+        if checkpoint and checkpoint.state.stage == len(self.stages):
+            self.console.print(
+                f"This run was finished before, after {checkpoint.state.done} steps: its model is written again. "
+                "--no-resume trains anew."
+            )
         check_patterns(self._model, self.stages)
         state = checkpoint.state if checkpoint else State()
         with RunLog(self.out, state.done) as self._log:
@@ -141,7 +147,7 @@ class Trainer:
             if before != identity:
                 raise UserError(
                     f"'{self.out}' holds a run with other settings ({_difference(before, identity)}): choose "
-                    "another folder, or begin anew without resuming."
+                    "another folder with --out, or begin anew with --no-resume."
                 )
         write_atomic(path, json.dumps(identity, indent=1, ensure_ascii=False))
         return checkpoints
@@ -161,6 +167,9 @@ class Trainer:
         total = stage.steps or order.steps(stage.epochs or 1)
         self.console.print(plan.table)
         self._prepare(plan, samples)
+        if self.validation and self.held_out and not state.done:
+            before = self._validate(stage, 0)
+            write_atomic(self.out / BEFORE, json.dumps(before, indent=1, ensure_ascii=False))
         optimizer = build_optimizer(self._model, plan)
         load_optimizer_tensors(optimizer, moments)
 

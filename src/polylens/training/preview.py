@@ -10,6 +10,7 @@ from rich.text import Text
 from polylens.data.mix import Mix
 from polylens.data.sample import Picture, Sample, stored_at
 from polylens.recipe import Recipe
+from polylens.training.check import check_model, fit_table
 from polylens.training.run import beginning
 from polylens.training.stages import apply_stage
 from polylens.training.trainable import Token, trainable
@@ -26,6 +27,7 @@ def show(recipe: Recipe, console: Console, num: int) -> None:
     for title, part in (("to train on", samples), ("to validate on", held_out)):
         if part:
             console.print(counts_table(part, f"{len(part):,} samples {title}"))
+    console.print(fit_table(check_model(model, samples, recipe.data.max_length)))
     first = samples[:num]
     if isinstance(samples, Mix):
         console.print(parts_table(samples))

@@ -1,5 +1,7 @@
 """From a recipe to a model folder."""
 
+import logging
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,24 +12,30 @@ from rich.console import Console
 from torch import nn
 
 from polylens.data.captions import read_captions, split_by_image
+from polylens.data.check import share_pictures
 from polylens.data.mix import Mix, read_mix
 from polylens.data.prompts import caption_prompt
 from polylens.data.sample import Sample
 from polylens.data.sources import opened
 from polylens.data.spec import Part
-from polylens.data.unreadable import Unreadable, pictures_are_there
+from polylens.data.unreadable import Policy, Unreadable, pictures_are_there
 from polylens.errors import UserError
 from polylens.files import json_text, make_writable_folder, write_atomic
+from polylens.languages import language
 from polylens.models.checkpoints.build import build_model
 from polylens.models.checkpoints.load import load_any
 from polylens.models.config import ModelConfig
 from polylens.models.vlm import VisionLanguageModel
 from polylens.progress import progress_bar
 from polylens.recipe import Recipe, load_recipe
+from polylens.training.check import warn_before_training
 from polylens.training.loop import Trainer, Validate
+from polylens.training.outcome import outcome
 from polylens.training.stages import never_trained
 from polylens.training.tasks import Task
 from polylens.training.trainable import check_quantization, trainable
+
+logger = logging.getLogger(__name__)
 
 Evaluate = Callable[[VisionLanguageModel, Sequence[Sample], Sequence[str]], dict[str, float]]
 
@@ -42,8 +50,9 @@ def train(
 ) -> Path:
     """Train what a recipe says and return the folder of the model, `OUT/model`.
 
-    Beside it, OUT holds `recipe.yaml`, `results.json`, `log.jsonl`, `tensorboard/` and `checkpoints/`. With
-    `resume`, a run that was stopped goes on from its last checkpoint. `report` is where progress is shown.
+    Beside it, OUT holds `recipe.yaml`, `results.json`, `before.json` (the validation before step 1),
+    `log.jsonl`, `tensorboard/` and `checkpoints/`. With `resume`, a run that was stopped goes on from its last
+    checkpoint. `report` is where progress is shown.
     `evaluate(model, samples, metrics)` gives the scores of a validation beyond the loss, {"chrf": ..,
     "chrf/de": ..}.
 
@@ -57,6 +66,9 @@ def train(
     model, samples, held_out = beginning(recipe, console)
     origin = ", ".join(part.name for part in recipe.data.parts)
     console.print(f"{len(samples)} samples to train on, {len(held_out)} to validate on, from {origin}")
+    warn_before_training(model, samples, recipe.data.max_length)
+    if recipe.validation and not held_out:
+        recipe = recipe.model_copy(update={"validation": None})
     kind = trainable(model)
     provenance = fit(
         kind.task(model, recipe, console),
@@ -70,6 +82,11 @@ def train(
         validate=_validate(recipe, held_out, evaluate),
     )
     kind.save(model, folder / "model", provenance)
+    reached = outcome(recipe, folder, provenance["results"], getattr(model.lm.config, "vocab_size", None))
+    if reached.rows:
+        console.print(reached.table())
+    for sentence in reached.advice:
+        logger.warning("%s", sentence)
     return folder / "model"
 
 
@@ -185,7 +202,9 @@ def read_samples(
     if not validation:
         return samples, []
     held_out = _bounded(rest, validation.languages, validation.samples, recipe.seed)
-    if not held_out:
+    if not held_out and data.source == "captions":
+        logger.warning("No picture of '%s' is held out, so nothing is validated: it has few.", data.path)
+    elif not held_out:
         raise UserError("There are no samples to validate on: widen validation.languages or the split.")
     return samples, held_out
 
@@ -214,7 +233,7 @@ def _read(
     assert data.source is not None
     if data.source == "captions":
         assert data.path is not None
-        return read_captions(data.path, languages, prompt, data.unreadable)
+        return share_pictures(_own_captions(data.path, languages, prompt, data.unreadable))
     unreadable = Unreadable(data.unreadable)
     part = Part(
         source=data.source,
@@ -227,6 +246,32 @@ def _read(
     samples = [sample for sample in opened(part)(unreadable) if unreadable.keep(sample, pictures_are_there)]
     unreadable.report(data.source)
     return samples
+
+
+def _own_captions(
+    path: Path, languages: list[str] | None, prompt: Callable[[str], str], policy: Policy
+) -> list[Sample]:
+    """The captions of one's own folder in `languages`, with a note on those in others."""
+    if languages is None:
+        return read_captions(path, None, prompt, policy)
+    wanted = {language(code).code for code in languages}
+    samples = read_captions(path, None, prompt, policy, unknown="skip")
+    kept = [sample for sample in samples if sample.language in wanted]
+    if not kept:
+        return read_captions(path, languages, prompt, policy)  # raises
+    others = Counter(sample.language for sample in samples if sample.language not in wanted)
+    if others:
+        shown = ", ".join(f"{code} {count:,}" for code, count in others.most_common(8))
+        logger.warning(
+            "The recipe trains on %s: %s captions in %d other languages are left out (%s%s). To train on them, name "
+            "them in data.languages.",
+            ", ".join(sorted(wanted)),
+            f"{others.total():,}",
+            len(others),
+            shown,
+            ", ..." if len(others) > 8 else "",
+        )
+    return kept
 
 
 def _bounded(

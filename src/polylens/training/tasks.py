@@ -170,8 +170,13 @@ class VisionLanguageTask(PictureTask):
         if plan.boundary not in ("patches", "queries") or self.augmentation.views == "off":
             return
         views = range(self.augmentation.views)
-        seen = [view for s in samples for number in views for view in self._views(s, number)]
-        wanted = {view.key: view for view in seen}
+        # Samples about one picture share their views: a key, for which its file is looked at, is asked for once.
+        seen: dict[tuple[int, int, bool], View] = {}
+        for sample in samples:
+            for number in views:
+                for view in self._views(sample, number):
+                    seen.setdefault((id(view.picture), view.number, view.mirror), view)
+        wanted = {view.key: view for view in seen.values()}
         wanted |= {view.key: view for s in held_out for view in self._views(s, 0)}
         self._level = plan.boundary
         self._features = self._cached(plan.boundary, wanted)

@@ -22,7 +22,8 @@ from polylens.data.images import ImageProcessor
 from polylens.errors import UserError
 from polylens.files import WEIGHT_SUFFIXES, make_writable_folder, write_atomic
 from polylens.models.checkpoints.families import Stream
-from polylens.models.parts.precision import Quantization, loading_settings
+from polylens.models.config import Quantization
+from polylens.models.parts.precision import loading_settings
 from polylens.viscpm.beit3 import RELEASED as RELEASED_VISION
 from polylens.viscpm.beit3 import Beit3Config, resize_positions
 from polylens.viscpm.cpm_bee.config import CpmBeeConfig

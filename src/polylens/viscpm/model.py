@@ -18,15 +18,15 @@ from torch import nn
 from torch.nn import functional as F
 
 from polylens.data.answer import Answer, FinishReason
-from polylens.data.collate import Layout
 from polylens.data.images import ImageProcessor
+from polylens.data.layout import Layout
 from polylens.data.sample import Picture, Sample
 from polylens.errors import UserError
 from polylens.feature_cache import hash_weights
+from polylens.models.asking import Asking
 from polylens.models.checkpoints.families import Stream
-from polylens.models.config import LanguageModelConfig, ModelConfig
+from polylens.models.config import LanguageModelConfig, ModelConfig, Quantization
 from polylens.models.decoding.chat import Chat
-from polylens.models.parts.precision import Quantization
 from polylens.models.visual import Visual, check_candidates, check_given, encode_distinct, tokens_of
 from polylens.viscpm.cpm_bee.generation import BeamSettings, own_words, search
 from polylens.viscpm.cpm_bee.layout import (
@@ -71,7 +71,7 @@ class VisCpmBatch:
         return VisCpmBatch(self.text.to(device), self.sample_ids, self.num_targets, pixels)
 
 
-class VisCpmChat(nn.Module):
+class VisCpmChat(Asking, nn.Module):
     """Answers samples as `VisionLanguageModel` does; `model` is a `VisCpm`, or a `CpmBee` that reads text alone."""
 
     kind = "viscpm"

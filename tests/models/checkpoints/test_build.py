@@ -10,8 +10,7 @@ from transformers import AutoModelForSeq2SeqLM
 from polylens.errors import UserError
 from polylens.models.checkpoints.build import build_model, load_language_model, load_vision
 from polylens.models.checkpoints.registry import resolve_model
-from polylens.models.config import ModelConfig
-from polylens.models.parts.vision import VisionConfig
+from polylens.models.config import ModelConfig, VisionConfig
 
 
 @pytest.mark.parametrize("lm", ["llama", "mt5"])

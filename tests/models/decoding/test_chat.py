@@ -12,7 +12,7 @@ from tests.models.tiny_models import DECODERS, NoisePicture, tiny_vlm
 from tests.viscpm.tiny import ask, tiny_chat
 from tokenizers import decoders
 
-from polylens.data.collate import Layout
+from polylens.data.layout import Layout
 from polylens.data.sample import Sample, Turn
 from polylens.errors import UserError
 from polylens.models.decoding.chat import Chat

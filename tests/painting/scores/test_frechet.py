@@ -10,7 +10,7 @@ from polylens.data.images import ImageProcessor
 from polylens.errors import UserError
 from polylens.models.checkpoints.build import load_vision
 from polylens.models.checkpoints.registry import resolve_model
-from polylens.models.parts.vision import VisionConfig
+from polylens.models.config import VisionConfig
 from polylens.painting.scores.frechet import Moments, TowerFeatures, frechet_distance, moments
 from polylens.painting.scores.inception import InceptionFeatures, fid_inception
 

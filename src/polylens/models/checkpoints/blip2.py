@@ -18,10 +18,15 @@ from polylens.models.checkpoints.blip2_parts import (
 )
 from polylens.models.checkpoints.build import keep_untied, remember_parts
 from polylens.models.checkpoints.export import special_ids, text_side
-from polylens.models.config import LanguageModelConfig, ModelConfig
-from polylens.models.parts.precision import Quantization
-from polylens.models.parts.resamplers import QFormer, ResamplerConfig
-from polylens.models.parts.vision import VisionConfig, VisionTower
+from polylens.models.config import (
+    LanguageModelConfig,
+    ModelConfig,
+    Quantization,
+    ResamplerConfig,
+    VisionConfig,
+)
+from polylens.models.parts.resamplers import QFormer
+from polylens.models.parts.vision import VisionTower
 from polylens.models.vlm import VisionLanguageModel
 
 

@@ -22,7 +22,8 @@ from transformers import (
 
 from polylens.errors import UserError
 from polylens.models.checkpoints.blip2_files import holding, weight_files
-from polylens.models.parts.precision import Quantization, loading_settings
+from polylens.models.config import Quantization
+from polylens.models.parts.precision import loading_settings
 from polylens.models.parts.projectors import LinearProjector
 from polylens.models.parts.resamplers import QFormer
 

@@ -25,11 +25,11 @@ from polylens.models.checkpoints.blip2_parts import (
 from polylens.models.checkpoints.card import MANIFEST, card_languages
 from polylens.models.checkpoints.manifest import read_checkpoint_projector, read_checkpoint_qformer
 from polylens.models.checkpoints.registry import resolve_model
-from polylens.models.config import ModelConfig
-from polylens.models.parts.precision import Quantization, loading_settings
+from polylens.models.config import ModelConfig, Quantization, VisionConfig
+from polylens.models.parts.precision import loading_settings
 from polylens.models.parts.projectors import new_projector
 from polylens.models.parts.resamplers import QFormer, Resampler, new_resampler
-from polylens.models.parts.vision import VisionConfig, VisionTower
+from polylens.models.parts.vision import VisionTower
 from polylens.models.vlm import VisionLanguageModel
 
 INTEGERS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}  # by size in bytes

@@ -15,14 +15,13 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import torch
 
 from polylens.errors import UserError
-from polylens.models.checkpoints.registry import resolve_model
-from polylens.models.parts.precision import Quantization
+from polylens.models.checkpoints.registry import FAMILIES, resolve_model, split_family
+from polylens.models.config import Quantization
 
 if TYPE_CHECKING:
     from polylens.models.checkpoints.model_info import ModelInfo
     from polylens.models.interface import Model
 
-GROUP = "polylens.families"
 Stream = Literal["cpu", "disk"]
 
 
@@ -65,7 +64,7 @@ class Family(ABC):
 @cache
 def families() -> Sequence[Family]:
     """The families of all installed packages, by name."""
-    points = sorted(entry_points(group=GROUP), key=lambda point: point.name)
+    points = sorted(entry_points(group=FAMILIES), key=lambda point: point.name)
     return [point.load() for point in points]
 
 
@@ -76,9 +75,8 @@ def match_family(name_or_path: str | Path, *, weights: bool = True) -> tuple[Fam
     `weights`, only the small files of a model on the hub are fetched. Raises `UserError` when there is no such model,
     or several families could read it.
     """
-    prefix, colon, rest = str(name_or_path).partition(":")
-    asked = next((family for family in families() if colon and family.name == prefix), None)
-    name = rest if asked else name_or_path
+    prefix, name = split_family(name_or_path)
+    asked = next((family for family in families() if family.name == prefix), None)
     path = Path(name) if Path(name).is_file() else resolve_model(name, weights=weights)
     if asked:
         return asked, path

@@ -36,8 +36,9 @@ from polylens.models.checkpoints.build import (
 from polylens.models.checkpoints.card import MANIFEST
 from polylens.models.checkpoints.manifest import FORMAT, WEIGHTS, read_manifest
 from polylens.models.checkpoints.registry import packaged_models, part_reference, resolve_model
+from polylens.models.config import Quantization
 from polylens.models.parts.lora import has_adapters
-from polylens.models.parts.precision import Quantization, is_quantized, quantized_weights
+from polylens.models.parts.precision import is_quantized, quantized_weights
 from polylens.models.parts.resamplers import QFormer
 from polylens.models.vlm import VisionLanguageModel
 

@@ -17,9 +17,8 @@ import torch
 
 from polylens.errors import UserError
 from polylens.models.checkpoints.build import build_model
-from polylens.models.config import LanguageModelConfig, ModelConfig
-from polylens.models.parts.resamplers import QFormer, ResamplerConfig
-from polylens.models.parts.vision import VisionConfig
+from polylens.models.config import LanguageModelConfig, ModelConfig, ResamplerConfig, VisionConfig
+from polylens.models.parts.resamplers import QFormer
 from polylens.models.vlm import VisionLanguageModel
 
 # Parts of a tensor's name before the name that BLIP-2 gives it.

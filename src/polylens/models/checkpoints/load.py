@@ -7,7 +7,7 @@ import torch
 
 from polylens.errors import UserError
 from polylens.models.checkpoints.families import Loading, Stream, families, find_family
-from polylens.models.parts.precision import Quantization
+from polylens.models.config import Quantization
 
 if TYPE_CHECKING:
     from polylens.models.interface import Model

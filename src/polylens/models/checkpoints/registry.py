@@ -8,11 +8,26 @@ from polylens.errors import UserError
 from polylens.models.checkpoints.blip2_files import Part
 
 ENTRY_POINTS = "polylens.models"
+FAMILIES = "polylens.families"
 
 
 def packaged_models() -> list[str]:
     """Names of the models that installed packages bring along, sorted."""
     return sorted(point.name for point in entry_points(group=ENTRY_POINTS))
+
+
+def split_family(name_or_path: str | Path) -> tuple[str | None, str]:
+    """(the family asked for, the rest) of a name such as `transformers:FOLDER`; the family is None without one."""
+    head, colon, rest = str(name_or_path).partition(":")
+    asked = bool(colon) and any(point.name == head for point in entry_points(group=FAMILIES))
+    return (head, rest) if asked else (None, str(name_or_path))
+
+
+def check_model(name_or_path: str | Path) -> None:
+    """Raises `UserError` for a name that is no model: no path, no packaged model, no hub id. Downloads nothing."""
+    _, name = split_family(name_or_path)
+    if not Path(name).is_file():
+        find_model(name)
 
 
 def resolve_model(
@@ -28,6 +43,19 @@ def resolve_model(
     model's name, a part of a packaged model ("picto/vision"), a hub id (or a revision, "owner/name@v1"),
     downloaded once: whole, or of a BLIP-2 model no more than `part` needs, or without its weights. Raises
     `UserError` when it is none of them.
+    """
+    found = find_model(name_or_path, relative_to)
+    if found is not None:
+        return found
+    from polylens.models.checkpoints.hub import download
+
+    return download(str(name_or_path), part, weights)
+
+
+def find_model(name_or_path: str | Path, relative_to: Path | None = None) -> Path | None:
+    """The folder of a model that is here, or None for a hub id; nothing is downloaded.
+
+    Raises `UserError` for a name that is no folder, no packaged model and no hub id.
     """
     name = str(name_or_path)
     for folder in ([relative_to / name] if relative_to else []) + [Path(name).expanduser()]:
@@ -45,9 +73,7 @@ def resolve_model(
         and not name.startswith((".", "/", "~"))
         and not name.endswith("/")
     ):
-        from polylens.models.checkpoints.hub import download
-
-        return download(name, part, weights)
+        return None
     known = ", ".join(packaged_models()) or "none"
     raise UserError(
         f"No model '{name}': no folder, no packaged model ({known}) and no hub id (owner/name, owner/name@revision)."

@@ -31,9 +31,9 @@ from polylens.models.checkpoints.build import compose, keep_untied
 from polylens.models.checkpoints.card import MANIFEST
 from polylens.models.checkpoints.manifest import read_manifest
 from polylens.models.checkpoints.registry import resolve_model
-from polylens.models.config import LanguageModelConfig, ModelConfig
-from polylens.models.parts.resamplers import QFormer, ResamplerConfig
-from polylens.models.parts.vision import VisionConfig, VisionTower
+from polylens.models.config import LanguageModelConfig, ModelConfig, ResamplerConfig, VisionConfig
+from polylens.models.parts.resamplers import QFormer
+from polylens.models.parts.vision import VisionTower
 from polylens.models.vlm import VisionLanguageModel
 
 KNOWN: dict[str, dict[str, Any]] = json.loads(

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
-from polylens.models.parts.precision import Precision, Quantization
+from polylens.models.config import Precision, Quantization
 from polylens.models.vlm import VisionLanguageModel
 
 PRECISIONS: tuple[Precision, ...] = ("float32", "bfloat16", "int8", "nf4")

@@ -10,7 +10,8 @@ from typing import Protocol
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from polylens.data.collate import Batch, Collator, Layout
+from polylens.data.collate import Batch, Collator
+from polylens.data.layout import Layout
 from polylens.data.sample import Picture, Sample
 
 

@@ -14,9 +14,7 @@ from torch import nn
 from transformers import BitsAndBytesConfig
 
 from polylens.errors import UserError
-
-Quantization = Literal["int8", "nf4"]
-Precision = Literal["float32", "bfloat16", "int8", "nf4"]
+from polylens.models.config import Precision, Quantization
 
 # On CPUs oneDNN compiles a kernel for every shape in bfloat16. Batches shrink row by row as answers end, and the 1,024
 # kernels that it keeps by default are soon pushed out and compiled again.

@@ -2,8 +2,7 @@
 
 `linear` is BLIP-2's projection, and nothing at all after a resampler whose queries are wide enough. `words` is an
 ablation: each token is a mixture of the language model's own embeddings (Ovis, arXiv 2405.20797, section 3.2, mixes
-rows of a table of its own). A new kind is one class and one line: in `PROJECTORS`, or in another package as an entry
-point of the group `polylens.projectors`.
+rows of a table of its own). A new kind is one class and one line, an entry point of the group `polylens.projectors`.
 
 Shapes: N pictures, Q queries each, D their width, L language model width, W words of its vocabulary.
 """
@@ -13,36 +12,16 @@ from collections.abc import Callable
 from typing import Protocol, Self
 
 import torch
-from pydantic import BaseModel, ConfigDict, field_validator
-from pydantic_core import PydanticCustomError
 from torch import nn
 from torch.nn import functional as F
 from transformers import PreTrainedModel
 
-from polylens.errors import UserError
+from polylens.models.config import PROJECTORS, ProjectorConfig
 from polylens.models.parts.resamplers import Resampler
-from polylens.plugins import check_name, find_plugin
+from polylens.plugins import find_plugin
 
-GROUP = "polylens.projectors"
 # Tokens whose logits over all words are computed at once: those of few stay in a processor's cache.
 TOKENS_AT_ONCE = 256
-
-
-class ProjectorConfig(BaseModel):
-    """The kind of projector, and the BLIP-2 folder or checkpoint (`path`) to take its weights from, if any."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    kind: str = "linear"
-    path: str | None = None
-
-    @field_validator("kind")
-    @classmethod
-    def _known(cls, kind: str) -> str:
-        try:
-            return check_name(kind, "projector", GROUP, PROJECTORS)
-        except UserError as error:
-            raise PydanticCustomError("kind", "{error}", {"error": str(error)}) from None
 
 
 class Projector(Protocol):
@@ -111,12 +90,9 @@ class VisualWords(nn.Linear):
         return self._known[1]
 
 
-PROJECTORS: dict[str, type[Projector]] = {"linear": LinearProjector, "words": VisualWords}
-
-
 def new_projector(
     config: ProjectorConfig, resampler: Resampler, language_model: PreTrainedModel
 ) -> nn.Module:
     """A projector of the kind that `config` names, with random weights."""
-    kind: type[Projector] = find_plugin(config.kind, "projector", GROUP, PROJECTORS)
+    kind: type[Projector] = find_plugin(config.kind, "projector", PROJECTORS)
     return kind.new(resampler, language_model)

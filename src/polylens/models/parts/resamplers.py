@@ -1,51 +1,21 @@
 """From patch states to a few visual tokens: Q-Former, Perceiver, or an MLP over all patches.
 
-A new kind is one class and one line: in `RESAMPLERS`, or in another package as an entry point of the group
-`polylens.resamplers`. Shapes: N images, P patches, V their width, Q visual tokens per image, D the resampler's width.
+A new kind is one class and one line, an entry point of the group `polylens.resamplers`.
+
+Shapes: N images, P patches, V their width, Q visual tokens per image, D the resampler's width.
 """
 
 from abc import ABC, abstractmethod
 from typing import ClassVar, Self
 
 import torch
-from pydantic import BaseModel, ConfigDict, PositiveInt, field_validator
-from pydantic_core import PydanticCustomError
 from torch import nn
 from torch.nn import functional as F
 from transformers import Blip2QFormerConfig, Blip2QFormerModel
 
 from polylens.errors import UserError
-from polylens.plugins import check_name, find_plugin
-
-GROUP = "polylens.resamplers"
-
-
-class ResamplerConfig(BaseModel):
-    """Sizes of a new resampler, or the BLIP-2 folder (`path`) whose Q-Former to take.
-
-    `num_tokens` and the sizes below it are for the Q-Former and the Perceiver; `pixel_shuffle` is for the
-    MLP, which keeps one token per patch, or one per 2 x 2 patches.
-    """
-
-    model_config = ConfigDict(extra="forbid")
-
-    kind: str = "qformer"
-    path: str | None = None
-    num_tokens: PositiveInt = 32
-    width: PositiveInt = 768
-    depth: PositiveInt = 12
-    num_heads: PositiveInt = 12
-    dropout: float = 0.1
-    cross_attention_frequency: PositiveInt = 2
-    pixel_shuffle: bool = False
-
-    @field_validator("kind")
-    @classmethod
-    def _known(cls, kind: str) -> str:
-        try:
-            return check_name(kind, "resampler", GROUP, RESAMPLERS)
-        except UserError as error:
-            raise PydanticCustomError("kind", "{error}", {"error": str(error)}) from None
+from polylens.models.config import RESAMPLERS, ResamplerConfig
+from polylens.plugins import find_plugin
 
 
 class Resampler(nn.Module, ABC):
@@ -197,12 +167,9 @@ class MLP(Resampler):
         return self.down(F.gelu(self.up(patches_NPV)))
 
 
-RESAMPLERS: dict[str, type[Resampler]] = {"qformer": QFormer, "perceiver": Perceiver, "mlp": MLP}
-
-
 def new_resampler(config: ResamplerConfig, patch_width: int, num_patches: int, lm_width: int) -> Resampler:
     """A resampler of the kind that `config` names; see `Resampler.new`."""
-    kind: type[Resampler] = find_plugin(config.kind, "resampler", GROUP, RESAMPLERS)
+    kind: type[Resampler] = find_plugin(config.kind, "resampler", RESAMPLERS)
     return kind.new(config, patch_width, num_patches, lm_width)
 
 

@@ -7,19 +7,8 @@ from typing import Literal
 
 import torch
 import transformers
-from pydantic import BaseModel, ConfigDict
 from torch import nn
 from transformers import PreTrainedModel
-
-
-class VisionConfig(BaseModel):
-    """Where the encoder comes from, and which of its states are used."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    path: str | None = None
-    layer: Literal["last", "penultimate"] = "last"
-    class_token: bool = True
 
 
 class VisionTower(nn.Module):
