@@ -20,7 +20,7 @@ from polylens.models.config import ModelConfig
 from polylens.recipe import Recipe
 from polylens.training.dry_run import dry_run
 from polylens.training.stages import Plan, apply_stage, never_trained
-from polylens.training.trainable import Length, trainable
+from polylens.training.trainable import Length, check_quantization, trainable
 
 GIB = 2**30
 # Arrays as large as the largest that live at once beside what autograd keeps.
@@ -100,17 +100,24 @@ def recipe_skeleton(recipe: Recipe) -> Any:
     Raises `UserError` for a recipe without a model, and for parts of which no config is to be had.
     """
     start = recipe.model.start
-    if start in KNOWN:
-        return blip2_skeleton(start)
     if start is not None:
-        family, path = find_family(start, weights=False)
-        return family.skeleton(path)
+        model = _skeleton_of(start)
+        check_quantization(model, recipe)
+        model.config.language_model.quantization = recipe.model.language_model.quantization
+        return model
     config = ModelConfig.model_validate(recipe.model.model_dump(exclude={"start"}))
     if config.vision.path is None:
         raise UserError(
             f"The recipe '{recipe.name}' trains no vision-language model: there is nothing to plan."
         )
     return skeleton(config)
+
+
+def _skeleton_of(start: str) -> Any:
+    if start in KNOWN:
+        return blip2_skeleton(start)
+    family, path = find_family(start, weights=False)
+    return family.skeleton(path)
 
 
 def _plan_stage(
@@ -184,7 +191,7 @@ def _advice(
         return f"set stages.{index}.micro_batch={plan.largest_micro_batch}"
     hint = "" if plan.micro_batch == 1 else f", or try stages.{index}.micro_batch=1"
     needed = plan.total
-    if recipe.model.start is not None:  # whose parts are taken as they are
+    if not trainable(model).quantizes:
         return f"needs {needed / GIB:.1f} GiB: choose a larger GPU, or train less of it{hint}"
     if model.config.language_model.quantization is None:
         for kind in ("int8", "nf4"):

@@ -33,7 +33,7 @@ from polylens.training.loop import Trainer, Validate
 from polylens.training.outcome import outcome
 from polylens.training.stages import never_trained
 from polylens.training.tasks import Task
-from polylens.training.trainable import trainable
+from polylens.training.trainable import check_quantization, trainable
 
 logger = logging.getLogger(__name__)
 
@@ -140,7 +140,8 @@ def new_model(recipe: Recipe) -> Any:
     """The `Model` that a recipe starts from; new parts get random weights from its seed."""
     torch.manual_seed(recipe.seed)
     if recipe.model.start:
-        model: Any = load_any(recipe.model.start)
+        model: Any = load_any(recipe.model.start, quantization=recipe.model.language_model.quantization)
+        check_quantization(model, recipe)
     else:
         model = build_model(ModelConfig.model_validate(recipe.model.model_dump(exclude={"start"})))
     if recipe.precision == "bfloat16":
@@ -159,8 +160,13 @@ def beginning(
 
 
 def halve(parameter: nn.Parameter) -> None:
-    """A matrix in bfloat16; a vector as it is, but copied: a view of a checkpoint keeps all of its file mapped."""
+    """A matrix in bfloat16; a vector as it is, but copied: a view of a checkpoint keeps all of its file mapped.
+
+    Weights in 8 or 4 bits stay as they are: their numbers are codes.
+    """
     data = parameter.data
+    if not data.is_floating_point():
+        return
     parameter.data = data.to(torch.bfloat16) if data.ndim > 1 else data.clone()
 
 

@@ -7,13 +7,14 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from rich.console import Console
 from torch import nn
 
 from polylens.data.sample import Sample
+from polylens.errors import UserError
 from polylens.plugins import find_plugin
 from polylens.recipe import Recipe
 from polylens.training.stages import Plan
@@ -61,7 +62,12 @@ class DryRun:
 
 
 class Trainable(ABC):
-    """One kind of model, as training, `plan` and `inspect` see it."""
+    """One kind of model, as training, `plan` and `inspect` see it.
+
+    `quantizes` says whether it can be trained around a language model in 8 or 4 bits.
+    """
+
+    quantizes: ClassVar[bool] = False
 
     @abstractmethod
     def task(self, model: Any, recipe: Recipe, console: Console | None = None) -> Task:
@@ -93,3 +99,13 @@ class Trainable(ABC):
 def trainable(model: Any) -> Trainable:
     """How this model is trained. Raises `UserError` for a kind that cannot be."""
     return find_plugin(model.kind, "trainable kind of model", GROUP)
+
+
+def check_quantization(model: Any, recipe: Recipe) -> None:
+    """Raises `UserError` where the recipe asks for 8 or 4 bits of a kind of model that cannot be trained in them."""
+    bits = recipe.model.language_model.quantization
+    if bits is not None and not trainable(model).quantizes:
+        raise UserError(
+            f"'{recipe.model.start}' cannot be trained with quantization={bits}: leave "
+            "model.language_model.quantization out."
+        )

@@ -41,8 +41,9 @@ def resolve_model(
     """The folder that `name_or_path` stands for.
 
     In this order: an existing folder or GGUF file (of a relative path, one under `relative_to` first), a packaged
-    model's name, a part of a packaged model ("picto/vision"), a hub id, downloaded once: whole, or of a
-    BLIP-2 model no more than `part` needs, or without its weights. Raises `UserError` when it is none of them.
+    model's name, a part of a packaged model ("picto/vision"), a hub id (or a revision, "owner/name@v1"),
+    downloaded once: whole, or of a BLIP-2 model no more than `part` needs, or without its weights. Raises
+    `UserError` when it is none of them.
     """
     found = find_model(name_or_path, relative_to)
     if found is not None and found.suffix == GGUF and found.is_file():
@@ -74,10 +75,16 @@ def find_model(name_or_path: str | Path, relative_to: Path | None = None) -> Pat
             if (whole / rest).is_dir():
                 return whole / rest
             raise UserError(f"The packaged model '{head}' has no part '{rest}': see its folder {whole}.")
-    if name.count("/") == 1 and not name.startswith((".", "/", "~")) and not name.endswith("/"):
+    if (
+        name.partition("@")[0].count("/") == 1
+        and not name.startswith((".", "/", "~"))
+        and not name.endswith("/")
+    ):
         return None
     known = ", ".join(packaged_models()) or "none"
-    raise UserError(f"No model '{name}': no folder, no packaged model ({known}) and no hub id (owner/name).")
+    raise UserError(
+        f"No model '{name}': no folder, no packaged model ({known}) and no hub id (owner/name, owner/name@revision)."
+    )
 
 
 def part_reference(path: str, source: Path, folder: Path) -> str:
