@@ -23,7 +23,7 @@ from pydantic_core import PydanticCustomError
 from polylens.data.containers import Format
 from polylens.data.spec import Codes, Part, Section, check_mix
 from polylens.errors import UserError
-from polylens.models.config import ModelConfig
+from polylens.models.config import LanguageModelConfig, ModelConfig
 from polylens.recipe_text import nearest, override, parse_yaml, validated
 
 if TYPE_CHECKING:
@@ -229,14 +229,21 @@ class Data(Section):
 
 
 class Model(ModelConfig):
-    """The model to train: `start` names an existing one; otherwise it is put together from parts."""
+    """The model to train: `start` names an existing one; otherwise it is put together from parts.
+
+    Of one to start from, `language_model.quantization` alone may be set: how its language model is held.
+    """
 
     start: str | None = None
 
     @model_validator(mode="after")
     def _one_of_both(self) -> Self:
-        if self.start and self.model_copy(update={"start": None}) != Model():
-            raise PydanticCustomError("start", "give either 'start' or parts, not both")
+        bits = LanguageModelConfig(quantization=self.language_model.quantization)
+        if self.start and self.model_copy(update={"start": None}) != Model(language_model=bits):
+            raise PydanticCustomError(
+                "start",
+                "give either 'start' or parts, not both; only language_model.quantization goes with 'start'",
+            )
         return self
 
 

@@ -19,6 +19,7 @@ from polylens.models.checkpoints.card import MANIFEST, card_languages
 from polylens.models.checkpoints.manifest import read_checkpoint_projector, read_checkpoint_qformer
 from polylens.models.checkpoints.registry import resolve_model
 from polylens.models.config import ModelConfig
+from polylens.models.parts.lora import plain_state
 from polylens.models.parts.precision import Quantization, loading_settings
 from polylens.models.parts.resamplers import QFormer, Resampler, new_resampler
 from polylens.models.parts.vision import VisionTower, load_vision
@@ -184,9 +185,7 @@ def part_state(model: VisionLanguageModel, part: str) -> dict[str, torch.Tensor]
     """The tensors of the part "vision" or "language_model", under the names of its own class, adapters left
     out.
     """
-    inner = model.vision.model if part == "vision" else model.lm
-    state = inner.state_dict()
-    return {n.replace(".base_layer.", "."): t for n, t in state.items() if ".lora_" not in n}
+    return plain_state(model.vision.model if part == "vision" else model.lm)
 
 
 def fingerprint(tensor: torch.Tensor) -> tuple[int, int]:

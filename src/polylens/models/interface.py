@@ -18,10 +18,12 @@ if TYPE_CHECKING:
 class Model(Protocol):
     """A model that answers samples. `VisionLanguageModel` and `VisCpmChat` are two; a wing may bring its own.
 
-    `kind` names how it is trained and saved: the key of the entry points `polylens.trainables`.
+    `kind` names how it is trained and saved: the key of the entry points `polylens.trainables`. `adapted` is the
+    attribute whose module LoRA goes into.
     """
 
     kind: str
+    adapted: str
     config: ModelConfig
     tokenizer: Any
 

@@ -41,6 +41,7 @@ class VisionLanguageModel(nn.Module):
     """
 
     kind = "vision-language"
+    adapted = "language_model"
 
     def __init__(
         self,
@@ -67,9 +68,8 @@ class VisionLanguageModel(nn.Module):
 
     @property
     def lm(self) -> PreTrainedModel:
-        """The language model itself, without PEFT's wrapping (its adapters act all the same)."""
-        wrapped = getattr(self.language_model, "get_base_model", None)
-        return wrapped() if wrapped is not None else self.language_model
+        """The language model, with its adapters if it carries any."""
+        return self.language_model
 
     @property
     def is_encoder_decoder(self) -> bool:

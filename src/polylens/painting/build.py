@@ -6,6 +6,7 @@ from polylens.errors import UserError
 from polylens.models.build import fingerprint, load_language_model
 from polylens.models.checkpoints.card import card_languages
 from polylens.models.checkpoints.registry import resolve_model
+from polylens.models.parts.lora import plain_state
 from polylens.painting.bridge import new_bridge
 from polylens.painting.config import PainterConfig, TextConfig
 from polylens.painting.painter import Painter
@@ -48,8 +49,7 @@ def load_text(config: TextConfig, dtype: torch.dtype = torch.float32) -> TextEnc
 
 def denoiser_state(painter: Painter) -> dict[str, torch.Tensor]:
     """The denoiser's tensors under the names of its own class, adapters left out."""
-    state = painter.denoiser.state_dict()
-    return {n.replace(".base_layer.", "."): t for n, t in state.items() if ".lora_" not in n}
+    return plain_state(painter.denoiser)
 
 
 def remember_denoiser(painter: Painter) -> None:

@@ -36,6 +36,14 @@ class PainterFamily(Family):
     def load(self, path: Path, loading: Loading) -> NoReturn:
         raise UserError(f"'{path}' draws pictures and answers nothing: use `polylens paint {path} PROMPT`.")
 
+    def export(self, path: Path, loading: Loading, out: Path) -> None:
+        from polylens.models.parts.lora import merge_lora
+        from polylens.painting.folder import load_painter, save_painter
+
+        painter = load_painter(path, loading.dtype)
+        merge_lora(painter)
+        save_painter(painter, out, {"exported_from": loading.name or str(path)}, standalone=True)
+
     def describe(self, path: Path) -> "ModelInfo":
         from polylens.models.checkpoints.info import describe_names
 

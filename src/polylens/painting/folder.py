@@ -21,9 +21,9 @@ from polylens.errors import UserError
 from polylens.files import replacing_folder, sha256_file, sha256_folder, write_atomic
 from polylens.models.build import fingerprint
 from polylens.models.checkpoints.registry import part_reference, resolve_model
+from polylens.models.parts.lora import Lora, adapters, add_adapters
 from polylens.painting.build import build_painter, denoiser_state
 from polylens.painting.config import PainterConfig
-from polylens.painting.lora import DenoiserLora, adapters, add_adapters
 from polylens.painting.painter import Painter
 from polylens.painting.parts import AUTOENCODERS, DENOISERS, Latents, part_folder
 from polylens.painting.text import CpmBeeText
@@ -153,7 +153,7 @@ def load_painter(name_or_path: str | Path, dtype: torch.dtype = torch.float32) -
         )
     painter = build_painter(config, dtype)
     if manifest["adapters"] is not None:
-        add_adapters(painter.denoiser, DenoiserLora.model_validate(manifest["adapters"]))
+        add_adapters(painter.denoiser, Lora.model_validate(manifest["adapters"]))
     _load_tensors(painter, folder, manifest)
     return painter.requires_grad_(False).eval()
 

@@ -123,7 +123,7 @@ def new_model(recipe: Recipe) -> Any:
     """The `Model` that a recipe starts from; new parts get random weights from its seed."""
     torch.manual_seed(recipe.seed)
     if recipe.model.start:
-        model: Any = load_any(recipe.model.start)
+        model: Any = load_any(recipe.model.start, quantization=recipe.model.language_model.quantization)
     else:
         model = build_model(ModelConfig.model_validate(recipe.model.model_dump(exclude={"start"})))
     if recipe.precision == "bfloat16":
@@ -155,8 +155,13 @@ def _imitated(stages: Sequence[Stage], samples: Mix) -> list[str]:
 
 
 def halve(parameter: nn.Parameter) -> None:
-    """A matrix in bfloat16; a vector as it is, but copied: a view of a checkpoint keeps all of its file mapped."""
+    """A matrix in bfloat16; a vector as it is, but copied: a view of a checkpoint keeps all of its file mapped.
+
+    Weights in 8 or 4 bits stay as they are: their numbers are codes.
+    """
     data = parameter.data
+    if not data.is_floating_point():
+        return
     parameter.data = data.to(torch.bfloat16) if data.ndim > 1 else data.clone()
 
 

@@ -169,9 +169,20 @@ def read_viscpm(
     if quantization:
         settings["quantization_config"].llm_int8_skip_modules = ["vpm", "mapping"]
     model = _from_folder(VisCpm, folder, settings, stream, "llm.encoder.layers")
+    if quantization:
+        _widen_eyes(model, folder, dtype)
     if image_size is not None:
         set_image_size(model, image_size)
     return model
+
+
+def _widen_eyes(model: VisCpm, folder: Path, dtype: torch.dtype) -> None:
+    """Give all but CPM-Bee its weights in `dtype`, which may be wider than what a model in few bits is loaded in."""
+    for file in sorted(folder.glob("*.safetensors")):
+        with safe_open(file, framework="pt") as opened:
+            names = [name for name in opened.keys() if not name.startswith("llm.")]  # noqa: SIM118
+            state = {name: opened.get_tensor(name).to(dtype) for name in names}
+        model.load_state_dict(state, strict=False, assign=True)
 
 
 def read_cpm_bee(

@@ -24,6 +24,7 @@ from polylens.errors import UserError
 from polylens.models.checkpoints.families import Stream
 from polylens.models.config import LanguageModelConfig, ModelConfig
 from polylens.models.decoding.chat import Chat
+from polylens.models.parts.lora import apply_lora
 from polylens.models.parts.precision import Quantization
 from polylens.models.visual import Visual, check_candidates, check_given, encode_distinct, tokens_of
 from polylens.viscpm.cpm_bee.generation import BeamSettings, own_words, search
@@ -70,9 +71,13 @@ class VisCpmBatch:
 
 
 class VisCpmChat(nn.Module):
-    """Answers samples as `VisionLanguageModel` does; `model` is a `VisCpm`, or a `CpmBee` that reads text alone."""
+    """Answers samples as `VisionLanguageModel` does; `model` is a `VisCpm`, or a `CpmBee` that reads text alone.
+
+    `base` is the file, folder or hub id that its weights came from.
+    """
 
     kind = "viscpm"
+    adapted = "model"
 
     def __init__(
         self, model: VisCpm | CpmBee, tokenizer: CpmBeeTokenizer, processor: ImageProcessor | None = None
@@ -81,6 +86,7 @@ class VisCpmChat(nn.Module):
         self.model = model
         self.tokenizer = tokenizer
         self.processor = processor
+        self.base: str | None = None
         self.config = ModelConfig(
             language_model=LanguageModelConfig(languages=LANGUAGES),
             layout=Layout(caption_prompt=CAPTION_PROMPT),
@@ -116,16 +122,18 @@ class VisCpmChat(nn.Module):
 
     @classmethod
     def skeleton(cls, folder: Path) -> "VisCpmChat":
-        """The model of a converted folder on the meta device, without a tokenizer."""
-        sizes = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        config = VisCpmConfig.from_dict(sizes)
+        """The model of a converted folder on the meta device, without a tokenizer; without sizes, the released 10B."""
+        sizes = folder / "config.json"
+        config = VisCpmConfig()
+        if sizes.is_file():
+            config = VisCpmConfig.from_dict(json.loads(sizes.read_text(encoding="utf-8")))
         tokenizer: Any = None
         with torch.device("meta"):
             return cls(VisCpm(config), tokenizer, viscpm_processor(config.vision.image_size))
 
     def adapt(self, pattern: str, *, rank: int, alpha: float, dropout: float) -> None:
-        """LoRA beside linear layers."""
-        raise UserError("VisCPM takes no LoRA adapters: give its parameters a learning rate.")
+        """LoRA on the linear layers of CPM-Bee and BEiT-3; see `models/parts/lora.py`."""
+        apply_lora(self, pattern, rank=rank, alpha=alpha, dropout=dropout)
 
     @property
     def lm(self) -> CpmBee:
