@@ -198,8 +198,9 @@ def fingerprint(tensor: torch.Tensor) -> tuple[int, int]:
 
 def remember_parts(model: VisionLanguageModel) -> None:
     """Note the parts' weights, fresh from their folders, so that saving finds what has changed."""
+    halves = {torch.bfloat16, torch.float16}
     model.fingerprints = {
-        f"{part}.{name}": {dtype: fingerprint(tensor.to(dtype)) for dtype in {tensor.dtype, torch.bfloat16}}
+        f"{part}.{name}": {dtype: fingerprint(tensor.to(dtype)) for dtype in {tensor.dtype, *halves}}
         for part in ("vision", "language_model")
         for name, tensor in part_state(model, part).items()
     }

@@ -55,6 +55,6 @@ def denoiser_state(painter: Painter) -> dict[str, torch.Tensor]:
 def remember_denoiser(painter: Painter) -> None:
     """Note the denoiser's weights, fresh from their folder, so that saving finds what has changed."""
     painter.fingerprints = {
-        name: {dtype: fingerprint(tensor.to(dtype)) for dtype in {tensor.dtype, torch.bfloat16}}
+        name: {dtype: fingerprint(tensor.to(dtype)) for dtype in {tensor.dtype, torch.bfloat16, torch.float16}}
         for name, tensor in denoiser_state(painter).items()
     }

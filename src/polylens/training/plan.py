@@ -129,7 +129,7 @@ def _plan_stage(
 ) -> StagePlan:
     stage = plan.stage
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
-    halved = recipe.precision == "bfloat16"
+    halved = recipe.precision != "float32"
     quantization = recipe.model.language_model.quantization
     weights = _weights(model, recipe, quantization)
     on_disk = trainable(model).cached_bytes(model, plan, 2 if halved else 4)
@@ -207,7 +207,7 @@ def _weights(model: Any, recipe: Recipe, quantization: Literal["int8", "nf4"] | 
     sizes = {}
     in_lm = {id(parameter) for parameter in model.lm.parameters()}
     for name, parameter in model.named_parameters():
-        small = recipe.precision == "bfloat16" and id(parameter) in frozen and parameter.ndim > 1
+        small = recipe.precision != "float32" and id(parameter) in frozen and parameter.ndim > 1
         small |= quantization is not None and id(parameter) in in_lm and ".lora_" not in name
         sizes[id(parameter)] = parameter.numel() * (2 if small and ".lora_" not in name else 4)
     if quantization:

@@ -8,8 +8,9 @@ Shapes: N pictures, Q queries, D width.
 """
 
 import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -256,23 +257,45 @@ class VisCpmChat(nn.Module):
             for row, one in zip(rows, ids, strict=True)
         ]
 
-    def collate(self, samples: Sequence[Sample], pixel_values: torch.Tensor | None = None) -> VisCpmBatch:
+    def collate(
+        self,
+        samples: Sequence[Sample],
+        pixel_values: torch.Tensor | None = None,
+        max_length: int | None = None,
+    ) -> VisCpmBatch:
         """A batch that trains the answers of the samples' last turns; pictures are loaded unless given.
 
-        Raises `UserError` for a sample without an answer.
+        A row of more than `max_length` text tokens loses its earliest turns, then the end of its answer. Raises
+        `UserError` for a sample without an answer, or none of it within the limit.
         """
         empty = next(
             (sample.id for sample in samples if not sample.turns or not sample.turns[-1].answer), None
         )
         if empty is not None:
             raise UserError(f"Sample '{empty}' has no answer to its last turn to be trained on: give one.")
-        rows = [self.encode_sample(sample, sample.turns[-1].answer) for sample in samples]
+        rows = [self._encode_within(sample, max_length) for sample in samples]
         text = collate_data(rows, self.tokenizer)
         pictures = [picture for sample in samples for picture in sample.images]
         if pictures and pixel_values is None:
             pixel_values = self._pixels(pictures)
         num_targets = int((text.labels != IGNORED).sum())
         return VisCpmBatch(text, [sample.id for sample in samples], num_targets, pixel_values)
+
+    def _encode_within(self, sample: Sample, max_length: int | None) -> Encoded:
+        limit = math.inf if max_length is None else max_length + self.num_image_tokens * len(sample.images)
+        row = self.encode_sample(sample, sample.turns[-1].answer)
+        while len(row.ids) > limit and len(sample.turns) > 1:
+            sample = replace(sample, turns=sample.turns[1:])
+            row = self.encode_sample(sample, sample.turns[-1].answer)
+        if len(row.ids) <= limit:
+            return row
+        row = row.first(int(limit))
+        if row.context.count(0) < 2:  # the token that an answer begins with, and one to learn
+            raise UserError(
+                f"Sample '{sample.id}' of {sample.source} has no target token within max_length={max_length}: shorten "
+                "its prompt, or raise the limit."
+            )
+        return row
 
     def loss(self, batch: VisCpmBatch, num_targets: int | None = None) -> torch.Tensor:
         """Cross-entropy summed over the batch's targets, divided by `num_targets` (the batch's own)."""

@@ -30,7 +30,7 @@ SPACE = "▁"
 
 class VisCpmTraining(Trainable):
     def task(self, model: VisCpmChat, recipe: Recipe, console: Console | None = None) -> VisCpmTask:
-        return VisCpmTask(model, recipe.augmentation)
+        return VisCpmTask(model, recipe.augmentation, recipe.data.max_length)
 
     def save(self, model: VisCpmChat, folder: Path, provenance: Mapping[str, Any]) -> None:
         if needs_base(model):
