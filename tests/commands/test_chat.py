@@ -95,7 +95,7 @@ def test_a_model_of_the_other_family_chats_too(image: Path) -> None:
     assert out.strip()
     result = RUNNER.invoke(app, ["chat", "picto", "--stream", "disk"])
     assert result.exit_code == 2
-    assert "VisCPM and CPM-Bee only" in result.stderr
+    assert "VisCPM-Chat or CPM-Bee only" in result.stderr
 
 
 def test_ctrl_c_stops_the_answer_only(folder: Path, tmp_path: Path) -> None:

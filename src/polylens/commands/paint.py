@@ -51,12 +51,20 @@ def paint(
         str | None, typer.Option(metavar="MODEL", help="A text classifier that blocks prompts.")
     ] = None,
     check_image: Annotated[
-        str | None, typer.Option(metavar="MODEL", help="An image classifier that blocks images.")
-    ] = None,
-    unsafe: Annotated[
         str | None,
-        typer.Option(metavar="LABELS", help="The classifiers' labels that block, as in nsfw,toxic."),
+        typer.Option(metavar="MODEL", help="An image classifier or safety checker that blocks images."),
     ] = None,
+    unsafe_prompt: Annotated[
+        str | None,
+        typer.Option(metavar="LABELS", help="The prompt classifier's labels that block, as in LABEL_1."),
+    ] = None,
+    unsafe_image: Annotated[
+        str | None,
+        typer.Option(metavar="LABELS", help="The image classifier's labels that block, as in nsfw,sexy."),
+    ] = None,
+    threshold: Annotated[
+        float, typer.Option(min=0, max=1, help="Classifiers block above this probability; VisCPM's was 0.75.")
+    ] = 0.5,
     origin: Annotated[
         Path | None,
         typer.Option("--from", metavar="PNG", help="Draw this image again, from what it says itself."),
@@ -118,7 +126,7 @@ def paint(
     studio.settings = Sampling(sampler=sampler, steps=steps, guidance=guidance)
     studio.negative, studio.batch_size = negative, batch_size
     studio.painter.speed_up(compiled=compiled)
-    _surround(studio, rerank, check_prompt, check_image, unsafe)
+    _surround(studio, rerank, (check_prompt, unsafe_prompt), (check_image, unsafe_image), threshold)
     assert prompts is not None
     rows: list[list[Painted]] = []
     batches = -(-n * candidates // batch_size)
@@ -204,17 +212,21 @@ def _studio(
 def _surround(
     studio: "Studio",
     rerank: str | None,
-    check_prompt: str | None,
-    check_image: str | None,
-    unsafe: str | None,
+    check_prompt: tuple[str | None, str | None],
+    check_image: tuple[str | None, str | None],
+    threshold: float,
 ) -> None:
-    from polylens.painting.guards import ImageCheck, PromptCheck, Reranker
+    """Put a reranker and checks around the studio; a check is a model and the labels that block."""
+    from polylens.painting.guards import PromptCheck, Reranker, image_check
 
-    labels = unsafe.split(",") if unsafe else None
     device = studio.painter.device
     studio.reranker = Reranker(rerank, device) if rerank else None
-    studio.prompt_check = PromptCheck(check_prompt, labels, device=device) if check_prompt else None
-    studio.image_check = ImageCheck(check_image, labels, device=device) if check_image else None
+    model, labels = check_prompt
+    if model:
+        studio.prompt_check = PromptCheck(model, labels.split(",") if labels else None, threshold, device)
+    model, labels = check_image
+    if model:
+        studio.image_check = image_check(model, labels.split(",") if labels else None, threshold, device)
 
 
 @contextmanager

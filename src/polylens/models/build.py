@@ -24,6 +24,7 @@ from polylens.models.parts.precision import Quantization, loading_settings
 from polylens.models.parts.resamplers import QFormer, Resampler, new_resampler
 from polylens.models.parts.vision import VisionTower, load_vision
 from polylens.models.vlm import VisionLanguageModel
+from polylens.pretrained import load_whole
 
 INTEGERS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}  # by size in bytes
 
@@ -148,7 +149,7 @@ def load_language_model(
         else:
             config = AutoConfig.from_pretrained(source)
             kind = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
-            model = kind.from_pretrained(source, **settings)
+            model = load_whole(kind, source, **settings)
     except (OSError, ValueError, TypeError) as error:
         raise UserError(f"No language model can be loaded from '{path}': {error}") from error
     if tokenizer.eos_token_id is None:

@@ -13,7 +13,13 @@ from polylens.painting.painter import Painter
 from polylens.painting.parts import context_width, load_denoiser, load_schedule, load_space
 from polylens.painting.text import CpmBeeText, LanguageModelText, TextEncoder
 from polylens.viscpm.cpm_bee.tokenizer import CpmBeeTokenizer
-from polylens.viscpm.files import is_cpm_bee, read_cpm_bee
+from polylens.viscpm.files import (
+    find_vocabulary,
+    is_cpm_bee,
+    is_released_cpm_bee,
+    read_cpm_bee,
+    read_released_cpm_bee,
+)
 
 
 def build_painter(config: PainterConfig, dtype: torch.dtype = torch.float32) -> Painter:
@@ -39,10 +45,14 @@ def load_text(config: TextConfig, dtype: torch.dtype = torch.float32) -> TextEnc
 
     Raises `UserError` for one that is missing, or for a pivot that it cannot have.
     """
-    if config.path is not None and is_cpm_bee(folder := resolve_model(config.path)):
-        if config.pivot:
-            raise UserError("CPM-Bee reads prompts as they are: leave painter.config.text.pivot out.")
-        return CpmBeeText(read_cpm_bee(folder, dtype), CpmBeeTokenizer.from_pretrained(folder), config)
+    if config.path is not None:
+        folder = resolve_model(config.path)
+        own = is_cpm_bee(folder)
+        if own or is_released_cpm_bee(folder):
+            if config.pivot:
+                raise UserError("CPM-Bee reads prompts as they are: leave painter.config.text.pivot out.")
+            model = read_cpm_bee(folder, dtype) if own else read_released_cpm_bee(folder, dtype=dtype)
+            return CpmBeeText(model, CpmBeeTokenizer.from_pretrained(find_vocabulary(folder)), config)
     model, tokenizer = load_language_model(config.path, dtype)
     return LanguageModelText(model, tokenizer, config)
 
@@ -55,6 +65,8 @@ def denoiser_state(painter: Painter) -> dict[str, torch.Tensor]:
 def remember_denoiser(painter: Painter) -> None:
     """Note the denoiser's weights, fresh from their folder, so that saving finds what has changed."""
     painter.fingerprints = {
-        name: {dtype: fingerprint(tensor.to(dtype)) for dtype in {tensor.dtype, torch.bfloat16, torch.float16}}
+        name: {
+            dtype: fingerprint(tensor.to(dtype)) for dtype in {tensor.dtype, torch.bfloat16, torch.float16}
+        }
         for name, tensor in denoiser_state(painter).items()
     }

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from polylens.errors import UserError
-from polylens.painting.guards import ImageCheck, PromptCheck, Reranker
+from polylens.painting.guards import ChecksImages, PromptCheck, Reranker
 from polylens.painting.painter import Advance, Painter, silent
 from polylens.painting.record import Record
 from polylens.painting.sampling import Sampling
@@ -37,7 +37,7 @@ class Studio:
     name: str
     sha256: str | None = None
     prompt_check: PromptCheck | None = None
-    image_check: ImageCheck | None = None
+    image_check: ChecksImages | None = None
     reranker: Reranker | None = None
     settings: Sampling = field(default_factory=Sampling)
     negative: str = ""

@@ -103,9 +103,11 @@ def _is_trained(path: Path) -> bool:
 
 
 def _is_released(path: Path) -> bool:
-    """A weight file of VisCPM-Chat, or a folder with one and no config that says otherwise."""
-    if path.is_dir() and (not (path / VOCABULARY).is_file() or (path / "polylens.json").is_file()):
-        return False
+    """A weight file of VisCPM-Chat, or a folder with such files and no config that says otherwise."""
+    if path.is_dir():
+        named = any((path / name).is_file() for name in ("polylens.json", "painter.json", "config.json"))
+        if (path / "polylens.json").is_file() or (named and not (path / VOCABULARY).is_file()):
+            return False
     return any(tensor.name.startswith("vpm.") for tensor in read_headers(path))
 
 

@@ -41,6 +41,7 @@ from polylens.viscpm.cpm_bee.layout import (
 from polylens.viscpm.cpm_bee.modeling import CpmBee
 from polylens.viscpm.cpm_bee.tokenizer import CpmBeeTokenizer, escape, unescape
 from polylens.viscpm.files import (
+    find_vocabulary,
     is_cpm_bee,
     read_cpm_bee,
     read_released_viscpm,
@@ -111,13 +112,13 @@ class VisCpmChat(nn.Module):
 
     @classmethod
     def from_released(cls, path: str | Path, dtype: torch.dtype = torch.float32) -> "VisCpmChat":
-        """From a released file, or a folder with it; CPM-Bee's `vocab.txt` lies beside the file."""
+        """From a released file, or a folder with it; see `find_vocabulary`."""
         path = Path(path)
         file = released_file(path) if path.is_dir() else path
         model = read_released_viscpm(file, dtype=dtype)
         return cls(
             model,
-            CpmBeeTokenizer.from_pretrained(file.parent),
+            CpmBeeTokenizer.from_pretrained(find_vocabulary(file.parent)),
             viscpm_processor(model.config.vision.image_size),
         )
 

@@ -16,6 +16,7 @@ from polylens.errors import UserError
 from polylens.evaluation.predictor import Generation
 from polylens.files import sha256_folder
 from polylens.languages import language
+from polylens.pretrained import load_whole
 
 
 class TransformersPredictor:
@@ -29,7 +30,7 @@ class TransformersPredictor:
         device = device or ("cuda" if torch.cuda.is_available() else "cpu")
         try:
             self.processor = AutoProcessor.from_pretrained(path)
-            self.model = AutoModelForImageTextToText.from_pretrained(path, dtype=dtype).to(device).eval()
+            self.model = load_whole(AutoModelForImageTextToText, path, dtype=dtype).to(device).eval()
         except (OSError, ValueError, KeyError, ImportError) as error:
             reason = str(error).split("\n")[0]
             raise UserError(f"'{path}' cannot be loaded as an image-text-to-text model: {reason}") from error

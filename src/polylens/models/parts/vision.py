@@ -15,6 +15,10 @@ from polylens.errors import UserError
 from polylens.models.checkpoints.blip2_files import is_blip2
 from polylens.models.checkpoints.blip2_parts import read_vision
 from polylens.models.checkpoints.registry import resolve_model
+from polylens.pretrained import load_whole
+
+# Heads over the patch states, which are all that is read here.
+UNUSED = ("pooler", "head.")
 
 
 class VisionConfig(BaseModel):
@@ -95,10 +99,11 @@ def load_vision(config: VisionConfig, dtype: torch.dtype = torch.float32) -> Vis
     try:
         model_config = AutoConfig.from_pretrained(source)
         try:
-            model = AutoModel.from_pretrained(source, dtype=dtype)
+            model = load_whole(AutoModel, source, unused=UNUSED, dtype=dtype)
         except ValueError:
             # Some vision models stand in no Auto table; their folder names their class.
-            model = getattr(transformers, model_config.architectures[0]).from_pretrained(source, dtype=dtype)
+            named = getattr(transformers, model_config.architectures[0])
+            model = load_whole(named, source, unused=UNUSED, dtype=dtype)
     except (OSError, ValueError, TypeError, AttributeError) as error:
         raise UserError(f"No vision model can be loaded from '{config.path}': {error}") from error
     model = getattr(model, "vision_model", None) if hasattr(model.config, "vision_config") else model
