@@ -2,6 +2,7 @@
 
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -10,6 +11,16 @@ from rich.console import Console
 from rich.text import Text
 
 from polylens.commands.common import Model, Precision, complain, consoles, open_model, quiet_libraries, say
+from polylens.commands.decoding import (
+    LengthPenalty,
+    NumBeams,
+    RepetitionPenalty,
+    Seed,
+    Temperature,
+    TopK,
+    TopP,
+    decoding,
+)
 from polylens.errors import UserError
 from polylens.languages import language
 
@@ -37,15 +48,33 @@ def chat(
     history: Annotated[
         Path | None, typer.Option(metavar="FILE", help="A conversation kept by /save, to go on with.")
     ] = None,
-    num_beams: Annotated[
-        int | None, typer.Option(min=1, help="Beams of the search; VisCPM's own are 3, others' 1 (greedy).")
+    prompt: Annotated[
+        list[str] | None,
+        typer.Option(metavar="TEXT", help="Ask this and end, in place of a dialogue; may be repeated."),
     ] = None,
+    num_beams: NumBeams = None,
+    length_penalty: LengthPenalty = None,
+    repetition_penalty: RepetitionPenalty = None,
+    temperature: Temperature = None,
+    top_k: TopK = None,
+    top_p: TopP = None,
+    seed: Seed = None,
     max_new_tokens: Annotated[int, typer.Option(min=1, help="The longest answer, in tokens.")] = 256,
     precision: Precision = "float32",
     stream: Annotated[
         Literal["cpu", "disk"] | None,
         typer.Option(help="VisCPM and CPM-Bee: keep the layers there, and bring in each when it is needed."),
     ] = None,
+    check_image: Annotated[
+        str | None,
+        typer.Option(metavar="MODEL", help="An image classifier or safety checker that refuses images."),
+    ] = None,
+    unsafe_image: Annotated[
+        str | None, typer.Option(metavar="LABELS", help="The image classifier's labels that refuse.")
+    ] = None,
+    threshold: Annotated[
+        float, typer.Option(min=0, max=1, help="The classifier refuses above this probability.")
+    ] = 0.5,
 ) -> None:
     """Talk with a model about images, in any of its languages.
 
@@ -58,18 +87,53 @@ def chat(
       polylens chat viscpm-chat --image street.jpg --precision bfloat16
       polylens chat viscpm-chat --image street.jpg --precision bfloat16 --stream disk     10B in a few GB
       echo 'What is this?' | polylens chat runs/mine/model --image a.jpg
+      polylens chat viscpm-chat --image a.jpg --prompt 'What is this?' --temperature 0.9 --top-p 0.9 --seed 1
     """
     code = None if lang is None else language(lang).code
     quiet_libraries()
     console, stderr = consoles()
     messages = _read_history(history) if history else []
     opened = open_model(model, precision, stream)
-    beams = {} if num_beams is None else {"num_beams": num_beams}
-    settings: dict[str, Any] = {"max_new_tokens": max_new_tokens, **beams}
+    settings = decoding(
+        opened.chat,
+        model,
+        num_beams=num_beams,
+        max_new_tokens=max_new_tokens,
+        length_penalty=length_penalty,
+        repetition_penalty=repetition_penalty,
+        temperature=temperature,
+        top_k=top_k,
+        top_p=top_p,
+        seed=seed,
+    )
     talk = opened.chat(code, messages, **settings)
+    check = _image_check(check_image, unsafe_image, threshold)
     for path in image or []:
-        _check_image(path)
-    _converse(talk, [*(image or [])], console, stderr)
+        check(path)
+    if prompt:
+        waiting = [*(image or [])]
+        for line in prompt:
+            _answer(talk, line, waiting, console, stderr)
+        return
+    _converse(talk, [*(image or [])], console, stderr, check)
+
+
+def _image_check(model: str | None, labels: str | None, threshold: float) -> Callable[[Path], None]:
+    """What looks at every image before the model does. It raises `UserError` for one that is unreadable or blocked."""
+    from polylens.data.images import FilePicture
+
+    guard = None
+    if model is not None:
+        from polylens.painting.guards import image_check
+
+        guard = image_check(model, labels.split(",") if labels else None, threshold)
+
+    def look(path: Path) -> None:
+        picture = FilePicture(path).load()
+        if guard is not None and (why := guard.refused([picture])[0]):
+            raise UserError(f"The image '{path}' is refused: {why}.")
+
+    return look
 
 
 def _read_history(path: Path) -> Any:
@@ -79,7 +143,9 @@ def _read_history(path: Path) -> Any:
         raise UserError(f"The conversation '{path}' cannot be read: {error}") from error
 
 
-def _converse(talk: "Chat", waiting: list[Path], console: Console, stderr: Console) -> None:
+def _converse(
+    talk: "Chat", waiting: list[Path], console: Console, stderr: Console, check: Callable[[Path], None]
+) -> None:
     """Questions and answers until the input ends; `waiting` are images for the next question."""
     person = sys.stdin.isatty()
     if person:
@@ -95,7 +161,7 @@ def _converse(talk: "Chat", waiting: list[Path], console: Console, stderr: Conso
             return
         try:
             if line.startswith("/"):
-                if not _command(talk, line, waiting, console):
+                if not _command(talk, line, waiting, console, check):
                     return
             else:
                 _answer(talk, line, waiting, console, stderr)
@@ -118,7 +184,9 @@ def _answer(talk: "Chat", line: str, waiting: list[Path], console: Console, stde
     waiting.clear()
 
 
-def _command(talk: "Chat", line: str, waiting: list[Path], console: Console) -> bool:
+def _command(
+    talk: "Chat", line: str, waiting: list[Path], console: Console, check: Callable[[Path], None]
+) -> bool:
     """What a line that begins with `/` asks for; False ends the conversation."""
     name, _, rest = line.partition(" ")
     rest = rest.strip()
@@ -134,7 +202,7 @@ def _command(talk: "Chat", line: str, waiting: list[Path], console: Console) -> 
         case "/image" if rest:
             paths = [Path(rest)] if Path(rest).exists() else [Path(word) for word in rest.split()]
             for path in paths:
-                _check_image(path)
+                check(path)
             waiting += paths
             say(console, f"{len(waiting)} image{'s' * (len(waiting) > 1)} with the next question")
         case "/save" if rest:
@@ -147,12 +215,6 @@ def _command(talk: "Chat", line: str, waiting: list[Path], console: Console) -> 
         case _:
             raise UserError(f"There is no {name}: /help lists what there is.")
     return True
-
-
-def _check_image(path: Path) -> None:
-    from polylens.data.images import FilePicture
-
-    FilePicture(path).load()
 
 
 def convert(

@@ -24,7 +24,6 @@ Precision = Annotated[
     PrecisionName,
     typer.Option(help="Of the weights; int8 and nf4 hold the language model in 8 or 4 bits, on a GPU only."),
 ]
-NumBeams = Annotated[int, typer.Option(min=1, help="Beams of the search; 1 is greedy.")]
 MaxNewTokens = Annotated[int, typer.Option(min=1, help="The longest caption, in tokens.")]
 
 

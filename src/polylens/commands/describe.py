@@ -10,13 +10,22 @@ from rich.text import Text
 from polylens.commands.common import (
     Json,
     MaxNewTokens,
-    NumBeams,
     Precision,
     complain,
     consoles,
     open_model,
     print_json,
     quiet_libraries,
+)
+from polylens.commands.decoding import (
+    LengthPenalty,
+    NumBeams,
+    RepetitionPenalty,
+    Seed,
+    Temperature,
+    TopK,
+    TopP,
+    decoding,
 )
 from polylens.errors import UserError
 from polylens.languages import LANGUAGES, language, parse_languages
@@ -38,7 +47,19 @@ def caption(
     model: Annotated[
         str, typer.Option(metavar="MODEL", help="A model folder, a packaged name, or a hub id.")
     ] = PACKAGED,
-    num_beams: NumBeams = 1,
+    prompt: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TEXT", help="Ask this in place of the model's own prompt; {language} is filled in."
+        ),
+    ] = None,
+    num_beams: NumBeams = None,
+    length_penalty: LengthPenalty = None,
+    repetition_penalty: RepetitionPenalty = None,
+    temperature: Temperature = None,
+    top_k: TopK = None,
+    top_p: TopP = None,
+    seed: Seed = None,
     max_new_tokens: MaxNewTokens = 32,
     precision: Precision = "float32",
     as_json: Json = False,
@@ -77,7 +98,7 @@ def caption(
         Sample(
             f"{path}:{code}",
             (picture,),
-            (Turn(opened.config.layout.ask_caption(code), ""),),
+            (Turn(_asked(prompt, code) or opened.config.layout.ask_caption(code), ""),),
             code,
             "caption",
             "",
@@ -85,7 +106,19 @@ def caption(
         for path, picture in zip(images, pictures, strict=True)
         for code in codes
     ]
-    said = iter(opened.generate(samples, num_beams=num_beams, max_new_tokens=max_new_tokens))
+    settings = decoding(
+        opened.generate,
+        model,
+        num_beams=num_beams,
+        max_new_tokens=max_new_tokens,
+        length_penalty=length_penalty,
+        repetition_penalty=repetition_penalty,
+        temperature=temperature,
+        top_k=top_k,
+        top_p=top_p,
+        seed=seed,
+    )
+    said = iter(opened.generate(samples, **settings))
     rows: list[dict[str, Any]] = []
     for path, own in zip(images, pictograms, strict=True):
         row: dict[str, Any] = {"image": str(path), "captions": {code: next(said) for code in codes}}
@@ -99,6 +132,10 @@ def caption(
             first = row["image"] if code == codes[0] else ""
             table.add_row(Text(first, style="bold"), Text(language(code).name, style="dim"), Text(text))
     consoles()[0].print(table)
+
+
+def _asked(prompt: str | None, code: str) -> str | None:
+    return None if prompt is None else prompt.replace("{language}", language(code).name)
 
 
 def _all_languages(model: "VisionLanguageModel", name: str) -> list[str]:

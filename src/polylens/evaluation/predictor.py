@@ -6,6 +6,7 @@ The runner appends every answer to disk as it comes, so a predictor yields as ea
 loses only what it had not yielded.
 """
 
+import inspect
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import islice
@@ -15,6 +16,7 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 
 from polylens.data.sample import Picture, Sample
+from polylens.errors import UserError
 from polylens.feature_cache import FeatureCache, hash_weights
 from polylens.models.vlm import VisionLanguageModel
 
@@ -30,7 +32,17 @@ class Generation:
     max_new_tokens: int = 32
     length_penalty: float = 1.0
     repetition_penalty: float = 1.0
+    temperature: float = 1.0
     batch_size: int = 64
+
+
+def refuse_temperature(name: str, generation: Generation) -> None:
+    """Raises `UserError` for a temperature, which a model without one would ignore."""
+    if generation.temperature != 1.0:
+        raise UserError(
+            f"'{name}' takes no temperature in its search, and {generation.temperature:g} was asked for: leave it "
+            "out, or choose another protocol."
+        )
 
 
 class Predictor(Protocol):
@@ -96,6 +108,9 @@ class LocalPredictor:
 
     def generate(self, samples: Sequence[Sample], generation: Generation) -> Iterator[tuple[int, str]]:
         settings = {key: value for key, value in asdict(generation).items() if key != "batch_size"}
+        if "temperature" not in inspect.signature(self.model.generate).parameters:
+            refuse_temperature(self.name, generation)
+            del settings["temperature"]
         for places, batch, visual in self._batches(samples, generation.batch_size):
             texts = self.model.generate(batch, visual=visual, batch_size=generation.batch_size, **settings)
             yield from zip(places, texts, strict=True)

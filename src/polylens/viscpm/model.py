@@ -230,13 +230,27 @@ class VisCpmChat(nn.Module):
         length_penalty: float = 1.0,
         repetition_penalty: float = 1.0,
         temperature: float = 1.0,
+        sample: bool = False,
+        top_k: int | None = None,
+        top_p: float | None = None,
+        seed: int = 0,
     ) -> list[str]:
         """The answers to the samples' last turns, in their order, without surrounding white space.
 
         `visual` stands in for the pictures, as in `VisionLanguageModel.generate`. Raises `UserError` for settings out
         of range.
         """
-        settings = BeamSettings(num_beams, max_new_tokens, temperature, repetition_penalty, length_penalty)
+        settings = BeamSettings(
+            num_beams,
+            max_new_tokens,
+            temperature,
+            repetition_penalty,
+            length_penalty,
+            sample=sample,
+            top_k=top_k,
+            top_p=top_p,
+            seed=seed,
+        )
         given = self._check_visual(samples, visual)
         texts = []
         first = 0

@@ -20,7 +20,7 @@ from polylens.evaluation.peers.chat import (
     map_concurrently,
     text_tokens,
 )
-from polylens.evaluation.predictor import Generation
+from polylens.evaluation.predictor import Generation, refuse_temperature
 from polylens.languages import language
 
 # Larger pictures are scaled down before they are sent; COCO's and most benchmarks' are smaller.
@@ -57,6 +57,7 @@ class EndpointPredictor:
 
     def generate(self, samples: Sequence[Sample], generation: Generation) -> Iterator[tuple[int, str]]:
         """Many requests at once; an answer comes when it is ready. Raises `UserError` for beams and penalties."""
+        refuse_temperature(self.name, generation)
         beams, penalty = generation.num_beams, generation.repetition_penalty
         if beams != 1 or penalty != 1:
             raise UserError(

@@ -13,7 +13,7 @@ from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from polylens.data.sample import Sample
 from polylens.errors import UserError
-from polylens.evaluation.predictor import Generation
+from polylens.evaluation.predictor import Generation, refuse_temperature
 from polylens.files import sha256_folder
 from polylens.languages import language
 from polylens.pretrained import load_whole
@@ -67,6 +67,7 @@ class TransformersPredictor:
 
     def _answer(self, samples: Sequence[Sample], generation: Generation) -> list[str]:
         inputs = self._inputs(samples).to(self.model.device)
+        refuse_temperature(self.name, generation)
         settings: dict[str, Any] = {"length_penalty": generation.length_penalty}
         # Sampling settings that come with a model have no part in a search.
         sampling = {"do_sample": False, "temperature": None, "top_p": None, "top_k": None}
