@@ -219,7 +219,10 @@ def _command(
 
 def convert(
     weights: Annotated[
-        Path, typer.Argument(metavar="FILE", help="The released .pt or .bin of VisCPM-Chat or of CPM-Bee.")
+        Path,
+        typer.Argument(
+            metavar="FILE", help="The released .pt or .bin of VisCPM-Chat, VisCPM-Paint or CPM-Bee."
+        ),
     ],
     vocab: Annotated[Path, typer.Option(metavar="FILE", help="The vocab.txt of CPM-Bee.")],
     out: Annotated[Path, typer.Option(metavar="DIR", help="The new folder.")],
@@ -230,6 +233,9 @@ def convert(
         Path | None,
         typer.Option(metavar="FILE", help="JSON of the model's sizes, where they are not those of the 10B."),
     ] = None,
+    base: Annotated[
+        str | None, typer.Option(metavar="MODEL", help="For VisCPM-Paint: Stable Diffusion 2.1-base.")
+    ] = None,
     image_size: Annotated[
         int | None, typer.Option(min=1, help="See images of another size; positions are interpolated.")
     ] = None,
@@ -238,13 +244,14 @@ def convert(
         typer.Option(help="The type of the weights that are written; the file's own by default."),
     ] = None,
 ) -> None:
-    """Turn a released file of VisCPM-Chat into a folder of sharded safetensors, which all commands take.
+    """Turn a released file of VisCPM into a folder of sharded safetensors, which all commands take.
 
     The file is mapped into memory, never copied whole, and nothing in it is executed.
 
     \b
     Examples
       polylens convert vlu.pt --vocab vocab.txt --out viscpm-chat
+      polylens convert viscpm_paint_balance_checkpoint.pt --vocab vocab.txt --base sd-2.1-base --out viscpm-paint
       polylens convert cpm-bee-10b.bin --vocab vocab.txt --out cpm-bee --text-only
       polylens convert vlu.pt --vocab vocab.txt --out viscpm-448 --image-size 448
     """
@@ -252,6 +259,7 @@ def convert(
 
     from polylens.viscpm.cpm_bee.tokenizer import CpmBeeTokenizer
     from polylens.viscpm.files import (
+        is_released_painter,
         read_released_cpm_bee,
         read_released_viscpm,
         save_folder,
@@ -262,6 +270,20 @@ def convert(
         raise UserError("CPM-Bee alone sees no images: leave out --image-size.")
     quiet_libraries()
     console, _ = consoles()
+    paints = is_released_painter(weights) and not text_only
+    if paints != (base is not None):
+        told = "is VisCPM-Paint: give --base, a Stable Diffusion 2.1-base" if paints else "is no VisCPM-Paint"
+        raise UserError(f"'{weights}' {told}{'' if paints else ', and --base is for that: leave it out'}.")
+    if paints:
+        from polylens.painting.folder import save_painter
+        from polylens.painting.viscpm import read_released_painter
+
+        painter = read_released_painter(
+            weights, str(base), vocab, sizes=sizes, dtype=getattr(torch, precision or "float16")
+        )
+        save_painter(painter, out, {"converted_from": weights.name})
+        say(console, f"{out} is ready. Try it: polylens paint {out} 'a dog in the snow'")
+        return
     tokenizer = CpmBeeTokenizer.from_pretrained(vocab)
     dtype = None if precision is None else getattr(torch, precision)
     read = read_released_cpm_bee if text_only else read_released_viscpm

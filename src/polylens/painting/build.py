@@ -5,8 +5,10 @@ import torch
 from polylens.errors import UserError
 from polylens.models.build import fingerprint, load_language_model
 from polylens.models.checkpoints.card import card_languages
+from polylens.models.checkpoints.families import Stream
 from polylens.models.checkpoints.registry import resolve_model
 from polylens.models.parts.lora import plain_state
+from polylens.models.parts.precision import Quantization
 from polylens.painting.bridge import new_bridge
 from polylens.painting.config import PainterConfig, TextConfig
 from polylens.painting.painter import Painter
@@ -22,8 +24,15 @@ from polylens.viscpm.files import (
 )
 
 
-def build_painter(config: PainterConfig, dtype: torch.dtype = torch.float32) -> Painter:
+def build_painter(
+    config: PainterConfig,
+    dtype: torch.dtype = torch.float32,
+    quantization: Quantization | None = None,
+    stream: Stream | None = None,
+) -> Painter:
     """Load the parts that `config` names and join them by a new bridge, random from torch's seed.
+
+    `quantization` holds the language model in 8 or 4 bits; `stream` keeps CPM-Bee's layers on the CPU or on disk.
 
     Raises `UserError` for parts that are missing or do not fit.
     """
@@ -31,7 +40,7 @@ def build_painter(config: PainterConfig, dtype: torch.dtype = torch.float32) -> 
     config.schedule = load_schedule(config.schedule)
     if config.text.languages is None and config.text.path is not None:
         config.text.languages = card_languages(resolve_model(config.text.path))
-    text = load_text(config.text, dtype)
+    text = load_text(config.text, dtype, quantization, stream)
     denoiser = load_denoiser(config.denoiser, dtype)
     bridge = new_bridge(config.bridge, text.width, context_width(denoiser)).to(dtype)
     painter = Painter(text, bridge, denoiser, load_space(config.space, dtype), config.schedule, config)
@@ -40,7 +49,12 @@ def build_painter(config: PainterConfig, dtype: torch.dtype = torch.float32) -> 
     return painter.requires_grad_(False).eval()
 
 
-def load_text(config: TextConfig, dtype: torch.dtype = torch.float32) -> TextEncoder:
+def load_text(
+    config: TextConfig,
+    dtype: torch.dtype = torch.float32,
+    quantization: Quantization | None = None,
+    stream: Stream | None = None,
+) -> TextEncoder:
     """The text encoder that `config` names: a CPM-Bee folder, or any language model of transformers.
 
     Raises `UserError` for one that is missing, or for a pivot that it cannot have.
@@ -51,9 +65,17 @@ def load_text(config: TextConfig, dtype: torch.dtype = torch.float32) -> TextEnc
         if own or is_released_cpm_bee(folder):
             if config.pivot:
                 raise UserError("CPM-Bee reads prompts as they are: leave painter.config.text.pivot out.")
-            model = read_cpm_bee(folder, dtype) if own else read_released_cpm_bee(folder, dtype=dtype)
+            if not own and (quantization or stream):
+                raise UserError(
+                    f"'{config.path}' is CPM-Bee as it was released, which loads whole: `polylens convert --text-only` "
+                    "makes a folder that loads in 8 or 4 bits and streams."
+                )
+            read = read_cpm_bee(folder, dtype, quantization, stream) if own else None
+            model = read or read_released_cpm_bee(folder, dtype=dtype)
             return CpmBeeText(model, CpmBeeTokenizer.from_pretrained(find_vocabulary(folder)), config)
-    model, tokenizer = load_language_model(config.path, dtype)
+    if stream is not None:
+        raise UserError("Only the layers of CPM-Bee can be streamed: use a smaller precision.")
+    model, tokenizer = load_language_model(config.path, dtype, quantization)
     return LanguageModelText(model, tokenizer, config)
 
 

@@ -72,6 +72,11 @@ class Painter(nn.Module):
     def dtype(self) -> torch.dtype:
         return next(self.denoiser.parameters()).dtype
 
+    def move(self, device: torch.device | str, *, text: bool = True) -> None:
+        """Bring the painter to `device`; without `text`, its language model stays where it was loaded."""
+        for part in (self.bridge, self.denoiser, self.space, *([self.text] if text else [])):
+            part.to(device)
+
     def adapt(self, pattern: str, *, rank: int, alpha: float, dropout: float) -> None:
         """LoRA on the denoiser's linear layers; see `models/parts/lora.py`."""
         apply_lora(self, pattern, rank=rank, alpha=alpha, dropout=dropout)

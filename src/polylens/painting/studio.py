@@ -31,7 +31,9 @@ class Painted:
 
 @dataclass
 class Studio:
-    """A painter and what stands around it. `name` and `sha256` are what records call the painter."""
+    """A painter and what stands around it. `name` and `sha256` are what records call the painter, `precision` how it
+    was loaded, if that is not its denoiser's type.
+    """
 
     painter: Painter
     name: str
@@ -42,6 +44,7 @@ class Studio:
     settings: Sampling = field(default_factory=Sampling)
     negative: str = ""
     batch_size: int = 4
+    precision: str | None = None
 
     def paint(
         self,
@@ -124,7 +127,7 @@ class Studio:
             read_as=None if read_as == prompt else read_as,
             negative=self.negative,
             size=size,
-            precision=str(self.painter.dtype).removeprefix("torch."),
+            precision=self.precision or str(self.painter.dtype).removeprefix("torch."),
             seeds=seeds,
             index=index,
             torch=torch.__version__,

@@ -22,6 +22,7 @@ from polylens.data.images import ImageProcessor
 from polylens.errors import UserError
 from polylens.files import WEIGHT_SUFFIXES, make_writable_folder, write_atomic
 from polylens.models.checkpoints.families import Stream
+from polylens.models.checkpoints.inventory import read_headers
 from polylens.models.checkpoints.registry import resolve_model
 from polylens.models.parts.precision import Quantization, loading_settings
 from polylens.pretrained import load_whole
@@ -49,6 +50,11 @@ def is_viscpm(folder: Path) -> bool:
 def is_cpm_bee(folder: Path) -> bool:
     """Whether the folder's config says that it is a CPM-Bee alone."""
     return _model_type(folder) == CpmBeeConfig.model_type
+
+
+def is_released_painter(path: Path) -> bool:
+    """Whether a file is VisCPM-Paint as it was released."""
+    return path.is_file() and any(tensor.name.startswith("trans_block.") for tensor in read_headers(path))
 
 
 def is_released_cpm_bee(folder: Path) -> bool:
