@@ -29,7 +29,7 @@ def read_llava(path: str | Path, *, images: str | Path, language: str = "en") ->
     code = find_language(language).code
     for number, row in json_array(path):
         where = f"{path}, row {number}"
-        said = [_said(one, where) for one in list_field(row, "conversations", where)]
+        said = [said_turn(one, where) for one in list_field(row, "conversations", where)]
         if not said or [speaker for speaker, _ in said] != ["human", "gpt"] * (len(said) // 2):
             raise UserError(f"{where}: its turns do not go 'human', 'gpt', 'human', 'gpt' to the end.")
         texts = [text for _, text in said]
@@ -45,7 +45,8 @@ def read_llava(path: str | Path, *, images: str | Path, language: str = "en") ->
         )
 
 
-def _said(one: Any, where: str) -> tuple[str, str]:
+def said_turn(one: Any, where: str) -> tuple[str, str]:
+    """(speaker, text) of a turn, the mark of the image taken out. Raises `UserError` for another object."""
     if not isinstance(one, dict):
         raise UserError(f"{where}: a turn is no JSON object.")
     text = MARK.sub("", text_field(one, "value", where))
