@@ -31,7 +31,11 @@ class VisCpmFamily(Family):
     name = "viscpm"
     title = "VisCPM-Chat or CPM-Bee"
     streams = True
-    released = ("openbmb/VisCPM-Chat",)
+    released = (
+        "openbmb/VisCPM-Chat",
+        "openbmb/VisCPM-Chat/viscpm_chat_balance_checkpoint.pt",
+        "openbmb/VisCPM-Chat/viscpm_chat_zhplus_checkpoint.pt",
+    )
 
     def matches(self, path: Path) -> bool:
         return self._converted(path) or _is_trained(path) or _is_released(path)
