@@ -17,6 +17,7 @@ from polylens.data.readers.coco import read_coco
 from polylens.data.readers.imagenet import read_imagenet
 from polylens.data.readers.jsonl import read_jsonl
 from polylens.data.readers.llava import read_llava
+from polylens.data.readers.viscpm_tuning import read_m3it, read_unimm_chat
 from polylens.data.readers.vqav2 import read_vqav2
 from polylens.data.readers.webdataset import read_webdataset
 from polylens.data.sample import Sample
@@ -35,6 +36,8 @@ READERS: dict[str, Source] = {
     "imagenet": read_imagenet,
     "jsonl": read_jsonl,
     "llava": read_llava,
+    "m3it": read_m3it,
+    "unimm-chat": read_unimm_chat,
     "vqav2": read_vqav2,
     "webdataset": read_webdataset,
 }

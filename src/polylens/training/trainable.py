@@ -73,7 +73,7 @@ class Trainable(ABC):
 
     @abstractmethod
     def may_halve(self, model: Any, parameters: Mapping[str, nn.Parameter]) -> list[nn.Parameter]:
-        """Of the parameters that no stage trains, those of which a bfloat16 copy is enough."""
+        """Of the parameters that no stage trains, those of which a copy in half precision is enough."""
 
     @abstractmethod
     def show(self, model: Any, sample: Sample, max_length: int | None) -> list[Shown]:

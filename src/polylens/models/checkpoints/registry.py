@@ -41,14 +41,16 @@ def resolve_model(
 
     In this order: an existing folder (of a relative path, one under `relative_to` first), a packaged
     model's name, a part of a packaged model ("picto/vision"), a hub id, downloaded once: whole, or of a
-    BLIP-2 model no more than `part` needs, or without its weights. Raises `UserError` when it is none of them.
+    BLIP-2 model no more than `part` needs, or without its weights; after a hub id may stand a folder or a
+    file of the repository ("owner/name/folder"), which alone is fetched. Raises `UserError` when it is none of them.
     """
     found = find_model(name_or_path, relative_to)
     if found is not None:
         return found
     from polylens.models.checkpoints.hub import download
 
-    return download(str(name_or_path), part, weights)
+    owner, repository, *inside = str(name_or_path).split("/")
+    return download(f"{owner}/{repository}", part, weights, "/".join(inside))
 
 
 def find_model(name_or_path: str | Path, relative_to: Path | None = None) -> Path | None:
@@ -67,7 +69,10 @@ def find_model(name_or_path: str | Path, relative_to: Path | None = None) -> Pat
             if (whole / rest).is_dir():
                 return whole / rest
             raise UserError(f"The packaged model '{head}' has no part '{rest}': see its folder {whole}.")
-    if name.count("/") == 1 and not name.startswith((".", "/", "~")) and not name.endswith("/"):
+    owner, _, rest = name.partition("/")
+    # A longer path that begins with a folder which is here was meant to be a path.
+    local = name.startswith((".", "/", "~")) or name.endswith("/") or ("/" in rest and Path(owner).is_dir())
+    if rest and not local:
         return None
     known = ", ".join(packaged_models()) or "none"
     raise UserError(f"No model '{name}': no folder, no packaged model ({known}) and no hub id (owner/name).")
