@@ -2,8 +2,6 @@
 
   views      pictures in changed styles, one by one in a loop, or a batch at once, each picture read once
   encoder    Picto's image encoder, channels first, or channels last as on CPUs
-  words      the cross-entropy of visual tokens over all words and its gradient, at once, or in pieces
-  choice     the likeliest of 100 German names, by the scores of all, or by bounds
   languages  English names put into six languages with all threads, or a process for each of them (on Linux)
 
 Results must agree before any time counts. Prints seconds, medians of five turns, and what part of the time is left.
@@ -19,15 +17,13 @@ from collections.abc import Callable
 import torch
 from _machine import print_machine
 from torch import Tensor
-from torch.nn import functional as F
 
 from polylens.commands.common import quiet_libraries
 from polylens.models.checkpoints.folder import load_model
 from polylens.models.parts.precision import fast_dtype
-from polylens.models.parts.projectors import VisualWords
 from polylens.models.vlm import VisionLanguageModel
 from polylens.picto import measure
-from polylens.picto.tasks import pictures
+from polylens.picto.tasks import Drawn, pictures
 from polylens.recipe import Augmentation
 from polylens.training.augment import View, augment, load_views
 
@@ -41,7 +37,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--pictures", type=int, default=64, help="of all parts but the words")
+    parser.add_argument("--pictures", type=int, default=64, help="of every part")
     parser.add_argument("--turns", type=int, default=TURNS)
     arguments = parser.parse_args()
     quiet_libraries()
@@ -53,8 +49,6 @@ def main() -> None:
     with torch.no_grad():
         compare("views", *views(drawn), arguments.turns)
         compare("encoder", *encoder(model, arguments.pictures), arguments.turns)
-    compare("words", *words(model), arguments.turns)
-    compare("choice", *choice(model, drawn[:: max(1, len(drawn) // 16)]), arguments.turns)
     compare("languages", *languages(model, drawn), arguments.turns)
 
 
@@ -72,7 +66,7 @@ def compare(name: str, plain: Side, ours: Side, turns: int) -> None:
     print(f"{name:10} {one:9.3f} {other:9.3f}  {other / one:.2f} ({min(ratios):.2f} to {max(ratios):.2f})")
 
 
-def views(drawn: list[measure.Drawn]) -> tuple[Side, Side]:
+def views(drawn: list[Drawn]) -> tuple[Side, Side]:
     settings, size = Augmentation(flip=True, style=True, views=2), (64, 64)
     wanted = [View(concept.picture(style), number) for concept, style in drawn for number in (1, 2)]
 
@@ -101,60 +95,15 @@ def encoder(model: VisionLanguageModel, count: int) -> tuple[Side, Side]:
     return plain, ours
 
 
-def gradient(errors: Callable[[], Tensor], tokens: Tensor) -> Tensor:
-    dtype = fast_dtype("cpu")
-    with torch.autocast("cpu", dtype, enabled=dtype != torch.float32):
-        return torch.autograd.grad(errors().sum(), tokens)[0]
-
-
-def words(model: VisionLanguageModel) -> tuple[Side, Side]:
-    table = model.lm.get_input_embeddings().weight.detach()
-    projector = VisualWords(table.shape[1], model.lm.get_input_embeddings)
-    torch.nn.init.eye_(projector.weight)
-    tokens = table[torch.randint(len(table), (128, 8))].float().requires_grad_()
-    ids = torch.randint(len(table), (128, 8))
-
-    def plain() -> Tensor:
-        return gradient(
-            lambda: F.cross_entropy(
-                projector.logits(tokens).float().flatten(0, 1), ids.flatten(), reduction="none"
-            ),
-            tokens,
-        )
-
-    def ours() -> Tensor:
-        return gradient(lambda: projector.cross_entropy(tokens, ids), tokens)
-
-    assert torch.allclose(plain(), ours(), atol=1e-3)
-    return plain, ours
-
-
-def choice(model: VisionLanguageModel, drawn: list[measure.Drawn]) -> tuple[Side, Side]:
-    asked = [measure.naming(concept, style, "de") for concept, style in drawn]
-    names = [measure.candidates(concept, "de") for concept, _ in drawn]
-    visual = model.encode_pictures([picture for sample in asked for picture in sample.images])
-
-    def plain() -> list[int]:
-        scores = model.score(asked, names, visual=visual)
-        return [max(range(len(row)), key=row.__getitem__) for row in scores]
-
-    def ours() -> list[int]:
-        return model.choose(asked, names, visual=visual)
-
-    same = [a == b for a, b in zip(plain(), ours(), strict=True)]
-    assert sum(same) >= len(same) - 1, "other rows round otherwise, and hardly a choice may change"
-    return plain, ours
-
-
-def languages(model: VisionLanguageModel, drawn: list[measure.Drawn]) -> tuple[Side, Side]:
+def languages(model: VisionLanguageModel, drawn: list[Drawn]) -> tuple[Side, Side]:
     names = [concept.name("en") or "" for concept, _ in drawn]
 
     def plain() -> dict[str, list[str]]:
         # One language alone is not shared out.
-        return {code: measure.from_text(model, drawn, names, [code])[code] for code in LANGUAGES}
+        return {code: measure.translate(model, names, [code])[code] for code in LANGUAGES}
 
     def ours() -> dict[str, list[str]]:
-        return measure.from_text(model, drawn, names, LANGUAGES)
+        return measure.translate(model, names, LANGUAGES)
 
     texts, others = plain(), ours()
     same = [a == b for code in LANGUAGES for a, b in zip(texts[code], others[code], strict=True)]

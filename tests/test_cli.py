@@ -99,8 +99,7 @@ def test_help_teaches(run):
         "caption",
         "inspect",
         "languages",
-        "picto build",
-        "picto train",
+        "picto info",
     ):
         assert "Examples" in run(*command.split(), "--help").stdout
     assert run("--version").stdout == f"polylens {__version__}\n"

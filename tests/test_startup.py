@@ -37,6 +37,9 @@ paint nosuch cat
 score-paintings .
 info nosuch
 export nosuch --format blip2 --out there
+merge nosuch --out there
+features nosuch there --out here
+convert-mblip nosuch.ckpt --language-model nosuch --out there
 """.strip().splitlines()
 DRIVER = """
 import contextlib, io, json, sys

@@ -17,9 +17,10 @@ from polylens.commands.check import check
 from polylens.commands.common import complain
 from polylens.commands.compare import compare
 from polylens.commands.convert_data import convert_data
+from polylens.commands.features import features
 from polylens.commands.judge import judge
 from polylens.commands.languages import languages
-from polylens.commands.models import export, info
+from polylens.commands.models import convert_mblip, export, info, merge
 from polylens.commands.paint import paint
 from polylens.commands.plan import plan
 from polylens.commands.recipes import recipes
@@ -37,6 +38,7 @@ REFUSED = (errno.EACCES, errno.EPERM, errno.EROFS)
 RESUMABLE = (
     "demo",
     "download",
+    "features",
     "mix",
     "train",
     "translate",
@@ -147,6 +149,7 @@ app.command()(training.inspect)
 app.command()(check)
 app.command()(recipes)
 app.command()(data.download)
+app.command()(data.balance)
 app.command()(data.mix)
 app.command()(data.neighbours)
 app.command()(convert_data)
@@ -157,6 +160,9 @@ app.command()(languages)
 app.command()(plan)
 app.command()(info)
 app.command()(export)
+app.command()(merge)
+app.command()(features)
 app.command()(verify)
 app.command()(convert)
+app.command()(convert_mblip)
 app.add_typer(picto.app, name="picto")

@@ -86,12 +86,15 @@ def test_questions_out_of_answers():
 
 def test_reasons():
     sample = plain(1, "Why?", "cab", task="vqa", rationales=["it is late.", "He waits"])
-    (said,) = made("explanation", [sample])
-    assert said.turns[0].answer in ("cab. It is late.", "cab. He waits.")
-    (said,) = made("chain_of_thought", [sample])
-    assert said.turns[0].answer in ("It is late. So the answer is cab.", "He waits. So the answer is cab.")
-    assert "Why?" in said.turns[0].prompt
-    assert said.language == "en"
+    said = made("explanation", [sample])
+    assert [s.turns[0].answer for s in said] == ["cab. It is late.", "cab. He waits."]
+    said = made("chain_of_thought", [sample])
+    assert [s.turns[0].answer for s in said] == [
+        "It is late. So the answer is cab.",
+        "He waits. So the answer is cab.",
+    ]
+    assert [s.id for s in said] == ["1/1", "1/2"]
+    assert all("Why?" in s.turns[0].prompt and s.language == "en" for s in said)
     for other in (plain(1, "Why?", "x"), plain(1, "Warum?", "x", "de", rationales=["a"])):
         with pytest.raises(UserError, match="'1' of test cannot become 'explanation'"):
             made("explanation", [other])
@@ -100,11 +103,29 @@ def test_reasons():
 def test_only_turns_of_few_sentences_are_instructions():
     turns = (Turn("Hi?", "One. Two! Three?"), Turn("And?", "1. 2. 3. 4 and. Five."), Turn("So?", "Yes"))
     talk = Sample("7", (), turns, "en", "instruction", "llava")
-    samples = made("instruction", [talk])
+    samples = made({"task": "instruction", "max_sentences": 3}, [talk])
     assert [(s.id, s.turns[0].answer) for s in samples] == [("7/1", "One. Two! Three?"), ("7/3", "Yes")]
+    assert [s.id for s in made("instruction", [talk])] == ["7/1", "7/2", "7/3"]
     assert [s.id for s in made({"task": "instruction", "max_sentences": 1}, [talk])] == ["7/3"]
     with pytest.raises(UserError, match="has 3 turns, and one was expected"):
         made("vqa", [talk])
+
+
+def test_a_translated_answer_is_as_long_as_its_original():
+    original = {"language": "en", "turns": [["Hi?", "One. Two. Three. Four."], ["So?", "Yes."]]}
+    turns = (Turn("Hallo?", "Eins, zwei, drei, vier."), Turn("Also?", "Ja. Ja. Ja. Ja."))
+    talk = Sample("7", (), turns, "de", "instruction", "llava", {"original": original})
+    assert [s.id for s in made({"task": "instruction", "max_sentences": 3}, [talk])] == ["7/2"]
+
+
+def test_statements_about_pictures_keep_their_answer():
+    sample = plain(1, "Il dort.", "maybe", task="entailment", question_language="fr")
+    spec = {"task": "entailment", "prompts": ['"{hypothesis}"? Answer in {language}:']}
+    (said,) = made(spec, [sample])
+    assert said.turns == (Turn('"Il dort."? Answer in English:', "maybe"),)
+    (said,) = made("reasoning", [plain(1, "Two dogs.", "yes", task="reasoning")])
+    assert "Two dogs." in said.turns[0].prompt
+    assert said.turns[0].answer == "yes"
 
 
 @pytest.mark.parametrize(

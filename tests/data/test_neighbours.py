@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from polylens.data.neighbours import nearest, read_neighbours, write_neighbours
+from polylens.data.images import FilePicture
+from polylens.data.neighbours import DualEncoder, nearest, nearest_captions, read_neighbours, write_neighbours
 from polylens.errors import UserError
 
 pytest.importorskip("faiss", reason="the extra 'neighbours' is not installed")
@@ -25,6 +26,20 @@ def test_doubles_are_neighbours_and_never_oneself():
     for i, near in enumerate(nearest(vectors, ranks=(2, 9))):
         assert i not in near
         assert len(near) == 2
+
+
+def test_captions_are_ranked_by_the_picture_and_not_by_its_own_caption():
+    def at(*degrees):
+        return np.stack([np.cos(np.deg2rad(degrees)), np.sin(np.deg2rad(degrees))], axis=1)
+
+    # Picture 0 lies at 0 degrees; its own captions far from it, at 80 and 90.
+    pictures = at(0, 30, 60, 90)
+    captions = at(80, 90, 10, 20, 40)
+    near = nearest_captions(pictures, captions, [0, 0, 1, 2, 3], ranks=(1, 2, 3, 299))
+    assert near[0] == [1, 2, 3]
+    assert near[3] == [0, 0, 2]
+    with pytest.raises(UserError, match="1 things are too few"):
+        nearest_captions(pictures[:1], captions[:1], [0])
 
 
 def test_the_graph_finds_what_comparing_all_finds(monkeypatch):
@@ -127,16 +142,17 @@ def test_the_command_finds_neighbours_of_pictures_and_labels(tmp_path, clip):
     assert result.exit_code == 0, result.output
     assert "the neighbours of 6 pictures" in " ".join(result.output.split())
     near = read_neighbours(tmp_path / "n.jsonl")
-    # Rank 2 is the first that is not the twin.
-    for i in range(6):
-        assert near[f"{i}.png"][0] not in (f"{i}.png", f"{i ^ 1}.png")
+    encoder = DualEncoder(clip)
+    texts = encoder.embed(["dog", "dog", "red cat", "red cat", "blue", "blue"], "text")
+    seen = encoder.embed([FilePicture(tmp_path / f"{i}.png") for i in range(6)], "image")
+    for i, places in enumerate(nearest_captions(seen, texts, range(6))):
+        assert near[f"{i}.png"] == [f"{place}.png" for place in places]
+        assert f"{i}.png" not in near[f"{i}.png"]
     result = CliRunner().invoke(app, [*arguments, "--by", "label"])
     assert result.exit_code == 0, result.output
     assert set(read_neighbours(tmp_path / "n.jsonl")) == {f"n{i}" for i in range(6)}
 
 
 def test_what_is_no_dual_encoder(tmp_path):
-    from polylens.data.neighbours import DualEncoder
-
     with pytest.raises(UserError, match="cannot be loaded as a dual encoder"):
         DualEncoder(tmp_path)

@@ -7,12 +7,11 @@ from hypothesis import strategies as st
 
 from polylens.data.prompts import DEFAULT, MBLIP, Templates, caption_prompt, read_templates
 from polylens.errors import UserError
-from polylens.languages import LANGUAGES
+from polylens.languages import LANGUAGES, mblip_language
 
 
 def test_mblips_protocol():
     assert caption_prompt("de") == MBLIP.prompt("caption", "de") == "Caption in German: "
-    assert MBLIP.prompt("caption", "he") == "Caption in former Hebrew: "
     assert MBLIP.prompt("vqa", "en", question="Who?") == "Question: Who? Short answer in English:"
     assert MBLIP.prompt("vqa", "fr", question="Qui ?") == "Question: Qui ? Short answer in French:"
     assert MBLIP.prompt("entailment", "en", hypothesis="It rains.") == (
@@ -26,6 +25,28 @@ def test_mblips_protocol():
     assert (
         MBLIP.prompt("chair_detail", "en") == "Describe the image in English with as much detail as possible."
     )
+
+
+# The names that mBLIP's evaluation files of XM3600 hold, in the order of its languages.
+XM3600 = "fa te ko fi fil mi hu id hr fr quz sv zh sw no vi da ja nl he th ru it hi uk de pt tr cs pl bn ar ro en es el"
+XM3600_NAMES = (
+    "Farsi Telugu Korean Finnish Filipino Maori Hungarian Indonesian Croatian French Quechua Swedish Chinese Swahili"
+    " Norwegian Vietnamese Danish Japanese Dutch Hebrew Thai Russian Italian Hindi Ukranian German Portugese Turkish"
+    " Czech Polish Bengali Arabic Romanian English Spanish Greek"
+)
+
+
+@pytest.mark.parametrize(
+    ("code", "name"), list(zip(XM3600.split(), XM3600_NAMES.split(), strict=True)), ids=XM3600.split()
+)
+def test_mblips_evaluation_names_its_languages_in_its_own_way(code, name):
+    assert MBLIP.prompt("caption", code) == f"Caption in {name}: "
+
+
+def test_mblips_training_and_evaluation_names_are_two_tables():
+    assert MBLIP.prompt("vqa", "iw", question="?") == "Question: ? Short answer in Hebrew:"
+    training = {code: mblip_language(code).name for code in ("he", "fa", "bn", "uk", "pt")}
+    assert list(training.values()) == ["former Hebrew", "Persian", "Bangla", "Ukrainian", "Portuguese"]
 
 
 @given(st.sampled_from(sorted(LANGUAGES)))

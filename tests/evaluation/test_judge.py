@@ -34,7 +34,12 @@ def data(tmp_path: Path) -> Path:
     write_lines(
         folder / "qa90_questions.jsonl",
         [
-            {"question_id": i, "image": f"{i // 3}.jpg", "text": f"What is {i}?", "category": kind}
+            {
+                "question_id": i,
+                "image": f"{i // 3}.jpg",
+                "text": f"What is {i}? Describe what the people in the picture are doing.",
+                "category": kind,
+            }
             for i, kind in enumerate(kinds)
         ],
     )
@@ -153,7 +158,7 @@ def test_the_judge_reads_all_that_it_needs(data: Path, answers: Path, tmp_path: 
     assert language == "en"
     said = read_answers(answers, questions)
     asked = wording("en").ask(questions[0], said[0], swapped=False)
-    pieces = ["a cat\none cat", "cat: [0.1, 0.25, 0.5, 1]", "What is 0?", "reference 0", "answer 0"]
+    pieces = ["a cat\none cat", "cat: [0.1, 0.25, 0.5, 1]", "What is 0? Describe", "reference 0", "answer 0"]
     assert [asked.index(piece) for piece in pieces] == sorted(asked.index(piece) for piece in pieces)
     swapped = wording("en").ask(questions[0], said[0], swapped=True)
     assert swapped.index("answer 0") < swapped.index("reference 0")
@@ -241,3 +246,11 @@ def test_official_chinese_files() -> None:
     asked = ruled.ask(questions[0], "回答", False)
     assert "助理1" in asked
     assert questions[0].reference in asked
+
+
+def test_answers_in_any_language_can_be_judged():
+    asked = wording("sw")
+    assert asked.name == "polylens, English, about Swahili"
+    assert "The question is in Swahili" in asked.instruction
+    assert wording("en").instruction in asked.instruction
+    assert wording("zh").name == "polylens, Chinese"

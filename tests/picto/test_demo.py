@@ -1,151 +1,197 @@
-"""The main job from end to end, on the packaged parts, with few pictures and hardly any training."""
+"""The laboratory from end to end, on the packaged parts, with few scenes and hardly any training."""
 
 import io
 import json
-from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import yaml
 from rich.console import Console
 
 from polylens.models.checkpoints.folder import load_model
-from polylens.picto import demo, measure
-from polylens.picto.tasks import naming, pictures
-from polylens.picto.world import concepts
+from polylens.picto import demo, measure, table
+from polylens.picto.probe import train_probe
+from polylens.picto.scenes import Scene, scenes, single
+from polylens.picto.world import FINAL_STYLE, concepts
 from polylens.recipe import load_recipe
+
+SIZES = {"single": 4, "seen_pairs": 2, "unseen_pairs": 2, "triples": 2, "held_out": 2}
+LANGUAGES = ["en", "de", "zh"]
 
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory) -> dict:
     folder = tmp_path_factory.mktemp("demo")
-    recipe = load_recipe("picto").model_dump(mode="json", exclude_defaults=True)
-    recipe["model"]["language_model"]["languages"] = ["en", "de"]
-    recipe["data"]["options"] = {"num_concepts": 8}
-    recipe["augmentation"]["views"] = 2
-    for stage in recipe["stages"]:
-        stage |= {"steps": 2, "batch_size": 8, "warmup_steps": 0}
-    (folder / "recipe.yaml").write_text(yaml.safe_dump(recipe))
+    paths = {}
+    for arm, name in demo.RECIPES.items():
+        recipe = load_recipe(name).model_dump(mode="json", exclude_defaults=True)
+        recipe["model"]["language_model"]["languages"] = LANGUAGES
+        for part in recipe["data"]["mix"]:
+            part["options"]["num_scenes"] = 12
+            part["languages"] = [code for code in part["languages"] if code in LANGUAGES]
+        for stage in recipe["stages"]:
+            stage |= {"steps": 2, "batch_size": 8, "warmup_steps": 0}
+        paths[arm] = str(folder / f"{name}.yaml")
+        Path(paths[arm]).write_text(yaml.safe_dump(recipe))
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("POLYLENS_CACHE", str(folder / "cache"))
-        patch.setattr(demo, "RECIPE", str(folder / "recipe.yaml"))
-        patch.setattr(demo, "NUM_CONTROLS", 3)
-        patch.setattr(demo, "NATIVE", ("de",))
-        console = Console(record=True, file=io.StringIO(), width=120)
-        demo.Demo(folder / "out", console).run(full=True, seeds=(0, 1), num_pictures=6)
+        patch.setattr(demo, "RECIPES", paths)
+        patch.setattr(demo, "NUM_CONTROLS", 2)
+        console = Console(record=True, file=io.StringIO(), width=140)
+        demo.Demo(folder / "out", console, sizes=SIZES).run((0, 1))
+        demo.Demo(folder / "out", console, style=FINAL_STYLE, sizes=SIZES).run((0,))
     return {
         "folder": folder / "out",
-        "said": console.export_text(),
+        "printed": console.export_text(),
         **json.loads((folder / "out" / "results.json").read_text()),
     }
 
 
 def test_results_have_all_that_is_promised(results: dict) -> None:
-    assert set(results["languages"]) == {"en", "de"}
-    for row in results["languages"].values():
-        assert {"exact_match", "chrf", "choice_accuracy", "n", "intervals"} <= set(row)
-        assert row["n"] == 6
-    assert {"pivot_ratio", "choice_pivot_ratio", "n_ratio"} <= set(results["languages"]["de"])
+    assert set(results["arms"]) == {"english", "mix"}
+    for arm in results["arms"].values():
+        assert {"exact", "seen_pairs", "unseen_pairs", "triples", "held_out", "set_f1"} <= set(arm)
+        assert {"normalised_ratio", "normalised_ratio_pairs", "minus_translate_test"} <= set(arm)
+        assert {"value", "low", "high"} <= set(arm["exact"]["en"])
+        assert set(arm["languages"]) == set(LANGUAGES)
+    assert set(results["baselines"]) == {"classifier_dictionary", "classifier_translated", "translate_test"}
+    assert results["ceilings"]["text"]["exact"]["others"]["value"] >= 0.5
+    assert results["ceilings"]["english_copy"] >= 0.5
     assert set(results["controls"]) == {"no_image", "other_image", "before_alignment"}
-    assert set(results["text_ceiling"]) == set(results["translate_test"]) == {"de"}
-    assert set(results["heldout_concepts"]) == {"en", "de"}
-    assert results["baselines"]["native"]["de"]["n"] == 6
-    assert set(results["baselines"]["mix"]) == {"en", "de"}
-    assert results["n"] == 6
+    assert results["sizes"] == SIZES
+    assert results["n"] == sum(SIZES.values())
+    assert results["style"] == "twemoji"
     assert results["seeds"] == [0, 1]
-    assert results["settings"]["recipe"]["data"]["languages"] == ["en"]
-    assert {"alignment", "measurement", "controls", "report"} <= set(results["seconds"])
-
-
-def test_seeds_stand_beside_their_mean(results: dict) -> None:
     assert [row["seed"] for row in results["by_seed"]] == [0, 1]
-    assert "Seed 1: English " in results["said"]
+    assert {"alignment", "measurement", "baselines", "controls", "report"} <= set(results["seconds"])
 
 
-def test_a_seeds_headline_is_its_own() -> None:
-    english = {"exact_match": 0.4, "choice_accuracy": 0.6, "chrf": 50.0}
-    results = {"languages": {"en": english, "de": {}}, "mean_pivot_ratio": 0.9, "n": 5}
-    expected = {"seed": 3, "exact_match": 0.4, "choice_accuracy": 0.6, "mean_pivot_ratio": 0.9}
-    assert demo.headline(3, results) == expected
+def test_rows_stand_in_their_order(results: dict) -> None:
+    labels = [*table.BASELINES.values(), *table.ARMS.values(), "Text ceiling"]
+    printed = results["printed"].rpartition("F1")[2]
+    places = [printed.index(label) for label in labels]
+    assert places == sorted(places)
 
 
-def test_without_a_picture_the_likeliest_name_is_chosen() -> None:
-    model = load_model("picto", torch.float32)
-    drawn = pictures("test", num_concepts=4)
-    blind = measure.without_pictures(model, drawn, ["de"])
-    asked = [replace(naming(concept, style, "de"), images=()) for concept, style in drawn]
-    names = [measure.candidates(concept, "de") for concept, _ in drawn]
-    scores = model.score(asked, names)
-    likeliest = [row[own.index(max(own))] for row, own in zip(names, scores, strict=True)]
-    assert blind.chosen["de"] == likeliest
-
-
-def test_pictures_are_answered_alike_alone_and_with_others() -> None:
-    model = load_model("picto", torch.float32)
-    drawn, others = pictures("test", num_concepts=3), pictures("heldout")[:2]
-    alone, both = (measure.describe(model, shown, ["en", "de"]) for shown in (drawn, [*others, *drawn]))
-    assert both[2:] == alone
-    assert both[:2].drawn == others
-
-
-def test_the_language_model_translates_names_it_was_given_as_text(results: dict) -> None:
-    assert results["text_ceiling"]["de"] >= 0.5
-
-
-def test_what_is_known_is_not_translated_again() -> None:
-    model = load_model("picto", torch.float32)
-    drawn = pictures("test", num_concepts=3)
-    alone = measure.from_text(model, drawn, ["cat", "dog", "cat"], ["en", "de"])
-    assert alone["de"][0] == alone["de"][2] != alone["de"][1]
-    known = measure.from_text(model, drawn, ["cat", "dog", "cat"], ["de"], known={"de": {"cat": "Kater"}})
-    assert known == {"de": ["Kater", alone["de"][1], "Kater"]}
-    assert measure.from_text(model, drawn[:1], ["cat"], ["de"], known={"de": {"cat": "Kater"}}) == {
-        "de": ["Kater"]
-    }
+def test_the_final_style_is_measured_apart_with_the_same_models(results: dict) -> None:
+    final = json.loads((results["folder"] / "final" / "results.json").read_text())
+    assert final["style"] == FINAL_STYLE
+    assert sorted(path.name for path in (results["folder"] / "runs").iterdir()) == [
+        "english-0",
+        "english-1",
+        "mix-0",
+        "mix-1",
+    ]
 
 
 def test_the_report_lies_beside_the_results(results: dict) -> None:
     page = (Path(results["folder"]) / "report.html").read_text()
     assert "German" in page
+    assert "(b) mix" in page
     assert list(Path(results["folder"]).glob("*.png"))
 
 
-def test_candidates_are_a_hundred_different_concepts_half_of_the_group_in_every_language() -> None:
-    for concept, _ in pictures("test")[::100]:
-        others = measure.distractors(concept)
-        assert len({other.id for other in others} | {concept.id}) == measure.NUM_CANDIDATES
-        assert sum(other.group == concept.group for other in others) >= measure.NUM_CANDIDATES // 2
-        assert measure.distractors.__wrapped__(concept) == others
-        assert measure.candidates(concept, "sw")[0] == concept.name("sw")
+def test_both_arms_see_the_same_pictures_for_as_many_steps() -> None:
+    english, mix = (load_recipe(name) for name in demo.RECIPES.values())
+    assert english.stages == mix.stages
+    assert english.augmentation == mix.augmentation
+    assert english.model == mix.model
+    sizes = {part.options["num_scenes"] for recipe in (english, mix) for part in recipe.data.parts}
+    assert len(sizes) == 1
+    spoken = {code for part in mix.data.parts for code in part.languages or []}
+    assert len(spoken) == 30
 
 
-def test_ratios_leave_out_names_that_equal_the_english_ones() -> None:
+def test_scenes_are_captioned_alike_alone_and_with_others() -> None:
+    model = load_model("picto", torch.float32)
+    shown = scenes("seen", 4)
+    alone, both = (measure.describe(model, some, ["en", "de"]) for some in (shown[2:], shown))
+    assert demo.pick(both, [2, 3]) == alone
+
+
+def test_what_is_known_is_not_translated_again() -> None:
+    model = load_model("picto", torch.float32)
+    texts = ["cat", "dog", "cat"]
+    alone = measure.translate(model, texts, ["de"])
+    assert alone["de"][0] == alone["de"][2] != alone["de"][1]
+    known = measure.translate(model, texts, ["de"], known={"de": {"cat": "Kater"}})
+    assert known == {"de": ["Kater", alone["de"][1], "Kater"]}
+
+
+def _scene(*names: str) -> Scene:
     by_name = {concept.name("en"): concept for concept in concepts()}
-    drawn = [(by_name["pizza"], "twemoji"), (by_name["cat"], "twemoji"), (by_name["dog"], "twemoji")]
-    names = {code: [concept.name(code) or "" for concept, _ in drawn] for code in ("en", "de")}
-    assert names["de"][0] == "Pizza"
-    said = {"en": names["en"], "de": ["Pizza", "Katze", "falsch"]}
-    rows = measure.language_rows(measure.Answers(drawn, said, {}))
+    placed = tuple(single(by_name[name], "twemoji").placed[0] for name in names)
+    return Scene(placed, (255, 255, 255))
+
+
+def _shown() -> table.Shown:
+    found = [_scene("pizza"), _scene("cat"), _scene("dog"), _scene("dog", "cat")]
+    return table.Shown(found, ["single", "single", "single", "unseen_pairs"])
+
+
+def test_pairs_count_in_any_order_and_ratios_leave_out_names_that_equal_the_english_ones() -> None:
+    shown = _shown()
+    text = {code: [scene.name(code) for scene in shown.scenes] for code in ("en", "de")}
+    said = {"en": text["en"], "de": ["Pizza", "Katze", "falsch", "Katze, Hund"]}
+    found = table.system(said, shown, text)
+    assert found["exact"]["others"]["value"] == pytest.approx(2 / 3)
+    assert found["unseen_pairs"]["others"]["value"] == 1
+    assert found["set_f1"]["others"]["value"] == 1
+    assert found["normalised_ratio"]["value"] == pytest.approx(0.5)
+    assert table.difference(said, text, shown)["difference"] == pytest.approx(-0.25)
+
+
+def test_a_ratio_is_normalised_by_both_ceilings() -> None:
+    shown = _shown()
+    right = {code: [scene.name(code) for scene in shown.scenes] for code in ("en", "de")}
+    half = {"en": right["en"], "de": ["Pizza", "Katze", "?", "?"]}
+    assert table.system(half, shown, half)["normalised_ratio"]["value"] == pytest.approx(1)
+    nothing = {code: ["?"] * 4 for code in ("en", "de")}
+    assert table.system(right, shown, nothing)["normalised_ratio"] is None
+    assert table.system(nothing, shown, right)["normalised_ratio"] is None
+
+
+def test_single_rows_of_languages_leave_out_equal_names_too() -> None:
+    shown = _shown().scenes[:3]
+    said = {"en": ["pizza", "cat", "dog"], "de": ["Pizza", "Katze", "falsch"]}
+    rows = measure.language_rows(said, shown)
     assert rows["de"]["n_ratio"] == 2
     assert rows["de"]["pivot_ratio"] == pytest.approx(0.5)
-    assert rows["de"]["exact_match"] == pytest.approx(2 / 3)
     assert measure.summary(rows) == {
         "mean_pivot_ratio": 0.5,
         "worst_pivot_ratio": 0.5,
         "worst_language": "de",
     }
-
-
-def test_a_ratio_to_nothing_is_no_number() -> None:
-    drawn = [(concepts()[0], "twemoji")]
-    rows = measure.language_rows(measure.Answers(drawn, {"en": ["?"], "de": ["?"]}, {}))
+    rows = measure.language_rows({"en": ["?"] * 3, "de": ["?"] * 3}, shown)
     assert rows["de"]["pivot_ratio"] is None
+    assert measure.summary(rows) == {}
 
 
-def test_runs_are_averaged_number_by_number() -> None:
+def test_a_probe_learns_what_and_how_many() -> None:
+    torch.manual_seed(0)
+    known = concepts()[:6]
+    ways = torch.randn(6, 16)
+    wanted = [[known[i % 6].id] if i % 2 else [known[i % 6].id, known[(i + 1) % 6].id] for i in range(240)]
+    place = {concept.id: at for at, concept in enumerate(known)}
+    features = torch.stack([sum(ways[place[one]] for one in ids) for ids in wanted])  # type: ignore[misc]
+    features += 0.05 * torch.randn_like(features)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("polylens.picto.probe.EPOCHS", 200)
+        probe = train_probe(features, wanted, known)
+    names, counts = probe(features)
+    ranked, sizes = names.topk(3, 1).indices.tolist(), (counts.argmax(1) + 1).tolist()
+    found = [{known[at].id for at in row[:n]} for row, n in zip(ranked, sizes, strict=True)]
+    assert np.mean([ids == set(own) for ids, own in zip(found, wanted, strict=True)]) > 0.9
+
+
+def test_seeds_are_averaged_and_their_intervals_joined() -> None:
     runs = [
-        {"a": 0.0, "b": {"c": 0.5, "n": 4, "d": [0.0, 1.0]}},
-        {"a": 1.0, "b": {"c": 1.0, "n": 4, "d": [1.0, 1.0]}},
+        {"a": 0.0, "s": {"value": 0.2, "low": 0.1, "high": 0.3, "n": 4}, "none": None},
+        {"a": 1.0, "s": {"value": 0.4, "low": 0.2, "high": 0.5, "n": 4}, "none": None},
     ]
-    assert demo.average(runs) == {"a": 0.5, "b": {"c": 0.75, "n": 4, "d": [0.5, 1.0]}}
+    found = table.average(runs)
+    assert found["a"] == 0.5
+    assert found["s"] == {"value": pytest.approx(0.3), "low": 0.1, "high": 0.5, "n": 4}
+    assert found["none"] is None

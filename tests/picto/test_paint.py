@@ -20,7 +20,7 @@ from polylens.painting.sampling import Sampling
 from polylens.picto import paint_demo
 from polylens.picto.paint_measure import Judge, even, measure
 from polylens.picto.tasks import pictures
-from polylens.picto.world import TEST_STYLE, concepts
+from polylens.picto.world import DEVELOPMENT_STYLE, concepts
 from polylens.recipe import load_recipe
 
 torch.set_num_threads(1)
@@ -29,7 +29,7 @@ WANTED = list(even([c for c in concepts() if c.scored and c.trained_styles()], 1
 
 def test_real_pictures_are_found_and_noise_is_not() -> None:
     judge = Judge.packaged(WANTED)
-    real = [concept.picture(TEST_STYLE).load() for concept in WANTED]
+    real = [concept.picture(DEVELOPMENT_STYLE).load() for concept in WANTED]
     noise = [Image.effect_noise((32, 32), 60 + place).convert("RGB") for place in range(len(WANTED))]
     found = measure(judge, WANTED, {"en": real, "de": noise}, noise)
     assert found["judge_on_real_pictures"]["value"] >= 0.7
@@ -45,7 +45,7 @@ def test_training_sees_english_and_neither_the_test_style_nor_held_out_concepts(
     assert recipe.data.languages == ["en"]
     assert recipe.data.split == "train"
     drawn = pictures("train")
-    assert all(style != TEST_STYLE and concept.split != "heldout" for concept, style in drawn)
+    assert all(style != DEVELOPMENT_STYLE and concept.split != "heldout" for concept, style in drawn)
 
 
 def test_the_demo_writes_a_grid_and_results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -62,6 +62,7 @@ def test_the_demo_writes_a_grid_and_results(tmp_path: Path, monkeypatch: pytest.
     )
     assert list(results["languages"]) == ["en", "de"]
     assert results["languages"]["en"]["read_as_english_name"] >= 0.75
+    assert results["zero_shot"]["n"] == 1
     assert json.loads((tmp_path / "out" / "results.json").read_text())["settings"]["concepts"] == 4
     with Image.open(tmp_path / "out" / "grid.png") as whole:
         assert whole.width > 2 * 32

@@ -16,9 +16,9 @@ from rich.console import Console
 from polylens.errors import UserError
 from polylens.models.checkpoints.folder import load_model
 from polylens.picto import measure
-from polylens.picto.demo import progress, unaligned
-from polylens.picto.tasks import pictures
-from polylens.picto.workers import beside, each_part
+from polylens.picto.demo import progress
+from polylens.picto.scenes import scenes
+from polylens.picto.workers import each_part
 
 CPU = torch.device("cpu")
 forked = pytest.mark.skipif(sys.platform != "linux", reason="processes are forked on Linux alone")
@@ -56,17 +56,36 @@ def test_with_one_thread_nothing_is_forked() -> None:
 
 def test_a_model_answers_in_processes_as_it_does_in_one() -> None:
     model = load_model("picto", torch.bfloat16).eval()
-    drawn = pictures("test", num_concepts=5)
-    english = [concept.name("en") or "" for concept, _ in drawn]
-    alone = measure.without_pictures(model, drawn, ["de", "zh"])
-    translated = measure.from_text(model, drawn, english, ["de", "zh"])
+    shown = scenes("seen", 5)
+    english = [scene.name("en") for scene in shown]
+
+    def say(advance: measure.Advance = measure.silent) -> tuple[object, object]:
+        blind = measure.describe(model, shown, ["de", "zh"], with_pictures=False, advance=advance)
+        return blind, measure.translate(model, english, ["de", "zh"], advance=advance)
+
+    alone = say()
     torch.set_num_threads(2)
     try:
-        with progress(Console(file=io.StringIO(), force_terminal=True), "answers", 10) as advance:
-            assert measure.without_pictures(model, drawn, ["de", "zh"], advance=advance) == alone
-            assert measure.from_text(model, drawn, english, ["de", "zh"]) == translated
+        with progress(Console(file=io.StringIO(), force_terminal=True), "answers", 20) as advance:
+            assert say(advance) == alone
     finally:
         torch.set_num_threads(1)
+
+
+@forked
+@pytest.mark.usefixtures("two_threads")
+def test_processes_that_start_anew_may_train_after_their_parent_has() -> None:
+    torch.ones(2, requires_grad=True).sum().backward()
+    found = list(each_part(_trained, [2.0, 3.0], CPU, anew=True))
+    assert [value for _, (_, value) in found] == [2.0, 3.0]
+    assert {process for _, (process, _) in found}.isdisjoint({os.getpid()})
+
+
+def _trained(slope: float) -> tuple[int, float]:
+    weight = torch.zeros(1, requires_grad=True)
+    (slope * weight).sum().backward()
+    assert weight.grad is not None
+    return os.getpid(), float(weight.grad)
 
 
 @forked
@@ -86,67 +105,6 @@ def test_a_users_error_arrives_as_it_was_raised_and_the_rest_is_not_waited_for()
 
     with pytest.raises(UserError, match="no words in de"):
         list(each_part(work, ["de", "en", "fr"], CPU))
-
-
-@forked
-@pytest.mark.usefixtures("two_threads")
-def test_work_beside_a_block_goes_on_meanwhile_and_takes_one_thread(tmp_path: Path) -> None:
-    def work() -> tuple[int, int]:
-        _wait(lambda: (tmp_path / "block").exists())
-        return os.getpid(), torch.get_num_threads()
-
-    with beside(work, CPU) as found:
-        assert torch.get_num_threads() == 1
-        (tmp_path / "block").touch()
-        process, threads = found()
-    assert process != os.getpid()
-    assert threads == 1
-    assert torch.get_num_threads() == 2
-
-
-def test_with_one_thread_the_work_is_done_when_it_is_asked_for() -> None:
-    done: list[int] = []
-    with beside(lambda: done.append(os.getpid()), CPU) as found:
-        assert not done
-        found()
-    assert done == [os.getpid()]
-
-
-@pytest.mark.usefixtures("two_threads")
-def test_work_beside_a_block_that_fails_is_not_waited_for() -> None:
-    with pytest.raises(UserError, match="no disk"), beside(lambda: time.sleep(600), CPU):
-        raise UserError("no disk")
-    assert torch.get_num_threads() == 2
-
-
-@pytest.mark.usefixtures("two_threads")
-def test_a_users_error_beside_a_block_arrives_where_its_value_is_asked_for() -> None:
-    def work() -> None:
-        raise UserError("no words")
-
-    with beside(work, CPU) as found, pytest.raises(UserError, match="no words"):
-        found()
-
-
-@forked
-@pytest.mark.usefixtures("two_threads")
-def test_what_needs_no_alignment_is_the_same_in_a_process_of_its_own() -> None:
-    model = load_model("picto", torch.float32).eval()
-    drawn = pictures("test", num_concepts=4)
-    with beside(lambda: unaligned(model, drawn, drawn[:2], ["en", "de"]), CPU) as found:
-        in_its_own = found()
-    torch.set_num_threads(1)
-    assert in_its_own == unaligned(model, drawn, drawn[:2], ["en", "de"])
-
-
-@forked
-@pytest.mark.usefixtures("two_threads")
-def test_work_that_was_killed_beside_a_block_is_an_error() -> None:
-    with (
-        pytest.raises(UserError, match="OMP_NUM_THREADS=1"),
-        beside(lambda: os.kill(os.getpid(), signal.SIGKILL), CPU) as found,
-    ):
-        found()
 
 
 @forked

@@ -4,11 +4,11 @@ import json
 from pathlib import Path
 
 import pytest
+from tools.picto.build import checksums
 
 from polylens.errors import UserError
-from polylens.picto.build import checksums
 from polylens.picto.tasks import SPLITS, TASKS, hard_negatives, pictures, samples
-from polylens.picto.world import LANGUAGES, PACKAGED, TEST_STYLE, annotations, concepts
+from polylens.picto.world import DEVELOPMENT_STYLE, LANGUAGES, PACKAGED, annotations, concepts
 
 
 def test_packaged_data_are_those_that_the_builder_made() -> None:
@@ -39,7 +39,7 @@ def test_no_clock_face_symbol_or_flag_is_scored() -> None:
 
 def test_training_never_shows_the_test_style_nor_a_held_out_concept() -> None:
     shown = pictures("train", drawings="all")
-    assert TEST_STYLE not in {style for _, style in shown}
+    assert DEVELOPMENT_STYLE not in {style for _, style in shown}
     heldout = {concept.id for concept, _ in pictures("heldout")}
     assert heldout.isdisjoint(concept.id for concept, _ in shown)
     assert {concept.id for concept, _ in pictures("test")} <= {concept.id for concept, _ in shown}

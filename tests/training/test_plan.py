@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import torch
-from tests.models.tiny_models import sample, save_language_model, save_vision
+from tests.models.tiny_models import sample, save_language_model, save_released_blip2, save_vision
 from tests.viscpm.tiny import ask, tiny_chat
 
 from polylens.errors import UserError
@@ -13,6 +13,7 @@ from polylens.models.checkpoints.build import build_model
 from polylens.models.config import ModelConfig
 from polylens.recipe import Recipe
 from polylens.training.plan import plan_recipe
+from polylens.training.run import new_model
 from polylens.training.stages import apply_stage
 from polylens.training.trainable import Length
 from polylens.viscpm.files import save_folder
@@ -177,3 +178,31 @@ def test_what_does_not_fit_is_not_told_to_be_quantized_where_it_cannot_be(tmp_pa
     (planned,) = plan_recipe(given, 1000, 1e9, LENGTH)
     assert planned.advice.startswith("needs ")
     assert "quantization" not in planned.advice
+    settings = given.model.model_dump() | {"language_model": {"quantization": "int8"}}
+    asked = given.model_copy(update={"model": type(given.model).model_validate(settings)})
+    for refused in (lambda: plan_recipe(asked, 10**9, 1e9, LENGTH), lambda: new_model(asked)):
+        with pytest.raises(UserError, match="cannot be trained with quantization=int8: leave"):
+            refused()
+
+
+def test_a_model_to_start_from_is_planned_in_the_bits_it_is_held_in(tmp_path: Path) -> None:
+    start = save_released_blip2("mt5", tmp_path / "mblip")
+    stage = {"name": "one", "table": {"projector.*": 1e-4}, "batch_size": 2, "micro_batch": 1, "steps": 1}
+    weights = []
+    for bits in (None, "int8"):
+        given = recipe(
+            tmp_path,
+            "llama",
+            model={"start": str(start), "language_model": {"quantization": bits}},
+            stages=[stage],
+        )
+        (planned,) = plan_recipe(given, 10**9, 1e9, LENGTH)
+        weights.append(planned.weights)
+    assert weights[1] < weights[0]
+    (tight,) = plan_recipe(
+        recipe(tmp_path, "llama", model={"start": str(start)}, stages=[stage]),
+        planned.total,
+        1e9,
+        LENGTH,
+    )
+    assert tight.advice == "set model.language_model.quantization=int8"

@@ -20,7 +20,12 @@ Overrides = Annotated[
     list[str] | None,
     typer.Argument(metavar="[KEY=VALUE]...", help="Changes to the recipe, such as stages.0.steps=200."),
 ]
-Model = Annotated[str, typer.Argument(metavar="MODEL", help="A model folder, a packaged name, or a hub id.")]
+Model = Annotated[
+    str,
+    typer.Argument(
+        metavar="MODEL", help="A model folder, a packaged name, or a hub id (owner/name[@revision])."
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout, and all else on stderr.")]
 PIPED_WIDTH = 1000
 PrecisionName = Literal["float32", "bfloat16", "int8", "nf4"]

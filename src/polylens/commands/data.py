@@ -1,4 +1,4 @@
-"""`polylens download`, `polylens mix` and `polylens neighbours`: what stands before training."""
+"""`polylens download`, `balance`, `mix` and `neighbours`: what stands before training."""
 
 from pathlib import Path
 from typing import Annotated, Literal
@@ -36,7 +36,7 @@ def download(
 
     \b
     Examples
-      polylens download ccs_filtered.json --out data/capfilt --limit 2273005
+      polylens download ccs_synthetic_filtered_large.json --out data/capfilt --limit 2273005
       polylens download urls.txt --out pictures --per-host 1 --delay 1
     """
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -81,6 +81,47 @@ def download(
             console,
             f"  {count:,} URLs gave the same picture (sha256 {sha256[:12]}...): is it one that says 'removed'?",
         )
+
+
+def balance(
+    captions: Annotated[
+        Path, typer.Argument(metavar="FILE", help="A JSON array of rows with a 'caption', such as BLIP's.")
+    ],
+    out: Annotated[Path, typer.Option(metavar="FILE", help="The rows that are kept, as they were.")],
+    minimum: Annotated[
+        int, typer.Option(min=1, help="A phrase that is rarer keeps no caption by itself.")
+    ] = 10,
+    maximum: Annotated[int, typer.Option(min=1, help="Of a commoner phrase so many are drawn.")] = 30,
+    seed: Annotated[int, typer.Option(min=0, help="What is drawn by.")] = 0,
+    workers: Annotated[int | None, typer.Option(min=1, help="Processes; as many as there are cores.")] = None,
+) -> None:
+    """Balance English captions by the noun phrases in them, so that rare things are seen as well.
+
+    mBLIP took 10 to 30 captions of each phrase. Needs 'polylens[phrases]'.
+
+    \b
+    Examples
+      polylens balance ccs_synthetic_filtered_large.json --out data/balanced.json
+      polylens download data/balanced.json --out data/capfilt
+    """
+    import os
+
+    from polylens.data.phrases import balance_file
+    from polylens.progress import progress_bar
+
+    console, stderr = consoles()
+    with progress_bar(stderr) as progress:
+        bar = progress.add_task("captions", total=None)
+        kept, total = balance_file(
+            captions,
+            out,
+            minimum,
+            maximum,
+            seed,
+            workers or os.cpu_count() or 1,
+            lambda count: progress.advance(bar, count),
+        )
+    say(console, f"{out} has {kept:,} of {total:,} captions.")
 
 
 def mix(
@@ -156,15 +197,16 @@ def neighbours(
     out: Annotated[Path, typer.Option(help="The file to write.")] = Path("neighbours.jsonl"),
     part: Annotated[str | None, typer.Option(help="The part of the mix to look at; else its first.")] = None,
     by: Annotated[
-        Literal["image", "label"], typer.Option(help="Neighbours of pictures, or of classes by their names.")
-    ] = "image",
+        Literal["caption", "label"],
+        typer.Option(help="Captions near each picture, or classes near each class by their names."),
+    ] = "caption",
     device: Annotated[str | None, typer.Option(help="Where the encoder runs, as torch names it.")] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Pictures or names at once.")] = 64,
 ) -> None:
-    """Find what lies near each picture or class, for the hard negatives of matching and verification.
+    """Find which captions lie near each picture, for the hard negatives of matching, or which classes near each class.
 
-    Reads the plain samples of one part of a mix (what it builds does not matter) and writes the neighbours of
-    every picture, or of every class by its English name.
+    Reads the plain samples of one part of a mix (what it builds does not matter). For every picture it writes those
+    whose captions the encoder finds near it, for every class those whose English names are near its own.
 
     \b
     Examples
@@ -195,4 +237,4 @@ def neighbours(
         count = find_neighbours(
             wanted, by, encoder, out, chosen.data.unreadable, batch_size, lambda n: progress.advance(bar, n)
         )
-    say(console, f"{out} holds the neighbours of {count:,} {'pictures' if by == 'image' else 'classes'}.")
+    say(console, f"{out} holds the neighbours of {count:,} {'pictures' if by == 'caption' else 'classes'}.")

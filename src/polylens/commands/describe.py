@@ -83,7 +83,6 @@ def caption(
     quiet_libraries()
     from polylens.data.answer import num_cut
     from polylens.data.images import FilePicture
-    from polylens.models.confidence import confidences
     from polylens.models.defaults import default_model
     from polylens.models.limits import limits_of
 
@@ -93,6 +92,7 @@ def caption(
     loaded = [picture.load() for picture in pictures]
     opened = open_model(model, precision, device=device)
     from polylens.models.asking import caption_sample, warn_of_unknown
+    from polylens.models.confidence import confidences
 
     codes = codes or _all_languages(opened, model)
     warn_of_unknown(opened, codes, model)

@@ -7,6 +7,7 @@ import typer
 
 from polylens.commands.common import Json, complain, consoles, folder_name, print_json, say
 from polylens.errors import UserError
+from polylens.languages import language
 
 
 def judge(
@@ -26,6 +27,9 @@ def judge(
         str,
         typer.Option(metavar="URL#MODEL", help="The judge, as in https://HOST/v1#MODEL.", show_default=False),
     ],
+    lang: Annotated[
+        str | None, typer.Option(metavar="CODE", help="The language of the questions; else it is identified.")
+    ] = None,
     rule: Annotated[
         Path | None, typer.Option(metavar="FILE", help="An official rule file instead of our own wording.")
     ] = None,
@@ -70,6 +74,7 @@ def judge(
         answers,
         data,
         out,
+        language=None if lang is None else language(lang).code,
         rule=rule,
         prices=Prices(*price) if price else None,
         only_estimate=estimate,

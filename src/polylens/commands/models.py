@@ -1,4 +1,4 @@
-"""`polylens info` and `polylens export`."""
+"""`polylens info`, `polylens export`, `polylens merge` and `polylens convert-mblip`."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -129,3 +129,77 @@ def export(
     (save_blip2 if format == "blip2" else save_llava)(opened, out)
     kind = "Blip2ForConditionalGeneration" if format == "blip2" else "LlavaForConditionalGeneration"
     say(console, f"{out} is a {kind} folder: {kind}.from_pretrained('{out}') loads it.")
+
+
+def merge(
+    model: Model,
+    out: Annotated[Path, typer.Option(metavar="DIR", help="The new folder.")],
+    adapter: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="A LoRA adapter of PEFT; of a checkpoint, its own by default."),
+    ] = None,
+) -> None:
+    """Merge a LoRA adapter into a model's weights, a shard at a time: a large model need not fit into memory.
+
+    A checkpoint of Polylens stays one, with its language model as a folder in it. A language model or a BLIP-2 model
+    with an adapter beside it becomes a folder of the same kind.
+
+    \b
+    Examples
+      polylens merge runs/mine/model --out mine-merged
+      polylens merge bigscience/mt0-xl --adapter checkpoints/0-30331 --out mt0-xl-merged
+    """
+    from polylens.models.checkpoints.registry import find_model
+
+    find_model(model)
+    from polylens.models.checkpoints.merge import merge_checkpoint, merge_folder
+
+    quiet_libraries()
+    console, _ = consoles()
+    layers = merge_checkpoint(model, out) if adapter is None else merge_folder(model, adapter, out)
+    say(console, f"{out} has the adapters of {layers:,} layers merged into its weights.")
+
+
+def convert_mblip(
+    checkpoint: Annotated[
+        Path, typer.Argument(metavar="FILE", help="The .ckpt of mBLIP's own training program.")
+    ],
+    out: Annotated[Path, typer.Option(metavar="DIR", help="The new checkpoint of Polylens.")],
+    adapter: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="The LoRA adapter of that run, a folder beside the file."),
+    ] = None,
+    language_model: Annotated[
+        str, typer.Option(metavar="MODEL", help="The language model that the run began with.")
+    ] = "bigscience/mt0-xl",
+    blip2: Annotated[
+        str, typer.Option(metavar="MODEL", help="The BLIP-2 model that the encoder was taken from.")
+    ] = "Salesforce/blip2-flan-t5-xl",
+    precision: Annotated[
+        Literal["float32", "bfloat16"], typer.Option(help="The type that the parts are read in.")
+    ] = "float32",
+) -> None:
+    """Turn a run of mBLIP's own training program into a checkpoint that all commands take.
+
+    The file holds what was trained; the encoder and the language model stay where they are. Nothing in the file is
+    executed. `polylens export --format blip2` then makes a folder like the released ones.
+
+    \b
+    Examples
+      polylens convert-mblip checkpoints/1-60663.ckpt --adapter checkpoints/1-60663 --out mine
+      polylens convert-mblip 0-8016.ckpt --language-model mt0-xl-merged --out warmed-up
+    """
+    from polylens.models.checkpoints.registry import find_model
+
+    for name in (language_model, blip2):
+        find_model(name)
+    from polylens.models.checkpoints.folder import save_model
+    from polylens.models.checkpoints.lightning import convert_lightning
+    from polylens.models.parts.precision import split_precision
+
+    quiet_libraries()
+    console, _ = consoles()
+    dtype = split_precision(precision)[0]
+    model = convert_lightning(checkpoint, blip2, language_model, adapter, dtype)
+    save_model(model, out, {"converted_from": str(checkpoint)})
+    say(console, f"{out} is ready. Try it: polylens caption photo.jpg --model {out} --lang de")

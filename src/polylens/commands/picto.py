@@ -1,6 +1,5 @@
 """`polylens demo` and `polylens picto ...`: the embedded world."""
 
-from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -19,11 +18,23 @@ app = typer.Typer(
 
 def demo(
     full: Annotated[
-        bool, typer.Option("--full", help="Add equal budgets on native pairs and on a mix of all languages.")
+        bool, typer.Option("--full", help="Three seeds and every test picture: well over half an hour.")
+    ] = False,
+    final: Annotated[
+        bool,
+        typer.Option(
+            "--final",
+            help="Instead, measure the packaged model once in the final style; see the page 'Picto'.",
+        ),
     ] = False,
     out: Annotated[Path, typer.Option(help="Where the report and the runs are written.")] = Path("runs/demo"),
-    seed: Annotated[int, typer.Option(min=0, help="The first seed.")] = 0,
-    seeds: Annotated[int, typer.Option(min=1, help="How many seeds to run and average.")] = 1,
+    llm: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME", help="Align to a real language model, gemma or smollm2: a package of its own."
+        ),
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="The seed; with --full the first of three.")] = 0,
     mblip: Annotated[
         bool,
         typer.Option(
@@ -49,23 +60,34 @@ def demo(
     ] = None,
     concepts: Annotated[int, typer.Option(min=1, help="With --paint: how many concepts to draw.")] = 100,
 ) -> None:
-    """Align on English names only, then caption an unseen drawing style in every language.
+    """Align on English captions and on a mix of languages, and caption an unseen drawing style in every language.
 
-    Prints a table with controls and yardsticks, and writes report.html, figures and results.json: a few
-    minutes on two CPU cores, and nothing is downloaded.
+    Prints a table of both beside baselines, ceilings and controls, and writes report.html, figures and
+    results.json: a few minutes on two CPU cores, and nothing is downloaded.
 
     \b
     Examples
       polylens demo
-      polylens demo --full --seeds 3 --out runs/demo-full
+      polylens demo --full --out runs/demo-full
+      polylens demo --llm gemma --out runs/demo-gemma
+      polylens demo --final --out runs/demo      (the arms that were trained there)
       polylens demo --mblip --out runs/demo-mblip
       polylens demo --mpm --out runs/demo-mpm
       polylens demo --paint
     """
     quiet_libraries()
-    for flag, given in (("--mblip", mblip), ("--mpm", mpm)):
-        if given and (paint or full or seeds > 1 or (mblip and mpm)):
-            raise UserError(f"{flag} is a demo of its own: leave out other demos, --full and --seeds.")
+    chosen = [
+        flag
+        for flag, given in (
+            ("--mblip", mblip),
+            ("--mpm", mpm),
+            ("--paint", paint),
+            ("--full, --final or --llm", bool(full or final or llm)),
+        )
+        if given
+    ]
+    if len(chosen) > 1:
+        raise UserError(f"{chosen[0]} and {chosen[1]} are demos of their own: give one of them.")
     if paint:
         _paint(out, seed, painter, concepts)
         return
@@ -80,9 +102,22 @@ def demo(
         results = MpmDemo(out, console, seed=seed).run()
     else:
         from polylens.picto.demo import Demo
+        from polylens.picto.llms import LLMS, llm_file
+        from polylens.picto.table import ALL, FEW, SIZES
+        from polylens.picto.world import DEVELOPMENT_STYLE, FINAL_STYLE
 
-        results = Demo(out, console).run(full=full, seeds=range(seed, seed + seeds))
-    say(console, f"The report is {out / 'report.html'}")
+        style = FINAL_STYLE if final else DEVELOPMENT_STYLE
+        if final:
+            say(
+                console,
+                "The final style is measured once for a released model: choose nothing by these scores.",
+            )
+        if llm:
+            llm_file(llm)
+            say(console, f"{LLMS[llm].title}: {LLMS[llm].licence}")
+        demo = Demo(out, console, style=style, sizes=FEW if llm else ALL if full else SIZES, llm=llm)
+        results = demo.run(range(seed, seed + 3) if full else (seed,))
+    say(console, f"The report is {(out / 'final' if final else out) / 'report.html'}")
     for number, step in enumerate(results["next_steps"], start=1):
         say(console, f"{number}. {step}")
 
@@ -99,34 +134,6 @@ def _paint(out: Path, seed: int, painter: str | None, concepts: int) -> None:
     console, _ = consoles()
     run_paint_demo(out, console, painter=painter or PAINTER, seed=seed, num_concepts=concepts)
     say(console, f"The pictures are {out / 'grid.png'}, the scores {out / 'results.json'}")
-
-
-@app.command()
-def build(
-    sources: Annotated[
-        Path, typer.Option(help="The packages it is built from; fetched there where they are absent.")
-    ] = Path("build/picto-sources"),
-    out: Annotated[Path, typer.Option(help="Where the data is written.")] = Path("build/picto"),
-) -> None:
-    """Make the packaged pictures and names again from their sources, byte for byte.
-
-    \b
-    Examples
-      polylens picto build
-      polylens picto build --sources downloads --out src/polylens/picto/packaged
-    """
-    from polylens.picto.build import build as make
-    from polylens.picto.build import checksums
-    from polylens.picto.world import PACKAGED
-
-    console, _ = consoles()
-    before = checksums(PACKAGED)
-    try:
-        made = make(sources, out, report=partial(say, console))
-    except ImportError as error:
-        raise UserError(f"Drawing needs '{error.name}': install polylens[build].") from error
-    for name, digest in made.items():
-        say(console, f"{digest}  {name}  {'' if before.get(name) == digest else 'NOT '}as packaged")
 
 
 @app.command()
@@ -152,22 +159,3 @@ def info(as_json: Json = False) -> None:
             value = ", ".join(value) or "none"
         table.add_row(name.replace("_", " "), f"{value:,}" if isinstance(value, int) else value)
     consoles()[0].print(table)
-
-
-@app.command()
-def train(
-    component: Annotated[str, typer.Argument(help="Which component; a wrong name lists them.")],
-    out: Annotated[Path, typer.Option(help="Where components lie, each in a folder of its name.")],
-) -> None:
-    """Train one of the tiny components; a run that was stopped goes on where it was.
-
-    \b
-    Examples
-      polylens picto train tokenizer --out parts
-      polylens picto train decoder --out parts          (the tokenizer must lie in parts)
-    """
-    quiet_libraries()
-    from polylens.picto.components import train_component
-
-    console, _ = consoles()
-    say(console, f"The component is {train_component(component, out, report=partial(say, console))}")

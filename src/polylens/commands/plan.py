@@ -71,8 +71,6 @@ def plan(
       polylens plan mine.yaml stages.0.micro_batch=8 --gpu 80GB --tflops 989 --json
     """
     from polylens.recipe import load_recipe
-    from polylens.training.plan import plan_recipe
-    from polylens.training.trainable import Length
 
     quiet_libraries()
     device = None if gpu is None else _device(gpu)
@@ -82,6 +80,8 @@ def plan(
             f"--tokens is '{tokens}', but must look like 20+25: those of the prompt and the answer."
         )
     chosen = load_recipe(recipe, overrides or [])
+    from polylens.training.plan import plan_recipe
+    from polylens.training.trainable import Length
 
     length = Length(int(match[1]), int(match[2]))
     used = device or GPU

@@ -77,6 +77,12 @@ def translate(
     keep: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Words that are never translated, one a line.")
     ] = None,
+    check_labels: Annotated[
+        bool,
+        typer.Option(
+            "--check-labels", help="Translate labels back; where another comes back, the English one is kept."
+        ),
+    ] = False,
     beams: Beams = 4,
     precision: Precision = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Sentences at once; changes no result.")] = 64,
@@ -119,6 +125,7 @@ def translate(
             translations,
             out,
             kept=kept,
+            check_labels=check_labels,
             batch_size=batch_size,
             translate=_cluster(chosen, ray) if ray else None,
             started=bars.start,

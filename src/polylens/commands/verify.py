@@ -1,12 +1,15 @@
 """`polylens verify`."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
 
 from polylens.commands.common import Json, consoles, print_json, say
+
+if TYPE_CHECKING:
+    from polylens.evaluation.verification import Expectation
 
 OFF = 1
 
@@ -52,15 +55,23 @@ def verify(
         for heading in ("check", "checkpoint", "expected", "status"):
             table.add_column(heading)
         for check in checks:
-            values = ", ".join("as transformers" if e.value is None else f"{e.value:g}" for e in check.expect)
-            table.add_row(check.name, check.model, values, check.status)
+            table.add_row(check.name, check.model, ", ".join(map(_expected, check.expect)), check.status)
         console.print(table)
         return
     verdicts = run_check(find_check(name), out or Path("runs") / "verify" / name, model, data, images, judge)
     if as_json:
         print_json([vars(verdict) | {"passed": verdict.passed} for verdict in verdicts])
     for verdict in verdicts:
+        if verdict.expected is None:
+            say(console, f"{verdict.where}: {verdict.found:.1f}, to be compared with the source")
+            continue
         word = "passed" if verdict.passed else "OFF"
         say(console, f"{verdict.where}: {verdict.found:.1f}, expected {verdict.expected:.1f}: {word}")
     if not all(verdict.passed for verdict in verdicts):
         raise typer.Exit(OFF)
+
+
+def _expected(expectation: "Expectation") -> str:
+    if expectation.same_as is not None:
+        return "as transformers"
+    return "see the source" if expectation.value is None else f"{expectation.value:g}"

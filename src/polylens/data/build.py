@@ -18,6 +18,7 @@ from polylens.data.prompts import DEFAULT, own_templates, read_templates
 from polylens.data.sample import Sample, Turn
 from polylens.data.sentences import num_sentences
 from polylens.data.spec import Build
+from polylens.data.translation.texts import UNCONFIRMED
 from polylens.errors import UserError
 from polylens.text import bare
 
@@ -45,6 +46,8 @@ def build(spec: Build, read: Read, seed: int) -> Iterator[Sample]:
         "explanation": partial(_reasoned, ask),
         "chain_of_thought": partial(_reasoned, ask),
         "instruction": partial(_instructions, ask),
+        "entailment": partial(_judged, ask, "hypothesis"),
+        "reasoning": partial(_judged, ask, "statement"),
     }[spec.task]
     for sample in read():
         yield from make(sample, ask.rng(sample))
@@ -96,16 +99,20 @@ def _vqg(ask: Asker, sample: Sample, rng: random.Random) -> Iterator[Sample]:
 
 
 def _answer(ask: Asker, sample: Sample, rng: random.Random) -> tuple[str, str]:
-    """(answer, its language): of a translated sample, in its share, the English one that it was made of."""
+    """(answer, its language): of a translated sample, in its share, the English one that it was made of.
+
+    So is one whose translation was checked and not confirmed.
+    """
     draw = rng.random()
     original = sample.extra.get("original")
-    if original and original.get("language") == ENGLISH and draw < ask.spec.english_answers:
+    doubtful = bool(sample.extra.get(UNCONFIRMED))
+    if original and original.get("language") == ENGLISH and (doubtful or draw < ask.spec.english_answers):
         return original["turns"][0][1], ENGLISH
     return _only_turn(sample).answer, sample.language
 
 
 def _reasoned(ask: Asker, sample: Sample, rng: random.Random) -> Iterator[Sample]:
-    """The answer and then its reason, or first the reason; as published, in English alone."""
+    """The answer and then its reason, or first the reason: one sample for every reason, in English as published."""
     turn = _only_turn(sample)
     reasons = sample.extra.get("rationales")
     if not reasons or sample.language != ENGLISH:
@@ -113,19 +120,32 @@ def _reasoned(ask: Asker, sample: Sample, rng: random.Random) -> Iterator[Sample
             f"Sample '{sample.id}' of {sample.source} cannot become '{ask.spec.task}': English samples with "
             "'rationales' are needed, as the source 'aokvqa' gives them."
         )
-    reason = rng.choice(reasons).strip().rstrip(".")
-    reason = reason[:1].upper() + reason[1:]
-    if ask.spec.task == "explanation":
-        answer = f"{turn.answer}. {reason}."
-    else:
-        answer = f"{reason}. So the answer is {turn.answer}."
-    yield _built(sample, ask.turn(answer, ENGLISH, rng, question=turn.prompt), ask.spec.task)
+    for number, written in enumerate(reasons, start=1):
+        reason = written.strip().rstrip(".")
+        reason = reason[:1].upper() + reason[1:]
+        if ask.spec.task == "explanation":
+            answer = f"{turn.answer}. {reason}."
+        else:
+            answer = f"{reason}. So the answer is {turn.answer}."
+        asked = ask.turn(answer, ENGLISH, rng, question=turn.prompt)
+        yield _built(sample, asked, ask.spec.task, id=f"{sample.id}/{number}")
+
+
+def _judged(ask: Asker, field: str, sample: Sample, rng: random.Random) -> Iterator[Sample]:
+    """A statement about the pictures and whether it is true, in English, whatever the statement is in."""
+    turn = _only_turn(sample)
+    about = sample.extra.get("question_language", sample.language)
+    asked = ask.turn(turn.answer, ENGLISH, rng, about=about, **{field: turn.prompt})
+    yield _built(sample, asked, ask.spec.task, language=ENGLISH)
 
 
 def _instructions(ask: Asker, sample: Sample, rng: random.Random) -> Iterator[Sample]:
-    """One sample for every turn whose answer is short enough."""
-    for number, turn in enumerate(sample.turns, start=1):
-        if num_sentences(turn.answer) <= ask.spec.max_sentences:
+    """One sample for every turn whose answer is short enough, if that is asked for."""
+    most = ask.spec.max_sentences
+    # A translated answer is as long as the one that it was made of: sentences are told best in English.
+    originals = (sample.extra.get("original") or {}).get("turns") or [("", t.answer) for t in sample.turns]
+    for number, (turn, (_, counted)) in enumerate(zip(sample.turns, originals, strict=True), start=1):
+        if most is None or num_sentences(counted) <= most:
             asked = ask.turn(turn.answer, sample.language, rng, question=turn.prompt)
             yield _built(sample, asked, ask.spec.task, id=f"{sample.id}/{number}")
 

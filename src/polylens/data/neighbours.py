@@ -1,20 +1,22 @@
-"""Nearest neighbours of pictures or words in the space of a CLIP-like dual encoder, for hard negatives.
+"""Nearest captions of pictures, or nearest words, in the space of a CLIP-like dual encoder, for hard negatives.
 
     embed (any transformers model with image and text features) -> FAISS -> neighbours.jsonl
 
     {"id": "391895", "near": ["522418", "184613", ...]}
 
 A line holds the neighbours at chosen ranks only: right beside (2), and farther off (9, 29, 99, 299), as mBLIP drew
-its negatives (arXiv 2307.06930, appendix on data). Rank 0 is the thing itself.
+its negatives (arXiv 2307.06930, appendix on data): captions of other pictures that the encoder finds near a picture.
+Rank 0 is the picture's own caption, or the word itself. What stands in `near` are the pictures of those captions.
 """
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
+from polylens.batching import chunks
 from polylens.data.rows import json_lines, list_field, text_field
 from polylens.data.sample import Picture
 from polylens.data.sources import read_part
@@ -54,29 +56,61 @@ def nearest(vectors: np.ndarray, ranks: Sequence[int] = RANKS) -> list[list[int]
 
     Raises `UserError` when FAISS is not installed, and for vectors without a length.
     """
-    faiss = _faiss()
+    vectors = _unit(vectors)
+    kept = _reachable(ranks, len(vectors))
+    found = _search(vectors, vectors, kept[-1] + 2)
+    return [_at_ranks([i for i in row if i != own], kept) for own, row in enumerate(found)]
+
+
+def nearest_captions(
+    pictures: np.ndarray, captions: np.ndarray, owners: Sequence[int], ranks: Sequence[int] = RANKS
+) -> list[list[int]]:
+    """For each of N pictures (N, D) the pictures whose captions (M, D) are at `ranks` by cosine, nearest first.
+
+    `owners` (M,) are the pictures of the captions; a picture's own captions are rank 0 together. Errors are those of
+    `nearest`.
+    """
+    pictures, captions = _unit(pictures), _unit(captions)
+    kept = _reachable(ranks, len(captions))
+    # So many of what is found may be its own.
+    most = int(np.bincount(np.asarray(owners), minlength=len(pictures)).max())
+    found = _search(captions, pictures, min(kept[-1] + 1 + most, len(captions)))
+    return [
+        _at_ranks([owner for owner in (owners[i] for i in row) if owner != own], kept)
+        for own, row in enumerate(found)
+    ]
+
+
+def _unit(vectors: np.ndarray) -> np.ndarray:
     vectors = np.ascontiguousarray(vectors, np.float32)
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
     if not np.isfinite(lengths).all() or not lengths.all():
         raise UserError("The encoder gives vectors without a length: is it a trained dual encoder?")
-    vectors = vectors / lengths
-    count, size = vectors.shape
+    return vectors / lengths
+
+
+def _reachable(ranks: Sequence[int], count: int) -> list[int]:
     kept = [rank for rank in ranks if rank < count]
     if not kept:
         raise UserError(f"{count} things are too few for neighbours at the ranks {list(ranks)}.")
-    if count <= EXACT_UP_TO:
-        index = faiss.IndexFlatIP(size)
+    return kept
+
+
+def _search(indexed: np.ndarray, queries: np.ndarray, count: int) -> list[list[int]]:
+    """The places of the `count` nearest of the indexed vectors to each query."""
+    faiss = _faiss()
+    if len(indexed) <= EXACT_UP_TO:
+        index = faiss.IndexFlatIP(indexed.shape[1])
     else:
-        index = faiss.IndexHNSWFlat(size, GRAPH_LINKS, faiss.METRIC_INNER_PRODUCT)
-        index.hnsw.efSearch = max(GRAPH_SEARCH, kept[-1] + 1)
-    index.add(vectors)
-    _, found = index.search(vectors, kept[-1] + 2)
-    return [_at_ranks(row, i, kept) for i, row in enumerate(found.tolist())]
+        index = faiss.IndexHNSWFlat(indexed.shape[1], GRAPH_LINKS, faiss.METRIC_INNER_PRODUCT)
+        index.hnsw.efSearch = max(GRAPH_SEARCH, count)
+    index.add(indexed)
+    _, found = index.search(queries, count)
+    return [[place for place in row if place != -1] for row in found.tolist()]
 
 
-def _at_ranks(found: list[int], own: int, ranks: Sequence[int]) -> list[int]:
+def _at_ranks(others: list[int], ranks: Sequence[int]) -> list[int]:
     """The thing itself may be found anywhere among its doubles, or not at all: it is always rank 0."""
-    others = [i for i in found if i not in (own, -1)]
     return [others[rank - 1] for rank in ranks if rank - 1 < len(others)]
 
 
@@ -136,55 +170,72 @@ class DualEncoder:
 
 def find_neighbours(
     part: Part,
-    by: Literal["image", "label"],
+    by: Literal["caption", "label"],
     encoder: DualEncoder,
     out: str | Path,
     policy: Policy = "error",
     batch_size: int = 64,
     advance: Callable[[int], None] = lambda count: None,
 ) -> int:
-    """Write the neighbours of a part's pictures, or of its classes by their English labels; returns how many.
+    """Write what lies near a part's pictures among its captions, or near its classes among their English labels.
 
-    `policy` says what becomes of pictures that cannot be read. Raises `UserError` for samples that name no picture or
-    class, and for a part without any.
+    Returns how many pictures or classes there are. `policy` says what becomes of pictures that cannot be read. Raises
+    `UserError` for samples that name no picture or class, and for a part without any.
     """
     unreadable = Unreadable(policy)
-    names: list[str] = []
-    vectors: list[np.ndarray] = []
-    batch: list[tuple[str, Any]] = []
+    names: dict[str, int] = {}
+    texts: list[str] = []
+    owners: list[int] = []
+    pictures: list[np.ndarray] = []
 
-    def embed() -> None:
-        names.extend(name for name, _ in batch)
-        vectors.append(encoder.embed([thing for _, thing in batch], "image" if by == "image" else "text"))
-        advance(len(batch))
-        batch.clear()
+    def embed(batch: list[Picture]) -> None:
+        if batch:
+            pictures.append(encoder.embed(batch, "image"))
+            advance(len(batch))
+            batch.clear()
 
-    for name, thing in _things(part, by, unreadable):
-        batch.append((name, thing))
+    batch: list[Picture] = []
+    for name, text, picture in _things(part, by, names, unreadable):
+        if name not in names:
+            names[name] = len(names)
+            if picture is not None:
+                batch.append(picture)
+        texts.append(text)
+        owners.append(names[name])
         if len(batch) == batch_size:
-            embed()
-    if batch:
-        embed()
+            embed(batch)
+    embed(batch)
     unreadable.report(part.name)
     if not names:
         raise UserError(f"The part '{part.name}' has nothing to find neighbours of.")
-    write_neighbours(out, names, nearest(np.concatenate(vectors)))
+    words = []
+    for mine in chunks(texts, batch_size):
+        words.append(encoder.embed(mine, "text"))
+        advance(len(mine))
+    near = (
+        nearest_captions(np.concatenate(pictures), np.concatenate(words), owners)
+        if by == "caption"
+        else nearest(np.concatenate(words))
+    )
+    write_neighbours(out, list(names), near)
     return len(names)
 
 
-def _things(part: Part, by: str, unreadable: Unreadable) -> Iterator[tuple[str, Any]]:
-    """(id, picture or label) of everything in a part, each once."""
-    seen: set[str] = set()
-    field = "image" if by == "image" else "class"
+def _things(
+    part: Part, by: str, names: Mapping[str, int], unreadable: Unreadable
+) -> Iterator[tuple[str, str, Picture | None]]:
+    """(picture's name, caption, picture) of every sample in a part, or (class, English label, None) of every class."""
+    field = "image" if by == "caption" else "class"
+    lost: set[str] = set()
     for sample in read_part(part):
         name = sample.extra.get(field)
         if not isinstance(name, str):
             raise UserError(f"Sample '{sample.id}' of {sample.source} names no '{field}' in its 'extra'.")
-        if name in seen or (by == "label" and sample.language != "en"):
-            continue
         if by == "label":
-            seen.add(name)
-            yield name, sample.turns[-1].answer
-        elif unreadable.keep(sample, lambda sample: sample.images[0].load()):
-            seen.add(name)
-            yield name, sample.images[0]
+            if name not in names and sample.language == "en":
+                yield name, sample.turns[-1].answer, None
+        elif name not in lost:
+            if name in names or unreadable.keep(sample, lambda sample: sample.images[0].load()):
+                yield name, sample.turns[-1].answer, sample.images[0]
+            else:
+                lost.add(name)

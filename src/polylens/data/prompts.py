@@ -94,10 +94,26 @@ class Templates:
         return [template for texts in [*self.english.values(), *translated] for template in texts]
 
 
+# mBLIP's evaluation files name some languages otherwise than its training data; the two misspellings are theirs.
+MBLIP_EVALUATION_NAMES = {
+    "bn": "Bengali",
+    "fa": "Farsi",
+    "he": "Hebrew",
+    "pt": "Portugese",
+    "quz": "Quechua",
+    "uk": "Ukranian",
+}
+
+
+def mblip_evaluation_name(entry: Language) -> str:
+    """What mBLIP's evaluation calls a language; where it has no name of its own, the training name."""
+    return MBLIP_EVALUATION_NAMES.get(entry.code) or mblip_language(entry.code).name
+
+
 # As mBLIP asks in its evaluation. Where a prompt says English, so is the answer, whatever the question is in.
 MBLIP = Templates(
     name="mblip",
-    language_name=lambda entry: mblip_language(entry.code).name,
+    language_name=mblip_evaluation_name,
     english={
         "caption": ("Caption in {language}: ",),
         "vqa": ("Question: {question} Short answer in {language}:",),
@@ -155,6 +171,14 @@ DEFAULT = Templates(
             'Does the image show "{label}"? Yes or no? Answer in {language}:',
             'Is there this in the image: "{label}"? Say yes or no in {language}:',
             'What is in the image is called "{label}". Is that right? Yes or no, in {language}:',
+        ),
+        "entailment": (
+            'Does the image show that "{hypothesis}"? Yes, no or maybe? Answer in {language}:',
+            'Judging by the image, is this true: "{hypothesis}"? Say yes, no or maybe in {language}:',
+        ),
+        "reasoning": (
+            'Is this true of the two images: "{statement}"? Yes or no? Answer in {language}:',
+            'Do both images together agree with "{statement}"? Say yes or no in {language}:',
         ),
     },
 )

@@ -14,9 +14,14 @@ from polylens.data.options import checked_options
 from polylens.data.readers.aokvqa import read_aokvqa
 from polylens.data.readers.capfilt import read_capfilt
 from polylens.data.readers.coco import read_coco
+from polylens.data.readers.gqa import read_gqa
 from polylens.data.readers.imagenet import read_imagenet
 from polylens.data.readers.jsonl import read_jsonl
+from polylens.data.readers.karpathy import read_karpathy
 from polylens.data.readers.llava import read_llava
+from polylens.data.readers.mblip_train import read_mblip_train
+from polylens.data.readers.nlvr2 import read_nlvr2
+from polylens.data.readers.snli_ve import read_snli_ve
 from polylens.data.readers.viscpm_tuning import read_m3it, read_unimm_chat
 from polylens.data.readers.vqav2 import read_vqav2
 from polylens.data.readers.webdataset import read_webdataset
@@ -33,10 +38,15 @@ READERS: dict[str, Source] = {
     "capfilt": read_capfilt,
     "captions": captions,
     "coco": read_coco,
+    "gqa": read_gqa,
     "imagenet": read_imagenet,
     "jsonl": read_jsonl,
+    "karpathy": read_karpathy,
     "llava": read_llava,
     "m3it": read_m3it,
+    "mblip-train": read_mblip_train,
+    "nlvr2": read_nlvr2,
+    "snli-ve": read_snli_ve,
     "unimm-chat": read_unimm_chat,
     "vqav2": read_vqav2,
     "webdataset": read_webdataset,

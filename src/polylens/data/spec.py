@@ -21,6 +21,8 @@ BuildTask = Literal[
     "matching",
     "classification",
     "verification",
+    "entailment",
+    "reasoning",
 ]
 
 
@@ -61,7 +63,9 @@ class Build(Section):
     ones in the share `translated`.
 
     `english_answers` (vqa, vqg) is the share of translated questions whose answer stays English, as the prompt
-    then says. `max_sentences` (instruction) bounds an answer. Of matching and verification, `negatives` is the
+    then says. `max_sentences` (instruction) leaves out turns whose answer, in English, has more of them.
+
+    Of matching and verification, `negatives` is the
     share answered with no, `hard` the share of those drawn from `neighbours`, a file of `polylens neighbours`;
     `plain` leaves the prompt out, for pairs that are still to be translated.
     """
@@ -71,7 +75,7 @@ class Build(Section):
     templates: Path | None = None
     translated: Fraction = 0.5
     english_answers: Fraction = 0.5
-    max_sentences: int = Field(3, ge=1)
+    max_sentences: int | None = Field(None, ge=1)
     neighbours: Path | None = None
     negatives: Fraction = 0.5
     hard: Fraction = 0.5

@@ -20,7 +20,7 @@ import regex
 from polylens.data.rows import json_lines, read_json
 from polylens.errors import UserError
 from polylens.evaluation.bootstrap import Score, bootstrap
-from polylens.evaluation.judge_prompts import PROMPTS, Wording
+from polylens.evaluation.judge_prompts import Wording, own_wording
 from polylens.evaluation.judge_questions import Question
 from polylens.evaluation.peers.chat import (
     ChatClient,
@@ -57,11 +57,11 @@ class Verdict:
 
 
 def wording(language: str, rule: str | Path | None = None) -> Wording:
-    """How the judge is asked: in our own words, or with the prompts of an official rule file.
+    """How the judge is asked about answers in `language`: in our own words, or with the prompts of a rule file.
 
     Raises `UserError` for a rule file without prompts.
     """
-    own = PROMPTS[language]
+    own = own_wording(language)
     if rule is None:
         return own
     content = read_json(rule)

@@ -1,9 +1,13 @@
-"""What a judge is asked, in our own words, in English and Chinese; official rules can take the instruction's place."""
+"""What a judge is asked, in our own words, in English and Chinese; official rules can take the instruction's place.
+
+About answers in other languages it is asked in English, and told which language they should be in.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from polylens.evaluation.judge_questions import Question
+from polylens.languages import language
 
 
 @dataclass(frozen=True)
@@ -76,3 +80,17 @@ PROMPTS = {
         rules={},
     ),
 }
+
+
+def own_wording(code: str) -> Wording:
+    """How the judge is asked about answers in language `code`."""
+    if code in PROMPTS:
+        return PROMPTS[code]
+    name, english = language(code).name, PROMPTS["en"]
+    said = (
+        f"The question is in {name}, and so should the answers be: one in another language is of less help. "
+        "The captions and the names of objects may be in English."
+    )
+    return replace(
+        english, name=f"{english.name}, about {name}", instruction=f"{said}\n{english.instruction}"
+    )

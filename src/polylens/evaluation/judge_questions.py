@@ -5,12 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import regex
-
 from polylens.data.rows import json_lines, text_field
 from polylens.errors import UserError
+from polylens.evaluation.benchmarks.llava_qa90 import language_of
 
-HAN = regex.compile(r"\p{Han}")
 FILES = {
     "questions": "qa90_questions*.jsonl",
     "references": "qa90_gpt4_answer*.jsonl",
@@ -30,8 +28,8 @@ class Question:
     boxes: tuple[tuple[str, tuple[float, ...]], ...]
 
 
-def read_questions(folder: str | Path) -> tuple[list[Question], str]:
-    """The questions of an official folder, in their order, and their language (en or zh).
+def read_questions(folder: str | Path, language: str | None = None) -> tuple[list[Question], str]:
+    """The questions of an official folder, in their order, and their language: the given one, or as identified.
 
     Raises `UserError` for a file that is missing, not alone, or does not fit the others.
     """
@@ -57,8 +55,11 @@ def read_questions(folder: str | Path) -> tuple[list[Question], str]:
         )
     if not questions:
         raise UserError(f"'{path['questions']}' has no questions: get the file again.")
-    text = "".join(question.text for question in questions.values())
-    return list(questions.values()), "zh" if len(HAN.findall(text)) > len(text) / 4 else "en"
+    texts = [question.text for question in questions.values()]
+    code = language_of(texts, [] if language is None else [language], path["questions"])
+    if language not in (None, code):
+        raise UserError(f"'{path['questions']}' is in '{code}', not in '{language}': name its own language.")
+    return list(questions.values()), code
 
 
 def read_answers(path: str | Path, questions: Sequence[Question]) -> list[str]:

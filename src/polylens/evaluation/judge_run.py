@@ -31,6 +31,7 @@ def judge_answers(
     data: str | Path,
     out: Path,
     *,
+    language: str | None = None,
     rule: str | Path | None = None,
     prices: Prices | None = None,
     only_estimate: bool = False,
@@ -38,11 +39,12 @@ def judge_answers(
 ) -> dict[str, Any] | None:
     """Judge the answers and write results.json, verdicts.jsonl, results.csv and report.html into `out`.
 
-    The estimate is printed before the first request; with `only_estimate` nothing is sent and None returned. Raises
-    `UserError` for files that do not fit together and for a judge that cannot be reached.
+    `language` is that of the questions, identified unless it is given. The estimate is printed before the first
+    request; with `only_estimate` nothing is sent and None returned. Raises `UserError` for files that do not fit
+    together and for a judge that cannot be reached.
     """
     console = console or Console(quiet=True)
-    questions, language = read_questions(data)
+    questions, language = read_questions(data, language)
     said = read_answers(answers, questions)
     judge = Judge(client, wording(language, rule), out)
     console.print(f"To ask {client.model}: {judge.estimate(questions, said, prices)}", highlight=False)

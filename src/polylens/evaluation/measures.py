@@ -152,6 +152,11 @@ METRICS = {
             for name, label in (("accuracy", "Accuracy"), ("vqa_accuracy", "VQA accuracy"))
             for beside, words in (("labels_cleaned", "cleaned"), ("labels_as_written", "as written"))
         ),
+        share(
+            "relaxed_accuracy",
+            "Relaxed accuracy",
+            "answers that begin or end with a right one, as mBLIP counts",
+        ),
         share("f1", "F1", "harmonic mean of precision and recall of yes"),
         share("precision", "Precision", "of what was said to be there, what is there"),
         share("recall", "Recall", "of what is there, what was said to be there"),

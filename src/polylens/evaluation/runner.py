@@ -182,14 +182,6 @@ def name_scores(said: Sequence[str], references: Sequence[Sequence[str]]) -> dic
     return {"exact_match": exact_match_score(said, references), "chrf": chrf_score(said, references)}
 
 
-def by_language(items: Sequence[Item]) -> dict[str, list[int]]:
-    """{language: places of its items}, in order of first appearance."""
-    places: dict[str, list[int]] = {}
-    for place, item in enumerate(items):
-        places.setdefault(item.sample.language, []).append(place)
-    return places
-
-
 def as_row(scores: Mapping[str, Score]) -> dict[str, Any]:
     """Scores as results.json has them: plain values, `n`, and `intervals` beside."""
     return {

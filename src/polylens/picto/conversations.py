@@ -16,7 +16,7 @@ from functools import cache
 
 from polylens.data.sample import Sample, Turn
 from polylens.errors import UserError
-from polylens.picto.corpus import MAX_KEYWORDS, prompt
+from polylens.picto.prompts import MAX_KEYWORDS, prompt
 from polylens.picto.tasks import pictures, question_table, task_sample
 from polylens.picto.world import LANGUAGES, Concept
 

@@ -16,7 +16,7 @@ from polylens.data.translation.engine import EngineSettings
 from polylens.errors import UserError
 from polylens.files import sha256_file
 from polylens.languages import language
-from polylens.picto.corpus import keyword_prompt, prompt
+from polylens.picto.prompts import keyword_prompt, prompt
 from polylens.picto.world import PACKAGED, annotations
 
 QUESTIONS = Path(__file__).parent / "questions.json"

@@ -4,8 +4,7 @@ from collections import Counter
 from typing import Any
 
 from polylens.picto import MODELS
-from polylens.picto.build import MIN_NAMES_PER_LANGUAGE
-from polylens.picto.world import PACKAGED, annotations, concepts
+from polylens.picto.world import MIN_NAMES_PER_LANGUAGE, PACKAGED, annotations, concepts
 
 
 def summary() -> dict[str, Any]:

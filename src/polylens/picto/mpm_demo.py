@@ -32,17 +32,19 @@ from polylens.models.checkpoints.folder import load_model
 from polylens.models.parts.precision import fast_dtype
 from polylens.models.vlm import VisionLanguageModel
 from polylens.picto import mpm_measure
-from polylens.picto.demo import NATIVE, Clock, progress
-from polylens.picto.measure import PIVOT, Drawn
+from polylens.picto.demo import Clock, progress
+from polylens.picto.measure import PIVOT
 from polylens.picto.measures import DESCRIBED
 from polylens.picto.mpm_measure import KINDS, Asked
-from polylens.picto.tasks import pictures
+from polylens.picto.tasks import Drawn, pictures
 from polylens.picto.world import LANGUAGES
 from polylens.recipe import Recipe, load_recipe
 from polylens.training.run import train
 
 TEXT, PRETRAIN, INSTRUCT = "picto-mpm-text", "picto-mpm-pretrain", "picto-mpm-instruct"
 NUM_PICTURES = 100
+# Languages of which pretraining sees pairs, in the run that MPM calls native plus.
+NATIVE = ("de", "zh", "sw")
 SHARES = (0.0, 0.01, 0.05, 0.2)
 # Runs by name: MPM's "zero-shot" is what pretraining alone gives; "balance" and "native plus" are tuned alike.
 ZERO_SHOT, NATIVE_PLUS = "Pretrained in English", "Native plus, 20% translated"

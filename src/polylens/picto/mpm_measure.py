@@ -22,8 +22,8 @@ from polylens.evaluation.names import exact_match
 from polylens.evaluation.runner import as_row
 from polylens.models.vlm import VisionLanguageModel
 from polylens.picto.conversations import question, told_of
-from polylens.picto.measure import PIVOT, Advance, Drawn, generate, silent
-from polylens.picto.tasks import question_table
+from polylens.picto.measure import PIVOT, Advance, generate, silent
+from polylens.picto.tasks import Drawn, question_table
 from polylens.picto.world import annotations
 from polylens.text import normalise
 

@@ -1,11 +1,14 @@
-"""The painter's demo: concepts drawn from their names in every language, by a painter trained on English names only.
+"""The painter's demo: names in every language are translated into English, then drawn by a painter of English names.
 
 picto-parts/painter -> one picture of each concept and language -> judge, controls -> grid.png, results.json
+
+Beside it stands zero-shot: the same painter reads the names as they are, without translation.
 """
 
 import json
 from datetime import UTC, datetime
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import torch
@@ -14,21 +17,25 @@ from rich.console import Console
 from rich.table import Table
 
 from polylens import __version__
+from polylens.evaluation.names import exact_match
 from polylens.files import make_writable_folder, write_atomic
 from polylens.languages import language
 from polylens.models.parts.precision import fast_dtype
 from polylens.painting.folder import load_painter
 from polylens.painting.painter import Painter
 from polylens.painting.sampling import Sampling
-from polylens.picto.measure import PIVOT, exact
+from polylens.painting.text import LanguageModelText
+from polylens.picto.measure import PIVOT
 from polylens.picto.measures import DESCRIBED
-from polylens.picto.paint_measure import Judge, even, measure, paint_concepts
+from polylens.picto.paint_measure import Judge, even, measure, paint_concepts, zero_shot
 from polylens.picto.world import LANGUAGES, Concept, concepts
 from polylens.progress import progress_bar
 
 PAINTER = "picto-parts/painter"
 NUM_CONCEPTS = 100
 NUM_SHOWN = 12
+# Of how many concepts one is drawn without translation.
+ZERO_SHOT_STEP = 4
 SETTINGS = Sampling(steps=20, guidance=3.0)
 ENLARGED, GAP, HEAD, SIDE = 2, 4, 16, 130
 
@@ -56,24 +63,30 @@ def run_paint_demo(
             [c for c in concepts() if c.scored and c.trained_styles() and _named(c, languages)], num_concepts
         )
     )
-    total = len(wanted) * (len(languages) + 1)
+    few = wanted[::ZERO_SHOT_STEP]
+    total = len(wanted) * (len(languages) + 1) + len(few) * len(languages) * bool(model.config.text.pivot)
     with progress_bar(console) as bar:
         task = bar.add_task("drawing", total=total)
 
-        def drawn_in(code: str | None) -> list[Image.Image]:
+        def drawn_by(hand: Painter, some: list[Concept], code: str | None) -> list[Image.Image]:
             return paint_concepts(
-                model, wanted, code, settings, seed=seed, advance=lambda count: bar.advance(task, count)
+                hand, some, code, settings, seed=seed, advance=lambda count: bar.advance(task, count)
             )
 
-        drawn = {code: drawn_in(code) for code in languages}
-        blank = drawn_in(None)
+        drawn = {code: drawn_by(model, wanted, code) for code in languages}
+        blank = drawn_by(model, wanted, None)
+        straight = {}
+        if model.config.text.pivot:
+            untranslated = without_translation(painter, model)
+            straight = {code: drawn_by(untranslated, few, code) for code in languages}
+    judge = Judge.packaged(wanted)
     results = {
-        "title": "Drawn from names in every language, trained on English names only",
+        "title": "Names translated into English, then drawn by a painter trained on English names",
         "measures": DESCRIBED,
         "model": painter,
         "polylens_version": __version__,
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        **measure(Judge.packaged(wanted), wanted, drawn, blank),
+        **measure(judge, wanted, drawn, blank),
         "settings": settings.as_dict()
         | {"seed": seed, "concepts": len(wanted), "precision": str(model.dtype).removeprefix("torch.")}
         | _sizes(model),
@@ -81,13 +94,29 @@ def run_paint_demo(
     if model.config.text.pivot:
         for code, row in results["languages"].items():
             read = model.text.read_as([concept.name(code) or "" for concept in wanted])
-            row["read_as_english_name"] = sum(exact(read, [(c, "") for c in wanted], PIVOT)) / len(wanted)
+            row["read_as_english_name"] = fmean(
+                exact_match(text, concept.name(PIVOT) or "")
+                for text, concept in zip(read, wanted, strict=True)
+            )
+    if straight:
+        results["zero_shot"] = zero_shot(judge, few, straight)
     write_atomic(out / "results.json", json.dumps(results, ensure_ascii=False, indent=1))
     labelled_grid(wanted[:: max(1, len(wanted) // NUM_SHOWN)][:NUM_SHOWN], drawn, wanted).save(
         out / "grid.png"
     )
     _print(results, console)
     return results
+
+
+def without_translation(name: str, model: Painter) -> Painter:
+    """The same painter, which reads prompts as they are."""
+    twin = load_painter(name, model.dtype)
+    assert isinstance(twin.text, LanguageModelText)
+    config = twin.text.config.model_copy(update={"pivot": None})
+    twin.text = LanguageModelText(twin.text.model, twin.text.tokenizer, config)
+    twin.to(model.device)
+    twin.speed_up()
+    return twin
 
 
 def _named(concept: Concept, languages: list[str]) -> bool:
@@ -143,6 +172,12 @@ def _print(results: dict[str, Any], console: Console) -> None:
     console.print(table)
     real, nothing = results["judge_on_real_pictures"], results["controls"]["empty_prompt"]
     mean = results["mean_pivot_ratio"]
+    if straight := results.get("zero_shot"):
+        console.print(
+            f"zero-shot, names not translated ({straight['n']} concepts): English {straight['en']['value']:.2f}, "
+            f"other languages {straight['others']['value']:.2f} "
+            f"[{straight['others']['low']:.2f}, {straight['others']['high']:.2f}]"
+        )
     console.print(
         f"mean pivot ratio {'-' if mean is None else f'{mean:.2f}'}; the judge on real pictures "
         f"{real['value']:.2f}; the empty prompt {nothing['value']:.2f} (chance 0.01)"

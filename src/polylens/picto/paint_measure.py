@@ -7,10 +7,13 @@ control     pictures of the empty prompt, scored as if each were one of the conc
 The judge takes no part in training, in choosing among candidates or in choosing a checkpoint.
 """
 
+import random
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import cache
 from typing import Any
 
+import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
@@ -23,11 +26,12 @@ from polylens.models.config import VisionConfig
 from polylens.painting.painter import Advance, Painter, silent
 from polylens.painting.sampling import Sampling
 from polylens.painting.scores.frechet import Moments, TowerFeatures, frechet_distance
-from polylens.picto.measure import PIVOT, distractors
-from polylens.picto.world import TEST_STYLE, Concept
+from polylens.picto.measure import PIVOT
+from polylens.picto.world import DEVELOPMENT_STYLE, Concept, concepts
 
 JUDGE = "picto-parts/vision"
 BATCH_SIZE = 50
+NUM_CANDIDATES = 100
 
 
 @dataclass
@@ -43,7 +47,9 @@ class Judge:
         processor = ImageProcessor.from_folder(resolve_model(JUDGE))
         judge = cls(TowerFeatures(load_vision(VisionConfig(path=JUDGE)), processor, {"path": JUDGE}), {})
         known = {c.id: c for one in wanted for c in (one, *distractors(one))}
-        shown = [(c.id, style) for c in known.values() for style in c.trained_styles() or (TEST_STYLE,)]
+        shown = [
+            (c.id, style) for c in known.values() for style in c.trained_styles() or (DEVELOPMENT_STYLE,)
+        ]
         features = judge.features([known[name].picture(style).load() for name, style in shown])
         for name in known:
             rows = [feature for (own, _), feature in zip(shown, features, strict=True) if own == name]
@@ -100,7 +106,7 @@ def measure(
     blank: Sequence[Image.Image],
 ) -> dict[str, Any]:
     """results.json of drawn pictures {language: one per concept}, and those of the empty prompt."""
-    real = judge.features([concept.picture(TEST_STYLE).load() for concept in wanted])
+    real = judge.features([concept.picture(DEVELOPMENT_STYLE).load() for concept in wanted])
     seen = {code: judge.features(images) for code, images in drawn.items()}
     right = {code: judge.finds(features, wanted) for code, features in seen.items()}
     rows = {code: _row(right, code, wanted) for code in drawn}
@@ -114,6 +120,16 @@ def measure(
         "judge_on_real_pictures": asdict(bootstrap_mean(judge.finds(real, wanted))),
         "controls": {"empty_prompt": asdict(bootstrap_mean(judge.finds(nothing, wanted))), "chance": 0.01},
     }
+
+
+def zero_shot(
+    judge: Judge, wanted: Sequence[Concept], drawn: Mapping[str, Sequence[Image.Image]]
+) -> dict[str, Any]:
+    """Retrieval of pictures {language: one per concept}: in English, and the mean over the other languages."""
+    right = {code: judge.finds(judge.features(images), wanted) for code, images in drawn.items()}
+    others = [values for code, values in right.items() if code != PIVOT]
+    found = {"n": len(wanted), PIVOT: asdict(bootstrap_mean(right[PIVOT]))}
+    return found | {"others": asdict(bootstrap_mean(np.mean(others, axis=0)))}
 
 
 def _moments(features: Tensor) -> Moments:
@@ -134,6 +150,17 @@ def _row(right: Mapping[str, Sequence[float]], code: str, wanted: Sequence[Conce
         base = sum(right[PIVOT][i] for i in own)
         row |= {"n_ratio": len(own), "pivot_ratio": sum(right[code][i] for i in own) / base if base else None}
     return row
+
+
+@cache
+def distractors(concept: Concept) -> tuple[Concept, ...]:
+    """99 other concepts, half of them of the same group, drawn by the concept alone."""
+    rng = random.Random(f"distractors/{concept.id}")
+    others = [c for c in concepts() if c.scored and c.id != concept.id]
+    near = [c for c in others if c.group == concept.group]
+    picked = rng.sample(near, NUM_CANDIDATES // 2)
+    ids = {c.id for c in picked}
+    return (*picked, *rng.sample([c for c in others if c.id not in ids], NUM_CANDIDATES - 1 - len(picked)))
 
 
 def even(items: Sequence[Concept], count: int) -> Iterator[Concept]:

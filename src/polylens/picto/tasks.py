@@ -23,14 +23,17 @@ from typing import Any
 from polylens.data.sample import Sample, Turn
 from polylens.errors import UserError
 from polylens.languages import language, parse_languages
-from polylens.picto.corpus import keyword_prompt, prompt
-from polylens.picto.world import LANGUAGES, LINE_STYLE, TEST_STYLE, Concept, annotations, concepts
+from polylens.picto.prompts import keyword_prompt, prompt
+from polylens.picto.world import DEVELOPMENT_STYLE, LANGUAGES, LINE_STYLE, Concept, annotations, concepts
 from polylens.text import bare
 
 TASKS = ("caption", "keywords", "yesno", "choice", "statement")
 PLAIN = {"caption": "caption", "keywords": "instruction", "yesno": "vqa", "choice": "vqa", "statement": "vqa"}
 SPLITS = ("train", "validation", "test", "heldout")
 DRAWINGS = ("colour", "all", "one")
+
+# A concept and the style that it is drawn in.
+Drawn = tuple[Concept, str]
 
 
 def samples(
@@ -84,9 +87,17 @@ def _plain(sample: Sample) -> Sample:
 
 
 def pictures(
-    split: str, *, drawings: str = "colour", num_concepts: int | None = None, seed: int = 0
+    split: str,
+    *,
+    drawings: str = "colour",
+    num_concepts: int | None = None,
+    style: str = DEVELOPMENT_STYLE,
+    seed: int = 0,
 ) -> list[tuple[Concept, str]]:
-    """The concepts of a split with the style each is drawn in; see `samples`."""
+    """The concepts of a split with the style each is drawn in; see `samples`.
+
+    `style` is that of the splits 'test' and 'heldout', which have the concepts that are drawn in it.
+    """
     if drawings not in DRAWINGS:
         raise UserError(f"Picto has no drawings '{drawings}': choose one of {', '.join(DRAWINGS)}.")
     if split == "train":
@@ -94,18 +105,22 @@ def pictures(
     elif split == "validation":
         chosen = [c for c in concepts() if c.validation_style() and c.scored]
     else:
-        chosen = [c for c in concepts() if c.scored and bool(c.trained_styles()) == (split == "test")]
+        chosen = [
+            c
+            for c in concepts()
+            if c.scored and c.drawn_in(style) and bool(c.trained_styles()) == (split == "test")
+        ]
     if num_concepts is not None and num_concepts < len(chosen):
         kept = set(random.Random(f"{seed}/concepts").sample(range(len(chosen)), num_concepts))
         chosen = [concept for i, concept in enumerate(chosen) if i in kept]
-    return [(concept, style) for concept in chosen for style in _styles(concept, split, drawings)]
+    return [(concept, drawn) for concept in chosen for drawn in _styles(concept, split, drawings, style)]
 
 
-def _styles(concept: Concept, split: str, drawings: str) -> tuple[str, ...]:
+def _styles(concept: Concept, split: str, drawings: str, style: str) -> tuple[str, ...]:
     if split == "validation":
         return (concept.validation_style() or "",)
     if split != "train":
-        return (TEST_STYLE,)
+        return (style,)
     styles = concept.trained_styles()
     if drawings == "one":
         return styles[:1]
@@ -188,8 +203,8 @@ def _named(group: str, code: str) -> list[tuple[Concept, str]]:
 
 
 def _may_show(concept: Concept, style: str) -> bool:
-    """Whether the drawing may stand beside another: image training shows it, or it is in the test style."""
-    return style == TEST_STYLE or style.removesuffix("-line") in concept.trained_styles()
+    """Whether the drawing may stand beside another: image training shows it, or it is in the development style."""
+    return style == DEVELOPMENT_STYLE or style.removesuffix("-line") in concept.trained_styles()
 
 
 def _question(code: str, text: str, answer: str) -> Turn:

@@ -3,8 +3,8 @@
 They spend their time in many small operations, which two threads hardly divide: two processes of one thread each get
 through a third more in the same time than one of two threads.
 
-    each_part   one part of the work at a time in each of them
-    beside      what is not needed yet, in one of its own
+Each takes one part of the work at a time. They are forks, or start anew where they train: PyTorch refuses a backward
+pass in the fork of a process that has done one.
 """
 
 import gc
@@ -33,39 +33,21 @@ MOST_WORKERS = 8
 _work: Callable[[Any], object] | None = None
 
 
-def each_part(work: Callable[[P], T], parts: Sequence[P], device: torch.device) -> Iterator[tuple[P, T]]:
+def each_part(
+    work: Callable[[P], T], parts: Sequence[P], device: torch.device, *, anew: bool = False
+) -> Iterator[tuple[P, T]]:
     """`work(part)` for every part, in their order.
 
     On a CPU of Linux as many processes share them as torch has threads, eight at most. They are forks: what `work`
-    refers to is not copied, what it changes stays with them, and what it takes and gives must be picklable. Raises
-    `UserError` when one is killed.
+    refers to is not copied, what it changes stays with them, and what it takes and gives must be picklable. Those
+    that start `anew` copy nothing, and `work` must be a function of a module. Raises `UserError` when one is killed.
     """
     workers = min(torch.get_num_threads(), len(parts), MOST_WORKERS)
     if workers < 2 or not _forks(device):
         yield from ((part, work(part)) for part in parts)
         return
-    with _pool(workers, work) as pool:
+    with _pool(workers, work, "spawn" if anew else "fork") as pool:
         yield from zip(parts, pool.map(_run, parts), strict=True)
-
-
-@contextmanager
-def beside(work: Callable[[], T], device: torch.device) -> Iterator[Callable[[], T]]:
-    """Gives what waits for the value of `work()`, which a fork works on from now on, while the block goes on.
-
-    The fork takes one of torch's threads, and the block has the others. Where there is but one, or no forks as in
-    `each_part`, the work is done when it is asked for. Raises as `each_part` does, then as well.
-    """
-    threads = torch.get_num_threads()
-    if threads < 2 or not _forks(device):
-        yield work
-        return
-    with _pool(1, lambda _: work()) as pool:
-        found = pool.submit(_run, "")
-        torch.set_num_threads(threads - 1)
-        try:
-            yield found.result  # type: ignore[misc]  # what a fork gives is what `work` gives
-        finally:
-            torch.set_num_threads(threads)
 
 
 def _forks(device: torch.device) -> bool:
@@ -73,10 +55,10 @@ def _forks(device: torch.device) -> bool:
 
 
 @contextmanager
-def _pool(workers: int, work: Callable[[Any], object]) -> Iterator[ProcessPoolExecutor]:
-    """Forks that each do `work`; when the block fails, they end with it."""
+def _pool(workers: int, work: Callable[[Any], object], start: str) -> Iterator[ProcessPoolExecutor]:
+    """Processes that each do `work`; when the block fails, they end with it."""
     others = set(multiprocessing.active_children())
-    pool = ProcessPoolExecutor(workers, multiprocessing.get_context("fork"), _begin, (work,))
+    pool = ProcessPoolExecutor(workers, multiprocessing.get_context(start), _begin, (work,))
     try:
         yield pool
     except BrokenProcessPool as error:
@@ -98,13 +80,16 @@ def _pool(workers: int, work: Callable[[Any], object]) -> Iterator[ProcessPoolEx
 def _begin(work: Callable[[Any], object]) -> None:
     global _work
     _work = work
-    torch.set_num_threads(1)
     # What came along stays: a collection that walked through it would copy every page of it, too.
     gc.freeze()
+    torch.set_num_threads(1)
     # The threads of the parent's tokenizer did not come along.
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     # A progress bar's thread may have held these at the fork, and nobody is left to let them go.
     sys.stdout = sys.stderr = open(os.devnull, "w")  # noqa: SIM115 (until the process ends)
+    # And libraries of C++ say farewell on the descriptors themselves.
+    for descriptor in (1, 2):
+        os.dup2(sys.stderr.fileno(), descriptor)
     # Ctrl-C reaches the parent too, which ends its workers itself; but it cannot when it is killed.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()

@@ -22,7 +22,7 @@ from polylens.models.config import ModelConfig
 from polylens.recipe import Recipe
 from polylens.training.dry_run import dry_run
 from polylens.training.stages import Plan, apply_stage, never_trained
-from polylens.training.trainable import Length, trainable
+from polylens.training.trainable import Length, check_quantization, trainable
 
 GIB = 2**30
 # Arrays as large as the largest that live at once beside what autograd keeps.
@@ -102,19 +102,26 @@ def recipe_skeleton(recipe: Recipe) -> Any:
     Raises `UserError` for a recipe without a model, and for parts of which no config is to be had.
     """
     start = recipe.model.start
-    if start in KNOWN:
-        return blip2_skeleton(start)
-    if knowing := next((family for family in families() if start in family.released), None):
-        return knowing.skeleton(Path(str(start)))
     if start is not None:
-        family, path = find_family(start, weights=False)
-        return family.skeleton(path)
+        model = _skeleton_of(start)
+        check_quantization(model, recipe)
+        model.config.language_model.quantization = recipe.model.language_model.quantization
+        return model
     config = ModelConfig.model_validate(recipe.model.model_dump(exclude={"start"}))
     if config.vision.path is None:
         raise UserError(
             f"The recipe '{recipe.name}' trains no vision-language model: there is nothing to plan."
         )
     return skeleton(config)
+
+
+def _skeleton_of(start: str) -> Any:
+    if start in KNOWN:
+        return blip2_skeleton(start)
+    if knowing := next((family for family in families() if start in family.released), None):
+        return knowing.skeleton(Path(start))
+    family, path = find_family(start, weights=False)
+    return family.skeleton(path)
 
 
 def _plan_stage(
@@ -190,7 +197,8 @@ def _advice(
     hint = "" if plan.micro_batch == 1 else f", or try stages.{index}.micro_batch=1"
     needed = plan.total
     whole = any(weight.requires_grad for weight in _held_in_bits(model))
-    if recipe.model.start is not None and whole:  # what trains cannot be in few bits
+    # What trains cannot be in few bits.
+    if not trainable(model).quantizes or (recipe.model.start is not None and whole):
         return f"needs {needed / GIB:.1f} GiB: choose a larger GPU, or train less of it{hint}"
     if recipe.model.language_model.quantization is None:
         for kind in ("int8", "nf4"):

@@ -33,7 +33,7 @@ from polylens.training.loop import Trainer, Validate
 from polylens.training.outcome import outcome
 from polylens.training.stages import never_trained
 from polylens.training.tasks import Task
-from polylens.training.trainable import trainable
+from polylens.training.trainable import check_quantization, trainable
 
 logger = logging.getLogger(__name__)
 
@@ -141,6 +141,7 @@ def new_model(recipe: Recipe) -> Any:
     torch.manual_seed(recipe.seed)
     if recipe.model.start:
         model: Any = load_any(recipe.model.start, quantization=recipe.model.language_model.quantization)
+        check_quantization(model, recipe)
     else:
         model = build_model(ModelConfig.model_validate(recipe.model.model_dump(exclude={"start"})))
     if recipe.precision != "float32":

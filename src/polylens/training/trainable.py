@@ -7,16 +7,18 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from rich.console import Console
 from torch import nn
 
 from polylens.data.sample import Sample
+from polylens.errors import UserError
+from polylens.models.checkpoints.weight_sizes import quantizable
 from polylens.plugins import find_plugin
 from polylens.recipe import Recipe
-from polylens.training.stages import Plan
+from polylens.training.stages import Plan, never_trained
 from polylens.training.tasks import Task
 
 GROUP = "polylens.trainables"
@@ -61,7 +63,12 @@ class DryRun:
 
 
 class Trainable(ABC):
-    """One kind of model, as training, `plan` and `inspect` see it."""
+    """One kind of model, as training, `plan` and `inspect` see it.
+
+    `quantizes` says whether it can be trained around a language model in 8 or 4 bits.
+    """
+
+    quantizes: ClassVar[bool] = False
 
     @abstractmethod
     def task(self, model: Any, recipe: Recipe, console: Console | None = None) -> Task:
@@ -93,3 +100,19 @@ class Trainable(ABC):
 def trainable(model: Any) -> Trainable:
     """How this model is trained. Raises `UserError` for a kind that cannot be."""
     return find_plugin(model.kind, "trainable kind of model", GROUP)
+
+
+def check_quantization(model: Any, recipe: Recipe) -> None:
+    """Raises `UserError` where the recipe asks for 8 or 4 bits, and the kind of model cannot be trained in them, or a
+    stage trains the very weights that would be held in them.
+    """
+    bits = recipe.model.language_model.quantization
+    if bits is None:
+        return
+    frozen = {id(parameter) for parameter in never_trained(model, recipe.stages).values()}
+    held = [module.weight for module in quantizable(model.lm)]
+    if not trainable(model).quantizes or any(id(weight) not in frozen for weight in held):
+        raise UserError(
+            f"'{recipe.model.start}' cannot be trained with quantization={bits}: leave "
+            "model.language_model.quantization out, or train adapters (lora) beside its language model."
+        )

@@ -28,6 +28,8 @@ REPLACEMENT = "\ufffd"
 
 
 class VisionLanguageTraining(Trainable):
+    quantizes = True
+
     def task(
         self, model: VisionLanguageModel, recipe: Recipe, console: Console | None = None
     ) -> VisionLanguageTask:

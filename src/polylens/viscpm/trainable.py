@@ -29,6 +29,8 @@ SPACE = "▁"
 
 
 class VisCpmTraining(Trainable):
+    quantizes = True
+
     def task(self, model: VisCpmChat, recipe: Recipe, console: Console | None = None) -> VisCpmTask:
         return VisCpmTask(model, recipe.augmentation, recipe.data.max_length)
 

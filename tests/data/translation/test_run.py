@@ -14,10 +14,12 @@ from PIL import Image
 from tests.data.translation import killed_run
 from tests.data.translation.backwards import Backwards
 
+from polylens.data.build import build
 from polylens.data.images import FilePicture
 from polylens.data.language_plan import allocate, shares
 from polylens.data.readers.jsonl import read_jsonl, write_jsonl
 from polylens.data.sample import Sample, Turn
+from polylens.data.spec import Build
 from polylens.data.translation import run as run_module
 from polylens.data.translation.cache import TranslationCache
 from polylens.data.translation.engine import EngineSettings
@@ -251,3 +253,44 @@ def test_nllb_end_to_end_in_int8(tiny_nllb, tmp_path, monkeypatch):
     assert counts["de"].accepted + counts["de"].rejected == 4
     with pytest.raises(UserError, match="does not know Cebuano"):
         translate(samples, tmp_path / "out", Plan(["ceb"]), engine)
+
+
+class Forgetful(Backwards):
+    """Cannot find its way back from one word."""
+
+    def translate(self, texts, source, target):
+        found = super().translate(texts, source, target)
+        return [
+            "puppy" if text == "god" and target == "en" else back
+            for text, back in zip(texts, found, strict=True)
+        ]
+
+
+def test_labels_that_do_not_come_back_stay_english(tmp_path):
+    asked = [
+        sample(str(i), ("what is it", label), task="vqa") for i, label in enumerate(["dog", "cat", "12"])
+    ]
+    engine = Forgetful()
+    accepted, _, counts = translate(asked, tmp_path / "out", Plan(["ceb"]), engine, check_labels=True)
+    assert [s.extra.get("unconfirmed", False) for s in accepted] == [True, False, False]
+    assert counts["ceb"].row()["unconfirmed"] == 1
+    # Only labels go back, and each once.
+    assert sorted(text for text in engine.shown if text.startswith("en ")) == ["en god", "en tac"]
+    spec = Build.model_validate({"task": "vqa", "english_answers": 0})
+    built = {s.id: (s.language, s.turns[0].answer) for s in build(spec, lambda: accepted, 0)}
+    assert built == {"0:ceb": ("en", "dog"), "1:ceb": ("ceb", "tac"), "2:ceb": ("ceb", "12")}
+    # Nothing is checked unless it is asked for.
+    accepted, _, counts = translate(asked, tmp_path / "plain", Plan(["ceb"]))
+    assert not any("unconfirmed" in s.extra for s in accepted)
+
+
+def test_statements_keep_their_english_answer(tmp_path):
+    asked = [
+        sample("1", ("two dogs", "maybe"), task="entailment"),
+        sample("2", ("a cat", "no"), task="reasoning"),
+    ]
+    accepted, _, _ = translate(asked, tmp_path / "out", Plan(["ceb"]))
+    assert [s.turns for s in accepted] == [(Turn("owt sgod", "maybe"),), (Turn("a tac", "no"),)]
+    (said,) = build(Build(task="entailment"), lambda: accepted[:1], 0)
+    assert (said.language, said.turns[0].answer) == ("en", "maybe")
+    assert "English" in said.turns[0].prompt

@@ -82,8 +82,15 @@ def test_the_likeliest_label_does_not_depend_on_the_batch(model):
 @pytest.mark.parametrize(
     ("benchmark", "protocol", "question", "prompt"),
     [
-        # As mBLIP was trained.
-        ("xm3600", "mblip", {"language": "he"}, "Caption in former Hebrew: "),
+        # As mBLIP's evaluation names it, not its training.
+        ("xm3600", "mblip", {"language": "he"}, "Caption in Hebrew: "),
+        ("xm3600", "mblip", {"language": "uk"}, "Caption in Ukranian: "),
+        (
+            "maxm",
+            "mblip",
+            {"language": "he", "fields": {"question": "?"}},
+            "Question: ? Short answer in Hebrew:",
+        ),
         ("xm3600", "paligemma", {"language": "he"}, "caption he"),
         ("xm3600", "raw", {"language": "sw"}, "Caption in Swahili: "),
         (
@@ -103,6 +110,12 @@ def test_the_likeliest_label_does_not_depend_on_the_batch(model):
             "mblip",
             {"language": "zh", "answer_language": "en", "fields": {"statement": "{左}"}},
             'Based on the two images, is it correct to say "{左}"? Yes or no? Answer in English:',
+        ),
+        (
+            "nlvr2",
+            "mblip",
+            {"language": "en", "fields": {"statement": "Two dogs."}},
+            'Based on the two images, is it correct to say "Two dogs."? Yes or no? Answer in English:',
         ),
         ("pope", "mblip", {"language": "en", "fields": {"question": "Is there a dog?"}}, "Is there a dog?"),
         ("chair", "mblip", {"language": "en"}, "Caption in English:"),

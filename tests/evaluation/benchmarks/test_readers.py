@@ -315,6 +315,65 @@ def test_picto_brings_its_own_questions(tmp_path):
     assert found[0].prompt
 
 
+def test_chair_takes_mblips_subset_where_karpathys_splits_lie_beside(tmp_path):
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "synonyms.txt").write_text("dog, puppy\nperson, man\n")
+    rows = [{"image": f"COCO_val2014_{n:012d}.jpg", "objects": ["dog"]} for n in range(4)]
+    segmentation = tmp_path / "segmentation" / "coco_ground_truth_segmentation.json"
+    segmentation.parent.mkdir()
+    segmentation.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert len(read("chair", tmp_path)) == 4
+    images = [
+        {"split": split, "filename": f"COCO_val2014_{n:012d}.jpg"}
+        for split, n in (("val", 2), ("test", 1), ("val", 0))
+    ]
+    (tmp_path / "dataset_coco.json").write_text(json.dumps({"images": images}))
+    assert [question.id for question in read("chair", tmp_path)] == [
+        "en/COCO_val2014_000000000002.jpg",
+        "en/COCO_val2014_000000000000.jpg",
+    ]
+    images.append({"split": "val", "filename": "COCO_val2014_000000000009.jpg"})
+    (tmp_path / "dataset_coco.json").write_text(json.dumps({"images": images}))
+    with pytest.raises(UserError, match=r"has no objects of 'COCO_val2014_000000000009\.jpg'"):
+        read("chair", tmp_path)
+
+
+def qa90(folder, questions):
+    rows = [
+        {"question_id": n, "image": "1.jpg", "text": text, "category": "conv"}
+        for n, text in enumerate(questions)
+    ]
+    (folder / "qa90_questions.jsonl").write_text(
+        "".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8"
+    )
+    answers = [{"question_id": n, "text": "x"} for n in range(len(questions))]
+    (folder / "qa90_gpt4_answer.jsonl").write_text("".join(json.dumps(row) + "\n" for row in answers))
+
+
+@pytest.mark.parametrize(
+    ("questions", "code"),
+    [
+        (["Was machen die Leute auf dem Bild?", "Welche Farbe hat das Auto?"], "de"),
+        (["What are the people in the picture doing?", "What colour is the car?"], "en"),
+        (["图中的人在做什么？", "车是什么颜色的？"], "zh"),
+        (["Watu kwenye picha wanafanya nini?", "Gari ni la rangi gani?"], "sw"),
+    ],
+)
+def test_qa90_is_in_the_language_that_it_is_written_in(tmp_path, questions, code):
+    qa90(tmp_path, questions)
+    assert {question.language for question in read("llava-qa90", tmp_path)} == {code}
+    assert [question.id for question in read("llava-qa90", tmp_path, [code])] == [f"{code}/0", f"{code}/1"]
+    # Asked for in another language, there is nothing.
+    assert not read("llava-qa90", tmp_path, ["ja" if code != "ja" else "ko"])
+
+
+def test_qa90_without_a_sure_language_wants_it_named(tmp_path):
+    qa90(tmp_path, ["42?"])
+    with pytest.raises(UserError, match="is not sure: name it with --lang"):
+        read("llava-qa90", tmp_path)
+    assert [question.language for question in read("llava-qa90", tmp_path, ["eo"])] == ["eo"]
+
+
 CAPTION = {"sentences": ["Katze"], "id": 1, "img_path": "cat.png"}
 # Every code of the 298 languages of Babel-ImageNet that the program reads otherwise than as BCP 47, and some others.
 BABEL_CODES = (

@@ -52,7 +52,7 @@ def test_mblip_does_not_clean_labels_and_both_scores_are_shown():
     scorer = AnswerScorer("accuracy", any_of)
     questions = several(["t-shirt"], ["dog"])
     by_mblip = scorer(questions, ["t-shirt", "A dog."], MBLIP)
-    assert values(by_mblip) == {"accuracy": 0.5, "accuracy_labels_cleaned": 1.0}
+    assert values(by_mblip) == {"accuracy": 0.5, "accuracy_labels_cleaned": 1.0, "relaxed_accuracy": 0.5}
     assert by_mblip.settings["labels_cleaned"] is False
     assert values(scorer(questions, ["t-shirt", "A dog."], RAW)) == {
         "accuracy": 1.0,
@@ -77,7 +77,15 @@ def test_what_cannot_be_read_is_wrong_and_counted():
     assert values(scorer(questions, ["Yes it is", "no", "yes", "no"], MBLIP)) == {
         "accuracy": 0.75,
         "unread": 0.25,
+        "relaxed_accuracy": 1.0,
     }
+
+
+def test_relaxed_accuracy_counts_answers_that_begin_or_end_with_a_right_one():
+    questions = several(["dog"], ["dog"], ["dog"], ["dog"])
+    said = ["a dog", "dog, brown", "the dogs", "no dog here"]
+    assert values(AnswerScorer("accuracy", any_of)(questions, said, MBLIP))["relaxed_accuracy"] == 0.75
+    assert "relaxed_accuracy" not in values(AnswerScorer("accuracy", any_of)(questions, said, RAW))
 
 
 def test_choices():

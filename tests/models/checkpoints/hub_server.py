@@ -13,12 +13,14 @@ from typing import Any
 from urllib.parse import unquote, urlparse
 
 COMMIT = "a" * 40
+# The commit of every revision that is not the main one.
+OTHER_COMMIT = "b" * 40
 
 
 @dataclass
 class Hub:
-    """`repositories` by hub id; `cut` counts how often a file's body still breaks off in the middle, `stall` has
-    it stop there for good. `requests` are (method, file, first byte asked for).
+    """`repositories` by hub id, or by "owner/name@revision"; `cut` counts how often a file's body still breaks off in
+    the middle, `stall` has it stop there for good. `requests` are (method, file, first byte asked for).
     """
 
     repositories: dict[str, Path]
@@ -51,14 +53,22 @@ def serving(hub: Hub) -> Iterator[Hub]:
         def _answer(self, body: bool) -> None:
             parts = [unquote(part) for part in urlparse(self.path).path.strip("/").split("/")]
             name = "/".join(parts[2:4] if parts[0] == "api" else parts[:2])
+            revision = (parts[5:6] if parts[0] == "api" else parts[3:4]) or ["main"]
+            key, self.commit = name, COMMIT
+            if revision[0] not in ("main", COMMIT):
+                wanted = f"{name}@" if revision[0] == OTHER_COMMIT else f"{name}@{revision[0]}"
+                key = next((other for other in hub.repositories if other.startswith(wanted)), "")
+                self.commit = OTHER_COMMIT
             if name in hub.gated:
                 self._say(403, {"error": "gated"}, {"X-Error-Code": "GatedRepo"})
             elif name not in hub.repositories:
                 self._say(404, {"error": "not found"}, {"X-Error-Code": "RepoNotFound"})
+            elif not key:
+                self._say(404, {"error": "not found"}, {"X-Error-Code": "RevisionNotFound"})
             elif parts[0] == "api":
-                self._say(200, self._listing(hub.repositories[name], name, parts[4:]), {})
+                self._say(200, self._listing(hub.repositories[key], name, parts[4:]), {})
             else:
-                self._file(hub.repositories[name], "/".join(parts[4:]), body)
+                self._file(hub.repositories[key], "/".join(parts[4:]), body)
 
         def _listing(self, folder: Path, name: str, rest: list[str]) -> Any:
             files = sorted(path for path in folder.rglob("*") if path.is_file())
@@ -70,14 +80,21 @@ def serving(hub: Hub) -> Iterator[Hub]:
             if rest[:1] == ["tree"]:
                 return entries
             siblings = [{"rfilename": entry["path"]} for entry in entries]
-            return {"_id": "0", "id": name, "sha": COMMIT, "private": False, "siblings": siblings, "tags": []}
+            return {
+                "_id": "0",
+                "id": name,
+                "sha": self.commit,
+                "private": False,
+                "siblings": siblings,
+                "tags": [],
+            }
 
         def _file(self, folder: Path, file: str, body: bool) -> None:
             given = self.headers.get("Range", "bytes=0-")
             first = int(given.removeprefix("bytes=").split("-")[0])
             hub.requests.append((self.command, file, first))
             content = (folder / file).read_bytes()
-            headers = {"ETag": f'"{hashlib.sha1(content).hexdigest()}"', "X-Repo-Commit": COMMIT}
+            headers = {"ETag": f'"{hashlib.sha1(content).hexdigest()}"', "X-Repo-Commit": self.commit}
             headers |= {"Accept-Ranges": "bytes"}
             if first:
                 headers["Content-Range"] = f"bytes {first}-{len(content) - 1}/{len(content)}"

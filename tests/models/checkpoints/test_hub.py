@@ -143,3 +143,17 @@ def test_what_cannot_be_had_is_said(hub: Hub, tmp_path: Path) -> None:
     unreachable = failure(hub, tmp_path, HF_ENDPOINT="http://127.0.0.1:9")
     assert "cannot be reached" in unreachable
     assert "neither a folder nor a hub id" in failure(hub, tmp_path, "someone/..bad")
+
+
+def test_a_revision_is_fetched_by_its_name(hub: Hub, tmp_path: Path) -> None:
+    old = tmp_path / "old"
+    old.mkdir()
+    (old / "config.json").write_text('{"model_type": "blip-2", "of": "the old version"}')
+    (old / "model.safetensors").write_bytes(b"old weights")
+    hub.repositories[f"{MODEL}@v1-arxiv"] = old
+    folder = download(hub, tmp_path, f"{MODEL}@v1-arxiv")
+    assert (folder / "model.safetensors").read_bytes() == b"old weights"
+    assert "old version" in (folder / "config.json").read_text()
+    assert "old version" not in (download(hub, tmp_path) / "config.json").read_text()
+    assert "has no revision 'v9'" in failure(hub, tmp_path, f"{MODEL}@v9")
+    assert "names no revision after the '@'" in failure(hub, tmp_path, f"{MODEL}@")

@@ -122,3 +122,24 @@ def test_the_fast_type_of_a_cpu_is_what_it_multiplies_natively(monkeypatch, amx,
     monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: bool(amx))
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: bool(avx512))
     assert fast_dtype("cpu") == getattr(torch, fast)
+
+
+@pytest.mark.parametrize("bits", ["int8", "nf4"])
+def test_a_trained_language_model_is_not_put_into_bits_from_its_differences(
+    bits: str, tmp_path: Path
+) -> None:
+    model = load_model(save_released_blip2("mt5", tmp_path / "blip2"))
+    for name, parameter in model.lm.named_parameters():
+        if name.endswith("q.weight"):
+            parameter.data = parameter.data + 1
+    save_model(model, tmp_path / "trained")
+    with pytest.raises(UserError, match=r"was trained itself .* write it in one folder first"):
+        load_model(tmp_path / "trained", torch.bfloat16, bits)  # type: ignore[arg-type]
+    save_model(model, tmp_path / "whole", standalone=True)
+    whole = load_model(tmp_path / "whole", torch.bfloat16, bits)  # type: ignore[arg-type]
+    assert is_quantized(whole.lm)
+    if bits == "nf4":
+        return  # bitsandbytes cannot run layers this small in 4 bits on a CPU.
+    exact = model.score(SAMPLES, [["Katze", "Hund"]] * 2)
+    for ours, theirs in zip(whole.score(SAMPLES, [["Katze", "Hund"]] * 2), exact, strict=True):
+        assert ours == pytest.approx(theirs, rel=0.2)

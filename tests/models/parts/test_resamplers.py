@@ -9,8 +9,7 @@ from tests.plugins import install
 
 from polylens.models.checkpoints.build import build_model
 from polylens.models.checkpoints.folder import load_model, save_model
-from polylens.models.config import ModelConfig
-from polylens.models.parts.resamplers import ResamplerConfig
+from polylens.models.config import ModelConfig, ResamplerConfig
 
 SAMPLES = [sample("German:", "Katze", (0,))]
 MEANS = """

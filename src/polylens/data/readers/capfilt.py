@@ -1,6 +1,7 @@
-"""BLIP's captions of web images, `ccs_filtered.json`: one array of {"caption": ..., "url": ...}.
+"""BLIP's captions of web images, `ccs_synthetic_filtered_large.json`: one array of {"caption": ..., "url": ...}.
 
-The pictures are fetched by `polylens download` into a folder, where a URL's picture is found by `picture_path`.
+It is the large one of BLIP's filtered files, with synthetic captions, which mBLIP drew from. `polylens download`
+fetches the pictures into a folder, where a URL's picture is found by `picture_path`.
 """
 
 from collections.abc import Iterator

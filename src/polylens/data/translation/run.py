@@ -12,9 +12,9 @@ before anything is made of it: a run that was killed translates nothing again.
 
 import os
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
@@ -26,9 +26,19 @@ from polylens.data.translation.cache import TranslationCache
 from polylens.data.translation.engine import Engine
 from polylens.data.translation.gate import judge
 from polylens.data.translation.pieces import join
-from polylens.data.translation.texts import TASKS, Part, Role, Texts, parts_of, texts_of, translated
+from polylens.data.translation.texts import (
+    TASKS,
+    UNCONFIRMED,
+    Part,
+    Role,
+    Texts,
+    parts_of,
+    texts_of,
+    translated,
+)
 from polylens.errors import UserError
 from polylens.files import json_text, make_writable_folder, write_atomic
+from polylens.text import bare
 
 SAMPLES = "samples.jsonl"
 REJECTS = Path("rejects") / "rejects.jsonl"
@@ -60,12 +70,13 @@ class Job:
 
 @dataclass
 class Counts:
-    """What became of the samples of one language; `unidentified` ones are among the accepted."""
+    """What became of the samples of one language; `unidentified` and `unconfirmed` ones are among the accepted."""
 
     accepted: int = 0
     rejected: int = 0
     unchanged: int = 0
     unidentified: int = 0
+    unconfirmed: int = 0
     reasons: Counter[str] = field(default_factory=Counter)
 
     def row(self) -> dict[str, Any]:
@@ -75,6 +86,7 @@ class Counts:
             "unchanged": self.unchanged,
             "unidentified": self.unidentified,
             "reasons": dict(self.reasons.most_common()),
+            **({"unconfirmed": self.unconfirmed} if self.unconfirmed else {}),
         }
 
 
@@ -133,6 +145,7 @@ def translate_samples(
     out: str | Path,
     *,
     kept: Sequence[str] = (),
+    check_labels: bool = False,
     batch_size: int = 64,
     translate: Translate | None = None,
     started: Callable[[dict[str, int]], None] = lambda totals: None,
@@ -141,7 +154,8 @@ def translate_samples(
     """Translate what `read()` gives, each time anew, into `out`; returns counts by language.
 
     `out` gets `samples.jsonl` (what was accepted, and what stays as it is), `rejects/rejects.jsonl` (what was
-    not, with the reasons) and `summary.json`. `kept` are words that are never translated. `translate` runs
+    not, with the reasons) and `summary.json`. `kept` are words that are never translated. With `check_labels`, labels
+    are translated back, and samples whose label comes back as another one say so in `extra`. `translate` runs
     batches elsewhere; `started` is told how many samples each language will have, `progress` of each share of
     them that is done. The result does not depend on batches, portions or workers. Raises `UserError` for
     samples that cannot be read, a language that the engine does not have, and places that cannot be written.
@@ -152,6 +166,9 @@ def translate_samples(
     wanted = [code for code in (plan.shares or plan.languages) if plan.sources - {code}]
     for source in sorted(plan.sources):
         engine.check(source, [code for code in wanted if code != source])
+        for code in wanted if check_labels else ():
+            if code != source:
+                engine.check(code, [source])
     started(totals)
     out = make_writable_folder(out)
     counts: dict[str, Counts] = defaultdict(Counts)
@@ -165,8 +182,11 @@ def translate_samples(
                 for job in jobs
             ]
             known = _translations(prepared, cache, batch_size, run, progress)
+            doubtful = (
+                _unconfirmed(prepared, plan.tasks, known, cache, batch_size, run) if check_labels else set()
+            )
             for job, parts in prepared:
-                _finish(job, parts, known, engine, counts[job.target], out, accept, reject)
+                _finish(job, parts, known, engine, counts[job.target], out, accept, reject, doubtful)
     rows = {code: counts[code].row() for code in sorted(counts)}
     summary = {"engine": engine.fingerprint, "kept": sorted(kept), "languages": rows}
     write_atomic(out / SUMMARY, json_text(summary, indent=1) + "\n")
@@ -190,24 +210,76 @@ def _translations(
         num_jobs[job.target] += 1
         sentences = wanted[job.sample.language, job.target]
         sentences |= {piece.text: None for part in parts for piece in part.pieces if piece.open}
-    known = {pair: cache.look_up(sentences, *pair) for pair, sentences in wanted.items()}
-    batches: list[Batch] = []
+    known, batches = _looked_up(wanted, cache, batch_size)
     missing: Counter[str] = Counter()
-    for (source, target), sentences in wanted.items():
-        new = [text for text in sentences if text not in known[source, target]]
-        missing[target] += len(new)
-        # The longest first: what does not fit into memory shows at once.
-        new.sort(key=lambda text: (-len(text), text))
-        batches += [Batch(source, target, some) for some in _portions(new, batch_size)]
+    for batch in batches:
+        missing[batch.target] += len(batch.texts)
     for code in num_jobs:
         if not missing[code]:
             progress(code, num_jobs[code])
+    for batch in _run(batches, known, cache, run):
+        progress(batch.target, num_jobs[batch.target] * len(batch.texts) / missing[batch.target])
+    return known
+
+
+def _looked_up(
+    wanted: Mapping[tuple[str, str], Iterable[str]], cache: TranslationCache, batch_size: int
+) -> tuple[dict[tuple[str, str], dict[str, str | None]], list[Batch]]:
+    """What the cache knows of the wanted sentences of each pair of languages, and batches of the others."""
+    known = {pair: cache.look_up(sentences, *pair) for pair, sentences in wanted.items()}
+    batches: list[Batch] = []
+    for (source, target), sentences in wanted.items():
+        new = [text for text in sentences if text not in known[source, target]]
+        # The longest first: what does not fit into memory shows at once.
+        new.sort(key=lambda text: (-len(text), text))
+        batches += [Batch(source, target, some) for some in _portions(new, batch_size)]
+    return known, batches
+
+
+def _run(
+    batches: Sequence[Batch],
+    known: dict[tuple[str, str], dict[str, str | None]],
+    cache: TranslationCache,
+    run: Translate,
+) -> Iterator[Batch]:
+    """Translate the batches into the cache and into `known`; yields each that is done."""
     for batch, results in run(batches):
         translations = dict(zip(batch.texts, results, strict=True))
         cache.add(translations, batch.source, batch.target)
         known[batch.source, batch.target] |= translations
-        progress(batch.target, num_jobs[batch.target] * len(batch.texts) / missing[batch.target])
-    return known
+        yield batch
+
+
+def _unconfirmed(
+    prepared: Sequence[tuple[Job, list[Part]]],
+    tasks: Mapping[str, Texts],
+    known: Known,
+    cache: TranslationCache,
+    batch_size: int,
+    run: Translate,
+) -> set[tuple[str, str, str]]:
+    """(language, language it was translated into, label) of labels that come back as another text."""
+    there: dict[tuple[str, str, str], str] = {}
+    for job, parts in prepared:
+        source, target = job.sample.language, job.target
+        if target == source or not tasks[job.sample.task].label:
+            continue
+        for part in parts:
+            text = join(part.pieces, known[source, target].get, target)
+            if part.role == "answer" and text is not None and bare(text) != bare(part.text):
+                there[source, target, part.text] = text
+    wanted: dict[tuple[str, str], dict[str, None]] = defaultdict(dict)
+    for (source, target, _), text in there.items():
+        wanted[target, source][text] = None
+    back, batches = _looked_up(wanted, cache, batch_size)
+    for _ in _run(batches, back, cache, run):
+        pass
+    return {
+        (source, target, label)
+        for (source, target, label), text in there.items()
+        # Translators add capitals and a full stop.
+        if bare(back[target, source].get(text) or "") != bare(label)
+    }
 
 
 def _finish(
@@ -219,6 +291,7 @@ def _finish(
     out: Path,
     accept: Callable[[str], None],
     reject: Callable[[str], None],
+    doubtful: Collection[tuple[str, str, str]],
 ) -> None:
     """Put a sample together and write it where the gate says."""
     sample, target = job.sample, job.target
@@ -250,7 +323,11 @@ def _finish(
         return
     counts.accepted += 1
     counts.unidentified += not identified
-    accept(dump_row(sample_to_row(translated(sample, target, lambda *key: texts.get(key)), out)))
+    made = translated(sample, target, lambda *key: texts.get(key))
+    if any((sample.language, target, part.text) in doubtful for part in parts if part.role == "answer"):
+        counts.unconfirmed += 1
+        made = replace(made, extra=made.extra | {UNCONFIRMED: True})
+    accept(dump_row(sample_to_row(made, out)))
 
 
 def _translate(engine: Engine, batch: Batch) -> list[str | None]:

@@ -11,6 +11,8 @@ from polylens.errors import UserError
 from polylens.text import normalise
 
 Role = Literal["prompt", "answer"]
+# In a translated sample's `extra`: its label, translated back, is another one.
+UNCONFIRMED = "unconfirmed"
 
 
 class Texts(NamedTuple):
@@ -30,6 +32,9 @@ TASKS: dict[str, Texts] = {
     # Yes and no are asked for in English.
     "matching": Texts(prompt=True, answer=False),
     "verification": Texts(prompt=True, answer=False),
+    # So are yes, no and maybe.
+    "entailment": Texts(prompt=True, answer=False),
+    "reasoning": Texts(prompt=True, answer=False),
     # These stay English.
     "explanation": Texts(prompt=False, answer=False),
     "chain_of_thought": Texts(prompt=False, answer=False),

@@ -5,12 +5,13 @@ caption -> words, singular -> COCO objects by a list of synonyms -> not among th
 
 from collections.abc import Container, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
-from polylens.data.rows import json_lines, text_lines
+from polylens.data.rows import json_lines, list_field, read_json, text_lines
 from polylens.errors import UserError
-from polylens.evaluation.benchmarks.fields import text_of, texts_of
+from polylens.evaluation.benchmarks.fields import object_of, text_of, texts_of
 from polylens.evaluation.benchmarks.files import need, the_file, wanted
 from polylens.evaluation.benchmarks.interface import Benchmark, Question, Scores
 from polylens.evaluation.benchmarks.protocols import Protocol
@@ -18,6 +19,11 @@ from polylens.evaluation.bootstrap import Floats, bootstrap_all
 from polylens.evaluation.caption_metrics import tokenise_caption
 
 SYNONYMS = "synonyms.txt"
+# Objects by image: one file of one's own, or the one that POPE publishes (JSON lines, whatever its name ends with).
+OBJECTS = ("*.jsonl", "coco_ground_truth_segmentation.json")
+SPLITS = "dataset_coco.json"
+# mBLIP describes the first pictures of Karpathy's validation split.
+SUBSET = 1000
 # The rules of the metric, as facts. Phrases that are one thing, or another thing than their words:
 PHRASES = {
     phrase: phrase
@@ -42,18 +48,39 @@ IRREGULAR |= {"policemen": "policeman", "wolves": "wolf", "leaves": "leaf", "loa
 ENDINGS = (("ies", "y"), ("sses", "ss"), ("shes", "sh"), ("ches", "ch"), ("xes", "x"), ("es", "e"), ("s", ""))
 
 
+class Row(NamedTuple):
+    """The objects of one picture, and the file and line that name them."""
+
+    where: str
+    image: str
+    objects: tuple[str, ...]
+
+
 def read(folder: Path, languages: Container[str] | None) -> Iterator[Question]:
-    """A JSON-lines file of `image` and `objects` beside the official `synonyms.txt`, a line of names per object."""
+    """JSON lines of `image` and `objects`, and the official `synonyms.txt`, a line of names per object.
+
+    With Karpathy's `dataset_coco.json` beside them, only the first 1,000 pictures of its validation split, in its
+    order, which mBLIP describes. All three may lie in folders below.
+    """
     if not wanted("en", languages):
         return
-    names = read_synonyms(the_file(folder, [SYNONYMS], "CHAIR's synonyms"))
-    path = the_file(folder, ["*.jsonl"], "CHAIR")
-    for number, row in json_lines(path):
-        where = f"{path}, line {number}"
-        image, objects = need(row, "image", "objects", path=Path(where))
-        image = text_of(image, "image", where)
-        # A picture may hold no object that CHAIR knows, and then nothing is right.
-        objects = texts_of(objects, "objects", where) if objects != [] else ()
+    names = read_synonyms(the_file(folder, _anywhere(SYNONYMS), "CHAIR's synonyms"))
+    path = the_file(folder, _anywhere(*OBJECTS), "CHAIR")
+    rows = list(_rows(path))
+    if any(folder.glob(f"**/{SPLITS}")):
+        splits = the_file(folder, [f"**/{SPLITS}"], "Karpathy's splits")
+        # Two rows of one picture both stay, so that they are refused as they are without the splits.
+        by_image: dict[str, list[Row]] = {}
+        for row in rows:
+            by_image.setdefault(row.image, []).append(row)
+        subset = _validation(splits)
+        missing = next((image for image in subset if image not in by_image), None)
+        if missing is not None:
+            raise UserError(
+                f"'{path}' has no objects of '{missing}', which is in the validation split of '{splits}'."
+            )
+        rows = [row for image in subset for row in by_image[image]]
+    for where, image, objects in rows:
         unknown = next((one for one in objects if one not in names), None)
         if unknown is not None:
             raise UserError(f"{where}: the object '{unknown}' is not in {SYNONYMS}: take both of one kind.")
@@ -66,6 +93,30 @@ def read(folder: Path, languages: Container[str] | None) -> Iterator[Question]:
             extra={"synonyms": names},
             where=where,
         )
+
+
+def _anywhere(*names: str) -> list[str]:
+    return [pattern for name in names for pattern in (name, f"**/{name}")]
+
+
+def _rows(path: Path) -> Iterator[Row]:
+    for number, row in json_lines(path):
+        where = f"{path}, line {number}"
+        image, objects = need(row, "image", "objects", path=Path(where))
+        # A picture may hold no object that CHAIR knows, and then nothing is right.
+        objects = texts_of(objects, "objects", where) if objects != [] else ()
+        yield Row(where, text_of(image, "image", where), objects)
+
+
+def _validation(path: Path) -> list[str]:
+    """The first pictures of Karpathy's validation split, in the order of the file."""
+    names = []
+    for number, entry in enumerate(list_field(read_json(path), "images", str(path)), start=1):
+        where = f"{path}, image {number}"
+        split, name = need(object_of(entry, "the image", where), "split", "filename", path=Path(where))
+        if split == "val":
+            names.append(text_of(name, "filename", where))
+    return names[:SUBSET]
 
 
 def read_synonyms(path: Path) -> dict[str, str]:
@@ -132,7 +183,7 @@ def _benchmark(name: str, title: str, task: str) -> Benchmark:
         name=name,
         title=title,
         task=task,
-        files=f"OBJECTS.jsonl (image, objects) and the official {SYNONYMS}",
+        files=f"OBJECTS.jsonl (image, objects), the official {SYNONYMS}, and for mBLIP's subset {SPLITS}",
         images="COCO val2014",
         read=read,
         score=score,

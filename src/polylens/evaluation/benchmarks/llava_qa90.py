@@ -1,7 +1,6 @@
 """LLaVA-QA90: 90 questions about 30 COCO pictures, answered freely; `polylens judge` has the answers graded."""
 
-import re
-from collections.abc import Container, Iterator
+from collections.abc import Container, Iterator, Sequence
 from pathlib import Path
 
 from polylens.data.rows import Ids, json_lines
@@ -9,14 +8,13 @@ from polylens.errors import UserError
 from polylens.evaluation.benchmarks.fields import key_of, text_of
 from polylens.evaluation.benchmarks.files import coco_names, need, the_file, wanted
 from polylens.evaluation.benchmarks.interface import Benchmark, Question
-
-HAN = re.compile(r"[\u4e00-\u9fff]")
+from polylens.language_id import SURE, identify, knows, same
 
 
 def read(folder: Path, languages: Container[str] | None) -> Iterator[Question]:
     """`qa90_questions*.jsonl`: `question_id`, `image`, `text`, `category`; reference answers beside them.
 
-    The language is Chinese where a question is written in Chinese characters, else English.
+    A folder is in one language: see `language_of`.
     """
     path = the_file(folder, ["qa90_questions*.jsonl"], "LLaVA-QA90's questions")
     references = the_file(folder, ["qa90_gpt4_answer*.jsonl"], "LLaVA-QA90's reference answers")
@@ -28,14 +26,17 @@ def read(folder: Path, languages: Container[str] | None) -> Iterator[Question]:
         key = key_of(key, "question_id", where)
         ids.add(key, where)
         answers[key] = text_of(text, "text", where)
+    rows = []
     for number, row in json_lines(path):
         where = f"{path}, line {number}"
         key, image, text, category = need(row, "question_id", "image", "text", "category", path=Path(where))
         if key_of(key, "question_id", where) not in answers:
             raise UserError(f"{where}: '{references}' has no answer to question {key}: get both files again.")
-        text, image = text_of(text, "text", where), text_of(image, "image", where)
-        code = "zh" if HAN.search(text) else "en"
-        if wanted(code, languages):
+        rows.append((where, key, text_of(image, "image", where), text_of(text, "text", where), category))
+    asked = list(languages) if isinstance(languages, Sequence) else []
+    code = language_of([text for _, _, _, text, _ in rows], asked, path)
+    if wanted(code, languages):
+        for where, key, image, text, category in rows:
             yield Question(
                 id=f"{code}/{key}",
                 images=((image, *coco_names(Path(image).stem)),),
@@ -46,6 +47,23 @@ def read(folder: Path, languages: Container[str] | None) -> Iterator[Question]:
                 extra={"question_id": key, "category": category},
                 where=where,
             )
+
+
+def language_of(texts: Sequence[str], asked: Sequence[str], path: Path) -> str:
+    """The language that all of these questions are written in.
+
+    It is the only one asked for, unless the texts are surely in another; without one asked for it is identified.
+    Raises `UserError` where nothing is asked for and no language is sure.
+    """
+    found, confidence = identify("\n".join(texts))
+    sure = found is not None and confidence >= SURE
+    if len(asked) == 1:
+        [code] = asked
+        contradicted = sure and found is not None and knows(code) and not same(found, code)
+        return found if contradicted and found is not None else code
+    if found is None or not sure:
+        raise UserError(f"The language of the questions in '{path}' is not sure: name it with --lang.")
+    return found
 
 
 BENCHMARK = Benchmark(

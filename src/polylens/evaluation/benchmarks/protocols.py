@@ -12,6 +12,7 @@ from polylens.evaluation.generation import Generation
 class Protocol:
     """`generation` by task ("": all others). `captions` is the protocol of caption metrics. `clean_labels`: answers
     of people are cleaned as predictions are. `strict`: a label counts only when the answer is nothing else.
+    `relaxed`: beside the accuracy stands the one that counts answers which begin or end with a right one.
     `own_captions`: a caption is asked for as the model is used to.
     """
 
@@ -21,6 +22,7 @@ class Protocol:
     captions: str
     clean_labels: bool = True
     strict: bool = False
+    relaxed: bool = False
     own_captions: bool = False
     tasks: tuple[str, ...] = field(init=False)
 
@@ -47,6 +49,7 @@ PROTOCOLS = {
             captions="mblip",
             clean_labels=False,
             strict=True,
+            relaxed=True,
         ),
         # The prefixes that its published checkpoints were trained on; answers are decoded greedily.
         Protocol(

@@ -1,7 +1,7 @@
 """Scorers that benchmarks are made of; each takes the questions of one language, their answers and the protocol."""
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -80,6 +80,8 @@ class AnswerScorer:
         main, other = (cleaned, written) if protocol.clean_labels else (written, cleaned)
         beside = "labels_as_written" if protocol.clean_labels else "labels_cleaned"
         items = {self.measure: main, f"{self.measure}_{beside}": other}
+        if protocol.relaxed and self.credit is any_of and self.clean is clean_vqa:
+            items["relaxed_accuracy"] = _relaxed(questions, [self.clean(text) for text in said])
         groups = by_picture(questions)
         return Scores(
             {name: bootstrap_mean(values, groups) for name, values in items.items()},
@@ -109,7 +111,8 @@ class LabelScorer:
             for question, text in zip(questions, said, strict=True)
         ]
         right = [float(label in question.answers) for label, question in zip(read, questions, strict=True)]
-        return _with_unread(questions, right, [label is None for label in read])
+        relaxed = _relaxed(questions, [clean_vqa(text) for text in said]) if protocol.relaxed else None
+        return _with_unread(questions, right, [label is None for label in read], relaxed)
 
 
 def score_choices(questions: Sequence[Question], said: Sequence[str], protocol: Protocol) -> Scores:
@@ -163,8 +166,24 @@ def majority(questions: Sequence[Question]) -> str:
     return counts.most_common(1)[0][0] if counts else ""
 
 
-def _with_unread(questions: Sequence[Question], right: list[float], unread: Sequence[bool]) -> Scores:
-    items: Mapping[str, list[float]] = {"accuracy": right, "unread": [float(one) for one in unread]}
+def _relaxed(questions: Sequence[Question], cleaned: Sequence[str]) -> list[float]:
+    """1 where an answer begins or ends with a right one, as mBLIP counts beside its accuracy."""
+    found = []
+    for question, text in zip(questions, cleaned, strict=True):
+        right = [one.lower().strip() for one in question.answers]
+        found.append(float(any(text.startswith(one) or text.endswith(one) for one in right)))
+    return found
+
+
+def _with_unread(
+    questions: Sequence[Question],
+    right: list[float],
+    unread: Sequence[bool],
+    relaxed: list[float] | None = None,
+) -> Scores:
+    items: dict[str, list[float]] = {"accuracy": right, "unread": [float(one) for one in unread]}
+    if relaxed is not None:
+        items["relaxed_accuracy"] = relaxed
     groups = by_picture(questions)
     measures: dict[str, Score] = {name: bootstrap_mean(values, groups) for name, values in items.items()}
     return Scores(measures, items)

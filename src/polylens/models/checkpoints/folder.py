@@ -38,7 +38,7 @@ from polylens.models.checkpoints.manifest import FORMAT, WEIGHTS, read_manifest
 from polylens.models.checkpoints.registry import packaged_models, part_reference, resolve_model
 from polylens.models.config import Quantization
 from polylens.models.parts.lora import has_adapters, load_adapters, save_adapters
-from polylens.models.parts.precision import is_quantized
+from polylens.models.parts.precision import is_quantized, quantized_weights
 from polylens.models.parts.resamplers import QFormer
 from polylens.models.vlm import VisionLanguageModel
 
@@ -214,6 +214,12 @@ def _load_tensors(model: VisionLanguageModel, folder: Path, manifest: dict[str, 
     }
     for part, module in modules.items():
         own = {n.removeprefix(f"{part}."): t for n, t in tensors.items() if n.startswith(f"{part}.")}
+        if part == "language_model" and (trained := sorted(own.keys() & quantized_weights(module))):
+            raise UserError(
+                f"The language model of '{folder}' was trained itself ('{trained[0]}', {len(trained)} weights in all), "
+                "and such weights cannot be put into 8 or 4 bits as they are loaded: write it in one folder first "
+                "(polylens export --format polylens), or load it in bfloat16."
+            )
         try:
             result = module.load_state_dict(own, strict=False)
         except RuntimeError as error:

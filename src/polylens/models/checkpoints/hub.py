@@ -16,6 +16,7 @@ from huggingface_hub.errors import (
     IncompleteSnapshotError,
     LocalEntryNotFoundError,
     RepositoryNotFoundError,
+    RevisionNotFoundError,
 )
 
 from polylens.errors import UserError
@@ -37,28 +38,33 @@ WEIGHTS = ["*.safetensors", *PICKLED]
 
 
 def download(hub_id: str, part: Part | None = None, weights: bool = True, inside: str = "") -> Path:
-    """The folder of the model `hub_id`, downloaded once; with `inside`, that folder or file of it and nothing else.
+    """The folder of the model `hub_id`, downloaded once; `owner/name@revision` is a branch, a tag or a commit of it.
+    With `inside`, that folder or file of it and nothing else.
 
     Of weights in two formats only the safetensors come; of a BLIP-2 model with `part` only the shards that
     hold it; with `weights` false none. Raises `UserError` with the reason when something is not to be had.
     """
     folder: Path | None = None
+    name, mark, revision = hub_id.partition("@")
+    if mark and not revision:
+        raise UserError(f"'{hub_id}' names no revision after the '@': write owner/name@revision.")
     try:
+        ignored = [*OTHER_FORMATS, *WEIGHTS]
         only = [inside, f"{inside}/*"] if inside else None
         folder = Path(
-            snapshot_download(hub_id, allow_patterns=only, ignore_patterns=[*OTHER_FORMATS, *WEIGHTS])
+            snapshot_download(name, revision=revision or None, allow_patterns=only, ignore_patterns=ignored)
         )
-        files = _weights(hub_id, folder, part, inside) if weights else []
+        files = _weights(name, folder, part, inside) if weights else []
         if files:
             # By its commit, so that both downloads are of one state of the repository.
-            snapshot_download(hub_id, revision=folder.name, allow_patterns=files)
+            snapshot_download(name, revision=folder.name, allow_patterns=files)
         return _place(folder, inside, hub_id, weights)
     except CachedRepoTreeNotFoundError:  # cached by an older library: what is there must do
         assert folder is not None
         return _place(folder, inside, hub_id, weights)
     except (OSError, ValueError) as error:
-        name = f"{hub_id}/{inside}" if inside else hub_id
-        raise UserError(_sentence(name, error, folder is not None)) from error
+        asked = f"{name}/{inside}{mark}{revision}" if inside else hub_id
+        raise UserError(_sentence(asked, error, folder is not None)) from error
 
 
 def _place(folder: Path, inside: str, hub_id: str, weights: bool) -> Path:
@@ -95,7 +101,11 @@ def _sentence(hub_id: str, error: Exception, begun: bool) -> str:
     away = "HF_HUB_OFFLINE forbids the network" if offline else f"the hub ({server}) cannot be reached"
     remedy = "unset it" if offline else "check the connection"
     if isinstance(error, GatedRepoError):
-        return f"'{hub_id}' is gated: accept its terms on {server}/{hub_id}, then log in (hf auth login, or HF_TOKEN)."
+        page = f"{server}/{hub_id.partition('@')[0]}"
+        return f"'{hub_id}' is gated: accept its terms on {page}, then log in (hf auth login, or HF_TOKEN)."
+    if isinstance(error, RevisionNotFoundError):
+        name, _, revision = hub_id.partition("@")
+        return f"'{name}' on the hub ({server}) has no revision '{revision}': give a branch, a tag or a commit of it."
     if isinstance(error, RepositoryNotFoundError):
         return (
             f"No folder '{hub_id}' exists, and the hub ({server}) has no such model: check the spelling, or log "

@@ -6,6 +6,7 @@ VisCPM, `Painter` its denoiser. Adapters are injected in place, so the names of 
 """
 
 import fnmatch
+import pickle
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -21,6 +22,7 @@ from polylens.models.parts.precision import is_quantized
 
 NAME = "default"  # PEFT's name for the one adapter of a model
 SETTINGS, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+OLD_WEIGHTS = "adapter_model.bin"
 PEFT_PREFIX = "base_model.model."
 BASE = ".base_layer"
 
@@ -140,6 +142,14 @@ def save_adapters(module: nn.Module, folder: Path, base: str) -> None:
     save_file(tensors, folder / WEIGHTS, {"format": "pt"})
 
 
+def read_adapter_tensors(folder: Path) -> dict[str, torch.Tensor]:
+    """The tensors in a folder of PEFT, which older versions wrote as a `.bin`. Raises `OSError` for a folder without."""
+    if (folder / WEIGHTS).is_file() or not (folder / OLD_WEIGHTS).is_file():
+        return load_file(folder / WEIGHTS)
+    tensors: dict[str, torch.Tensor] = torch.load(folder / OLD_WEIGHTS, map_location="cpu", weights_only=True)
+    return tensors
+
+
 def load_adapters(module: nn.Module, folder: Path) -> None:
     """Put in the adapters of a folder that PEFT or `save_adapters` wrote.
 
@@ -149,11 +159,11 @@ def load_adapters(module: nn.Module, folder: Path) -> None:
 
     try:
         config = PeftConfig.from_pretrained(str(folder))
-        tensors = load_file(folder / WEIGHTS)
+        tensors = read_adapter_tensors(folder)
         inject_adapter_in_model(config, module)
         state = {name.removeprefix(PEFT_PREFIX): tensor for name, tensor in tensors.items()}
         result = set_peft_model_state_dict(module, state, adapter_name=NAME)
-    except (OSError, ValueError, RuntimeError, TypeError, SafetensorError) as error:
+    except (OSError, ValueError, RuntimeError, TypeError, SafetensorError, pickle.UnpicklingError) as error:
         raise UserError(f"The LoRA adapter of '{folder}' cannot be loaded: {error}") from error
     lost = [n for n in result.missing_keys if ".lora_" in n] + list(result.unexpected_keys)
     if lost:

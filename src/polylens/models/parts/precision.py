@@ -73,4 +73,10 @@ def loading_settings(dtype: torch.dtype, quantization: Quantization | None) -> d
 
 def is_quantized(model: nn.Module) -> bool:
     """Whether weights of `model` are held in 8 or 4 bits."""
-    return any(type(module).__name__ in ("Linear8bitLt", "Linear4bit") for module in model.modules())
+    return bool(quantized_weights(model))
+
+
+def quantized_weights(model: nn.Module) -> set[str]:
+    """The names of the weights of `model` that are held in 8 or 4 bits."""
+    kinds = ("Linear8bitLt", "Linear4bit")
+    return {f"{name}.weight" for name, module in model.named_modules() if type(module).__name__ in kinds}

@@ -22,6 +22,8 @@ from polylens.plugins import find_plugin
 
 # Tokens whose logits over all words are computed at once: those of few stay in a processor's cache.
 TOKENS_AT_ONCE = 256
+# Words of which the scale of embeddings is taken.
+SAMPLED_WORDS = 1024
 
 
 class Projector(Protocol):
@@ -34,13 +36,26 @@ class Projector(Protocol):
 
 
 class LinearProjector(nn.Linear):
-    """BLIP-2's projection (arXiv 2301.12597, section 3.3)."""
+    """BLIP-2's projection (arXiv 2301.12597, section 3.3).
+
+    Queries have unit variance. A new projection gives visual tokens the variance of embedded words, so that training
+    starts where the language model reads.
+    """
 
     @classmethod
     def new(cls, resampler: Resampler, language_model: PreTrainedModel) -> nn.Module:
         if resampler.projects:
             return nn.Identity()
-        return cls(resampler.width, language_model.get_input_embeddings().weight.shape[1])
+        embed = language_model.get_input_embeddings()
+        projector = cls(resampler.width, embed.weight.shape[1])
+        if not embed.weight.is_meta:
+            some = torch.arange(0, len(embed.weight), max(1, len(embed.weight) // SAMPLED_WORDS))
+            # Embedded, and not as they are stored: Gemma scales them.
+            with torch.no_grad():
+                scale = float(embed(some.to(embed.weight.device)).float().std())
+            nn.init.normal_(projector.weight, std=scale / resampler.width**0.5)
+            nn.init.zeros_(projector.bias)
+        return projector
 
 
 class VisualWords(nn.Linear):

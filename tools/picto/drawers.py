@@ -1,4 +1,4 @@
-"""Draws pictograms from the packages that hold them: a font of bitmaps, folders of SVG files, icon sets."""
+"""Draws pictograms from the packages that hold them: fonts of bitmaps or outlines, SVG files, icon sets."""
 
 import io
 import json
@@ -15,6 +15,9 @@ from PIL import Image, ImageDraw, ImageFont
 PICTURE_SIZE = 64
 FONT_STRIKE = 109
 GLYPH_WIDTH = 136
+# Of outlines, which are drawn large and made small; pixels.
+GLYPH_SIZE = 256
+GLYPH_MARGIN = 12
 
 Drawer = Callable[[str], Image.Image | None]
 
@@ -88,6 +91,28 @@ def font_drawer(package: Path, folder: Path) -> Drawer:
         corner = ((GLYPH_WIDTH - right - left) // 2, (GLYPH_WIDTH - bottom - top) // 2)
         ImageDraw.Draw(canvas).text(corner, emoji, font=font, embedded_color=True)
         return _square(canvas) if canvas.getbbox() else None
+
+    return draw
+
+
+def glyph_drawer(package: Path, folder: Path) -> Drawer:
+    """Draws single code points in black from Symbola's outlines, out of its Debian package unpacked into `folder`."""
+    unpacked = folder / "symbola"
+    subprocess.run(["dpkg-deb", "-x", package, unpacked], check=True)
+    path = next(unpacked.rglob("Symbola_hint.ttf"))
+    font = ImageFont.truetype(str(path), GLYPH_SIZE)
+    missing = bytes(font.getmask("\U0010fffd"))
+
+    def draw(emoji: str) -> Image.Image | None:
+        if len(emoji) > 1 or bytes(font.getmask(emoji)) in (b"", missing):
+            return None
+        left, top, right, bottom = font.getbbox(emoji)
+        width, height = int(right - left), int(bottom - top)
+        side = max(width, height) + 2 * GLYPH_MARGIN
+        canvas = Image.new("RGBA", (side, side))
+        corner = ((side - width) // 2 - left, (side - height) // 2 - top)
+        ImageDraw.Draw(canvas).text(corner, emoji, font=font, fill="black")
+        return _square(canvas)
 
     return draw
 

@@ -3,6 +3,7 @@
     cldr-annotations-full (npm)        names and keywords per language    -> annotations.json.xz
     openmoji (npm)                     groups and order, colour and line drawings \\
     fonts-noto-color-emoji (Debian)    colour bitmaps, 136 x 128                   > concepts.json, STYLE.zip
+    fonts-symbola (Debian)             black outlines: the final style            |
     @twemoji/svg, @iconify-json (npm)  colour drawings                            /
 
 The same sources give the same bytes; `CHECKSUMS.json` in the packaged folder holds their SHA-256.
@@ -20,15 +21,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from PIL import Image
+from tools.picto.drawers import font_drawer, glyph_drawer, icon_set_drawer, svg_drawer
 
 from polylens.errors import UserError
-from polylens.picto.drawers import font_drawer, icon_set_drawer, svg_drawer
-from polylens.picto.world import MORE_STYLES
+from polylens.picto.world import FINAL_STYLE, MIN_NAMES_PER_LANGUAGE, MORE_STYLES
 
 NUM_COLOURS = 64
 # Of drawings that nobody looks at but training.
 FEWER_COLOURS = 32
-MIN_NAMES_PER_LANGUAGE = 1300
 HELDOUT_SHARE = 0.10
 VALIDATION_SHARE = 0.10
 SCORED_GROUPS = (
@@ -80,6 +80,11 @@ SOURCES = {
         "a5ab0f69c7938423862320d9aca5dd187b3fd879d6a9a57dd52e17c3fa8d2751",
         ("apt-get", "download", "fonts-noto-color-emoji=2.042-0+deb12u1"),
     ),
+    "symbola": Source(
+        "fonts-symbola_2.60-1.1_all.deb",
+        "408244997437d4103e9cdc9dd75db29d0e5fbee6e6874536173995204033a6df",
+        ("apt-get", "download", "fonts-symbola=2.60-1.1"),
+    ),
     "fluent": _from_npm(
         "@iconify-json/fluent-emoji-flat@1.2.6",
         "7d064769dee690815f823bc5bcc511d957198caf9f5edd8dd9c1aa48a6aeb175",
@@ -122,7 +127,8 @@ def build(sources: Path, out: Path, *, report: Callable[[str], None] = print) ->
     }
     # Styles that lack some of the pictograms: they are trained on where they have them.
     partial = {style: icon_set_drawer(archives[style]) for style in MORE_STYLES}
-    pictures: dict[str, dict[str, bytes]] = {style: {} for style in (*drawers, *partial)}
+    final = glyph_drawer(archives["symbola"], sources)
+    pictures: dict[str, dict[str, bytes]] = {style: {} for style in (*drawers, *partial, FINAL_STYLE)}
     concepts = []
     for row in _openmoji_rows(archives["openmoji"]):
         emoji = row["emoji"].replace("\ufe0f", "")
@@ -143,6 +149,8 @@ def build(sources: Path, out: Path, *, report: Callable[[str], None] = print) ->
         for style, picture in drawn.items():
             colours = FEWER_COLOURS if style in partial else NUM_COLOURS
             pictures[style][concept["id"]] = _encode(picture, colours)
+        if (glyph := final(emoji)) is not None:
+            pictures[FINAL_STYLE][concept["id"]] = _encode(glyph, FEWER_COLOURS)
     report(f"{len(concepts)} pictograms drawn in {len(drawers)} styles, some in up to {len(pictures)}")
 
     named = {

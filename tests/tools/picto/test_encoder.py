@@ -1,11 +1,11 @@
 """The image encoder's training: views that vary what styles differ in, and a run that ends in a usable folder."""
 
 import torch
+from tools.picto.augment import augment
+from tools.picto.encoder import EncoderTraining, _may_flip, on_white, rgba, train_encoder
 
 from polylens.models.checkpoints.build import load_vision
 from polylens.models.config import VisionConfig
-from polylens.picto.augment import augment
-from polylens.picto.encoder import EncoderTraining, _may_flip, on_white, rgba, train_encoder
 from polylens.picto.world import concepts
 
 

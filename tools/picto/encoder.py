@@ -17,11 +17,11 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
+from tools.picto.augment import augment
 from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import ResNetConfig, ResNetModel
 
-from polylens.picto.augment import augment
 from polylens.picto.world import LINE_STYLE, TRAINING_STYLES, Concept, concepts
 
 MEAN, STD = 0.5, 0.25

@@ -1,4 +1,4 @@
-"""Pretrains Picto's tiny language models on text alone: a decoder (Llama) and an encoder-decoder (T5).
+"""Pretrains Picto's tiny language models (Llama) on text alone.
 
 Hidden matrices learn by Muon, the rest by AdamW. The learning rate warms up, stays, and falls linearly to zero in
 the last part. Early documents are long (many languages of one concept help each other), later ones short, which is
@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from tools.picto.corpus import Corpus, Document, pack
 from torch import Tensor
 from torch.nn import functional as F
 from transformers import (
@@ -23,18 +24,14 @@ from transformers import (
     LlamaForCausalLM,
     PreTrainedModel,
     PreTrainedTokenizerFast,
-    T5Config,
-    T5ForConditionalGeneration,
 )
-
-from polylens.picto.corpus import Corpus, Document, pack
 
 LOG_EVERY = 100
 
 
 @dataclass(frozen=True)
 class Pretraining:
-    """Settings of one run. A step sees `rows` x `length` tokens (decoder) or `rows` documents (encoder-decoder)."""
+    """Settings of one run. A step sees `rows` x `length` tokens; `list_share` of the documents are lists."""
 
     languages: tuple[str, ...]
     steps: int
@@ -51,6 +48,8 @@ class Pretraining:
     source_noise: float = 1.0
     mixed_share: float = 0.0
     to_english_share: float = 0.0
+    keyword_share: float = 0.25
+    list_share: float = 0.0
     seed: int = 0
 
 
@@ -68,24 +67,6 @@ def new_decoder(tokenizer: PreTrainedTokenizerFast, width: int = 256, layers: in
         eos_token_id=tokenizer.eos_token_id,
     )
     return LlamaForCausalLM(config)
-
-
-def new_encoder_decoder(tokenizer: PreTrainedTokenizerFast, width: int = 128) -> T5ForConditionalGeneration:
-    config = T5Config(
-        vocab_size=len(tokenizer),
-        d_model=width,
-        d_kv=32,
-        d_ff=3 * width,
-        num_layers=3,
-        num_heads=width // 32,
-        feed_forward_proj="gated-silu",
-        dropout_rate=0.0,
-        tie_word_embeddings=True,
-        pad_token_id=tokenizer.pad_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-        decoder_start_token_id=tokenizer.pad_token_id,
-    )
-    return T5ForConditionalGeneration(config)
 
 
 def pretrain(
@@ -112,14 +93,7 @@ def pretrain(
         report(f"resumed at step {step}")
     # On CPUs eager attention trains faster than SDPA at this length: SDPA's backward pass is the slow part.
     model.set_attn_implementation("eager")
-    compiling = partial(torch.compile, disable=not compiled)
-    loss_of: Callable[..., Tensor]
-    if model.config.is_encoder_decoder:
-        # Padded to the longest of a batch, whose length changes.
-        encoder, decoder = (compiling(part, dynamic=True) for part in (model.encoder, model.decoder))
-        loss_of = partial(_encoder_decoder_loss, encoder=encoder, decoder=decoder)
-    else:
-        loss_of = partial(_decoder_loss, body=compiling(model.model))
+    loss_of = partial(_loss, body=torch.compile(model.model, disable=not compiled))
     model.train()
     started, seen, running = time.monotonic(), step, 0.0
     while step < settings.steps:
@@ -169,7 +143,7 @@ def translation_accuracy(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, languages: Sequence[str], sample: int
 ) -> dict[str, float]:
     """Share of English names whose name in each other language the model writes exactly, greedily, mean as 'mean'."""
-    from polylens.picto.corpus import prompt
+    from polylens.picto.prompts import prompt
     from polylens.picto.world import concepts
 
     picked = random.Random(0).sample([c for c in concepts() if c.scored], sample)
@@ -179,20 +153,17 @@ def translation_accuracy(
         if code == "en":
             continue
         pairs = [(f"{c.name('en')} {prompt(code)}", c.name(code)) for c in picked if c.name(code)]
-        side = "right" if model.config.is_encoder_decoder else "left"
         batch = tokenizer(
             [text for text, _ in pairs],
             return_tensors="pt",
             padding=True,
-            padding_side=side,
+            padding_side="left",
             add_special_tokens=False,
             return_token_type_ids=False,
         )
         with torch.no_grad():
             ids = model.generate(**batch, max_new_tokens=24, do_sample=False)
-        if not model.config.is_encoder_decoder:
-            ids = ids[:, batch["input_ids"].shape[1] :]
-        said = tokenizer.batch_decode(ids, skip_special_tokens=True)
+        said = tokenizer.batch_decode(ids[:, batch["input_ids"].shape[1] :], skip_special_tokens=True)
         same = [a.strip().casefold() == (b or "").casefold() for a, (_, b) in zip(said, pairs, strict=True)]
         scores[code] = round(sum(same) / len(same), 3)
     scores["mean"] = round(sum(scores.values()) / len(scores), 4)
@@ -228,8 +199,15 @@ def _read(
 
 
 def _draw(corpus: Corpus, rng: random.Random, lines: float, settings: Pretraining) -> Document:
+    if settings.list_share and rng.random() < settings.list_share:
+        return corpus.list_document(rng, lines, settings.english_share)
     return corpus.document(
-        rng, lines, settings.english_share, settings.mixed_share, settings.to_english_share
+        rng,
+        lines,
+        settings.english_share,
+        settings.mixed_share,
+        settings.to_english_share,
+        settings.keyword_share,
     )
 
 
@@ -242,7 +220,7 @@ def causal_mask(documents: Tensor) -> Tensor:
     return torch.zeros(same.shape).masked_fill(~same.tril(), -1e9)[:, None]
 
 
-def _decoder_loss(
+def _loss(
     model: PreTrainedModel,
     corpus: Corpus,
     rng: random.Random,
@@ -263,45 +241,3 @@ def _decoder_loss(
     ).last_hidden_state
     wanted = (labels[:, 1:] >= 0) & (documents[:, 1:] == documents[:, :-1])
     return F.cross_entropy(model.lm_head(states[:, :-1][wanted]).float(), labels[:, 1:][wanted])
-
-
-def _encoder_decoder_loss(
-    model: PreTrainedModel,
-    corpus: Corpus,
-    rng: random.Random,
-    lines: float,
-    settings: Pretraining,
-    encoder: Callable[..., Any],
-    decoder: Callable[..., Any],
-) -> Tensor:
-    """The encoder reads source and first prompt; the decoder writes the names, prompted for the later ones."""
-    documents = [_draw(corpus, rng, lines, settings) for _ in range(settings.rows)]
-    sources, mixed, shares, answers = [], [], [], []
-    for document in documents:
-        first = document.targets.index(True)
-        sources.append(torch.tensor(document.ids[:first]))
-        mixed.append(torch.tensor(document.mixed[:first]))
-        shares.append(torch.tensor(document.shares[:first]))
-        ids, targets = torch.tensor(document.ids[first:]), torch.tensor(document.targets[first:])
-        answers.append(torch.stack([ids, torch.where(targets, ids, -100)])[:, : settings.length].T)
-    pad = torch.nn.utils.rnn.pad_sequence
-    source_ids = pad(sources, batch_first=True)
-    mask = pad([torch.ones_like(source) for source in sources], batch_first=True)
-    answer = pad(answers, batch_first=True, padding_value=-100)
-    inputs = torch.cat([torch.zeros_like(answer[:, :1, 0]), answer[:, :-1, 0].clamp(min=0)], 1)
-    embeddings = _read(
-        model,
-        source_ids,
-        pad(mixed, batch_first=True),
-        pad(shares, batch_first=True),
-        mask.bool(),
-        settings.source_noise,
-    )
-    encoded = encoder(inputs_embeds=embeddings, attention_mask=mask, use_cache=False).last_hidden_state
-    states = decoder(
-        input_ids=inputs, encoder_hidden_states=encoded, encoder_attention_mask=mask, use_cache=False
-    ).last_hidden_state
-    labels = answer[:, :, 1]
-    wanted = labels >= 0
-    logits = model.lm_head(states[wanted] * model.config.d_model**-0.5)
-    return F.cross_entropy(logits.float(), labels[wanted])

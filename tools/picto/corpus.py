@@ -15,6 +15,10 @@ Only these are asked for their own language too: a text is to be translated, a p
 Pictures are not always clear. So some repeated sources are mixed, token by token and more or less, with the names of
 up to three other concepts, half of them of the same kind. Which one is meant is drawn by how much of each is read: what
 is not likely to be meant is to stay possible.
+
+The last stage adds lists, since pictures may show several things: two or three concepts, always in the same order:
+
+    dog, tree German: Hund, Baum</s> Japanese: 犬、木</s>
 """
 
 import random
@@ -24,25 +28,23 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from polylens.languages import language
+from polylens.picto.lists import separator
+from polylens.picto.prompts import MAX_KEYWORDS, keyword_prompt, prompt
 from polylens.picto.world import concepts
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
-MAX_KEYWORDS = 5
 REPEATED_LENGTH = 8
 REPEATED_SHARE = 0.5
 MAX_OTHERS = 3
+# How many concepts a list has, and how often.
+LIST_SIZES = (2, 2, 3)
 
 
-def prompt(code: str) -> str:
-    """What asks for a name, e.g. 'German:'."""
-    return f"{language(code).name}:"
-
-
-def keyword_prompt(code: str) -> str:
-    return f"{language(code).name} keywords:"
+def repeated(ids: Sequence[int], count: int) -> list[int]:
+    """The first `count` of the tokens, said again and again: how visual tokens say a caption."""
+    return [ids[at % len(ids)] for at in range(count)]
 
 
 def texts(languages: Sequence[str]) -> list[str]:
@@ -98,6 +100,14 @@ class Corpus:
                 words = [word for word in concept.keywords(code) if word != name]
                 if words:
                     self.keywords[i][code] = encode(words)
+        # What follows a name in a list: the separator's tokens, then the name as it is cut after them.
+        mark = encode(["x"])[0]
+        self.following: list[dict[str, list[int]]] = [{} for _ in concepts()]
+        for code in self.languages:
+            named = [i for i in range(len(self.names)) if code in self.names[i]]
+            rows = encode([f"x{separator(code)}{concepts()[i].name(code)}" for i in named])
+            for i, ids in zip(named, rows, strict=True):
+                self.following[i][code] = ids[len(mark) :]
 
     def document(
         self,
@@ -106,6 +116,7 @@ class Corpus:
         english_share: float,
         mixed_share: float = 0.0,
         to_english_share: float = 0.0,
+        keyword_share: float = 0.25,
     ) -> Document:
         """One concept: a source, then names (now and then keywords) in other languages.
 
@@ -116,15 +127,13 @@ class Corpus:
         names, keywords = self.names[index], self.keywords[index]
         source = "en" if rng.random() < english_share else rng.choice(list(names))
         alone = len(names) == 1
-        from_keywords = source in keywords and (alone or rng.random() < 0.25)
+        from_keywords = source in keywords and (alone or rng.random() < keyword_share)
         if from_keywords:
             ids = self._list(rng, keywords[source], rng.randint(2, MAX_KEYWORDS))
         else:
             ids = list(names[source])
         is_repeated = not from_keywords and rng.random() < REPEATED_SHARE
         if is_repeated:
-            from polylens.models.parts.words import repeated
-
             ids = repeated(ids, max(REPEATED_LENGTH, len(ids)))
         mixed, shares = list(ids), [0.0] * len(ids)
         if is_repeated and mixed_share and rng.random() < mixed_share:
@@ -151,6 +160,30 @@ class Corpus:
         # Only the source is mixed with anything.
         beyond = len(ids) - len(shares)
         return Document(ids, targets, mixed + ids[len(shares) :], shares + [0.0] * beyond)
+
+    def list_document(self, rng: random.Random, lines: float, english_share: float) -> Document:
+        """Two or three concepts: their names as a list in one language, then as lists in others."""
+        size = rng.choice(LIST_SIZES)
+        picked: list[int] = []
+        while len(picked) < size or not (known := self._common(picked)):
+            picked = rng.sample(range(len(self.names)), size)
+        source = "en" if "en" in known and rng.random() < english_share else rng.choice(known)
+        ids = self._names(picked, source)
+        targets = [False] * len(ids)
+        count = min(len(known), 1 + int(rng.expovariate(1 / max(lines - 1, 1e-6))))
+        for code in rng.sample(known, count):
+            answer = self._names(picked, code)
+            ids += [*self.prompts[code], *answer, self.eos]
+            targets += [False] * len(self.prompts[code]) + [True] * (len(answer) + 1)
+        return Document(ids, targets, list(ids), [0.0] * len(ids))
+
+    def _common(self, picked: Sequence[int]) -> list[str]:
+        """The languages in which all of these concepts have names."""
+        return [code for code in self.languages if all(code in self.names[i] for i in picked)]
+
+    def _names(self, picked: Sequence[int], code: str) -> list[int]:
+        first, *others = picked
+        return self.names[first][code] + [token for i in others for token in self.following[i][code]]
 
     def _other(self, rng: random.Random, index: int, code: str) -> int:
         """Another concept with a name in that language, every second time one of the same kind."""

@@ -6,10 +6,10 @@ import tarfile
 from pathlib import Path
 
 import pytest
+from tools.picto.build import OTHER_THINGS
+from tools.picto.drawers import icon_set_drawer
 
 from polylens.errors import UserError
-from polylens.picto.build import OTHER_THINGS
-from polylens.picto.drawers import icon_set_drawer
 from polylens.picto.world import concepts
 
 

@@ -1,0 +1,1 @@
+"""Builders of what the package `polylens.picto` ships: its data, and the pretraining of its tiny parts."""
