@@ -87,7 +87,7 @@ def test_a_recipe_written_is_the_recipe_read(path, tmp_path):
         ("data.split=0.9", "only if.* data.split is a share"),
         ("validation.split=null", "validation.split names the part"),
         ("data.source=captions", "needs a 'path'"),
-        ("precision=float16", "precision: input should be 'float32' or 'bfloat16'"),
+        ("precision=float8", "precision: input should be 'float32', 'bfloat16' or 'float16'"),
     ],
 )
 def test_what_is_off_is_named(path, override, message):

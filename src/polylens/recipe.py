@@ -37,6 +37,8 @@ OBJECTIVES = "polylens.objectives"  # the group of entry points; Polylens' own a
 # What own captions are validated by where a recipe does not say.
 OWN_VALIDATION = {"every": 100, "metrics": ["loss", "chrf"], "samples": 100}
 Share = Annotated[float, Field(gt=0, lt=1)]
+Beta = Annotated[float, Field(ge=0, lt=1)]
+Precision = Literal["float32", "bfloat16", "float16"]
 
 
 class Lora(Section):
@@ -82,7 +84,8 @@ class Stage(Section):
     """One stage of training: what trains, on how much, how fast.
 
     `table` maps patterns of parameter names (`projector.*`) to rows; of several that match, the last decides,
-    and what none matches is frozen. The learning rate rises over `warmup_steps` and falls as a cosine to 0.
+    and what none matches is frozen. The learning rate rises over `warmup_steps`; then it falls as a cosine to 0, or
+    stays where `schedule` is `constant`. `betas` are AdamW's.
     `micro_batch` bounds memory and padding; the loss and gradients stay those of the whole batch. `objective`
     is what is learnt: to write the `answers`, or to have the language model's `embeddings` of the answer as visual
     tokens, which needs no pass through the language model and makes a fast beginning. Packages may add others.
@@ -98,6 +101,8 @@ class Stage(Section):
     steps: int | None = Field(None, ge=1)
     epochs: float | None = Field(None, gt=0)
     warmup_steps: int = Field(0, ge=0)
+    schedule: Literal["cosine", "constant"] = "cosine"
+    betas: tuple[Beta, Beta] = (0.9, 0.999)
     weight_decay: float = Field(0.1, ge=0)
     clip: float = Field(1.0, gt=0)
     parts: list[str] | None = None
@@ -156,13 +161,15 @@ class Augmentation(Section):
     """Random changes of the training pictures.
 
     `crop` bounds the share of the area that a random resized crop keeps, `flip` mirrors half of the pictures,
-    `style` changes shapes, fills, colours and lines: for drawings that are to be known in any style. `views`
+    `randaugment` (1 to 10) is the strength of RandAugment, `style` changes shapes, fills, colours and lines: for
+    drawings that are to be known in any style. `views`
     says how many views of each picture are computed once and cached, the first of them plain; with `off` nothing
     is cached, and every epoch sees new views.
     """
 
     crop: tuple[float, float] | None = None
     flip: bool = False
+    randaugment: int | None = Field(None, ge=1, le=10)
     style: bool = False
     views: Annotated[int | Literal["off"], BeforeValidator(_off)] = 1
 
@@ -172,16 +179,22 @@ class Augmentation(Section):
             raise PydanticCustomError("crop", "'crop' must be two rising shares in (0, 1]")
         if self.views != "off" and self.views < 1:
             raise PydanticCustomError("views", "'views' must be at least 1, or off")
-        changes = bool(self.crop or self.flip or self.style)
+        changes = self.changes
         if changes and self.views == 1:
             raise PydanticCustomError(
                 "views", "one view is the plain picture alone: give 2 or more views, or off"
             )
         if not changes and self.views not in (1, "off"):
             raise PydanticCustomError(
-                "views", "several views need 'crop', 'flip' or 'style', or they would all be equal"
+                "views",
+                "several views need 'crop', 'flip', 'randaugment' or 'style', or they would all be equal",
             )
         return self
+
+    @property
+    def changes(self) -> bool:
+        """Whether views differ from the plain picture."""
+        return bool(self.crop or self.flip or self.randaugment or self.style)
 
 
 class Data(Section):
@@ -282,12 +295,13 @@ class TrainedSection(Section):
 class Recipe(Section):
     """One training run, of a `model` or of what a wing's section trains (a `painter`). `out` defaults to `runs/NAME`.
 
+    In `float16` the loss is scaled, so that small gradients do not vanish; `bfloat16` needs no scale.
     Wings add their sections to this class; see `recipe_class`.
     """
 
     name: str
     seed: int = Field(0, ge=0)
-    precision: Literal["float32", "bfloat16"] = "float32"
+    precision: Precision = "float32"
     model: Model = Field(default_factory=Model)
     data: Data
     augmentation: Augmentation = Augmentation()

@@ -198,3 +198,50 @@ def test_a_language_that_the_model_does_not_know_is_warned_of(folder: Path, imag
     assert result.exit_code == 0
     for name in ("Icelandic (is)", "Swahili (sw)"):
         assert f"does not know {name}" in result.stderr
+
+
+def test_prompts_are_asked_in_place_of_a_dialogue_and_answers_can_be_drawn(folder: Path, image: Path) -> None:
+    asked = ("chat", folder, "--image", image, "--prompt", "cat?", "--max-new-tokens", 6)
+    drawn = [run(*asked, "--seed", seed, "--top-k", 20, "--temperature", 1.5) for seed in (1, 1, 2, 3)]
+    assert drawn[0] == drawn[1]
+    assert len(set(drawn)) > 1
+    likeliest = run(*asked, "--top-k", 1, "--repetition-penalty", 1.1)
+    assert likeliest == run(*asked, "--num-beams", 1)
+    assert len(run(*asked, "--prompt", "and?").splitlines()) == 2
+    for options, said in (
+        (("--num-beams", 2, "--seed", 1), "Sampling goes with one beam"),
+        (("--top-p", 0), "top_p is 0.0"),
+        (("--temperature", 0), "temperature is 0"),
+    ):
+        result = RUNNER.invoke(app, [*map(str, asked), *map(str, options)])
+        assert result.exit_code == 2
+        assert said in result.stderr
+    result = RUNNER.invoke(app, ["chat", "picto", "--prompt", "x", "--seed", "1"])
+    assert result.exit_code == 2
+    assert "'picto' has no" in result.stderr
+
+
+def test_an_image_is_checked_before_it_is_seen(folder: Path, image: Path, tmp_path: Path) -> None:
+    pytest.importorskip("diffusers", reason="diffusers is not installed: the extra 'paint'")
+    from tests.painting.test_guards import save_classifier, save_safety_checker
+
+    unsafe = save_classifier(tmp_path / "a", {0: "normal", 1: "nsfw"}, favoured=1)
+    strict = save_safety_checker(tmp_path / "b", -1.0)
+    for checker in (unsafe, strict):
+        words = ["chat", folder, "--image", image, "--prompt", "cat?", "--check-image", checker]
+        result = RUNNER.invoke(app, [*map(str, words)])
+        assert result.exit_code == 2
+        assert "is refused" in result.stderr
+    typed = RUNNER.invoke(
+        app, ["chat", str(folder), "--check-image", str(strict)], input=f"/image {image}\n/quit\n"
+    )
+    assert "is refused" in typed.stderr
+    kind = ("--check-image", unsafe, "--threshold", 0.999, "--max-new-tokens", 3)
+    assert run("chat", folder, "--image", image, "--prompt", "cat?", *kind)
+
+
+def test_a_caption_can_be_asked_for_in_other_words(folder: Path, image: Path) -> None:
+    given = ("caption", image, "--model", folder, "--max-new-tokens", 8, "--json")
+    plain, other = run(*given), run(*given, "--prompt", "cat in {language}", "--seed", 3, "--top-p", 0.9)
+    assert json.loads(plain)["images"][0]["captions"]["en"] is not None
+    assert plain != other

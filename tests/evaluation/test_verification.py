@@ -110,8 +110,27 @@ def test_what_is_missing_is_said(tmp_path: Path) -> None:
         find_check("nothing")
     with pytest.raises(UserError, match="needs --model"):
         run_check(find_check("viscpm-chat-balance-qa90-en"), tmp_path)
-    with pytest.raises(UserError, match="cannot be run yet"):
+    with pytest.raises(UserError, match="needs --model"):
         run_check(find_check("viscpm-paint-zhplus-fid"), tmp_path)
+    with pytest.raises(UserError, match="cannot be run yet"):
+        run_check(check.model_copy(update={"commands": []}), tmp_path)
+
+
+def test_a_painter_is_drawn_and_scored_by_the_named_measure(tmp_path: Path) -> None:
+    asked = []
+
+    def run(words: Sequence[str]) -> int:
+        asked.append(words[0])
+        out = Path(words[words.index("--out") + 1])
+        out.mkdir(parents=True, exist_ok=True)
+        rows = {code: {"n": 30_000, "fid": 9.7, "fd_picto": 1.0} for code in ("en", "zh")}
+        (out / "results.json").write_text(json.dumps({"languages": rows}))
+        return 0
+
+    given = {"model": "m", "data": Path("d"), "images": Path("i")}
+    verdicts = run_check(find_check("viscpm-paint-balance-fid"), tmp_path, **given, run=run)
+    assert asked == ["paint", "score-paintings"]
+    assert [(verdict.found, verdict.passed) for verdict in verdicts] == [(9.7, True), (9.7, False)]
 
 
 def test_the_page_in_the_docs_is_this_manifest() -> None:

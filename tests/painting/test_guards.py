@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file, save_file
 from transformers import (
     BertConfig,
     BertForSequenceClassification,
@@ -29,9 +30,18 @@ pytest.importorskip("diffusers", reason="diffusers is not installed: the extra '
 from tests.models.tiny_models import VIT, VOCABULARY, tiny_tokenizer
 from tests.painting.tiny_painters import tiny_painter
 
+from polylens.data.neighbours import DualEncoder
 from polylens.errors import UserError
-from polylens.painting.guards import ImageCheck, PromptCheck, Reranker
+from polylens.painting.guards import (
+    ConceptCheck,
+    ImageCheck,
+    PromptCheck,
+    Reranker,
+    SafetyChecker,
+    image_check,
+)
 from polylens.painting.sampling import Sampling
+from polylens.painting.scores.clip import ClipScorer
 from polylens.painting.studio import Studio
 
 torch.set_num_threads(1)
@@ -137,6 +147,63 @@ def test_unsafe_prompts_are_not_drawn(tmp_path: Path, monkeypatch: pytest.Monkey
     assert all("finds the prompt unsafe" in str(one.blocked) for one in painted)
     assert PromptCheck(path, threshold=probability + 0.01).refused("a cat") is None
     assert PromptCheck(path, threshold=1.1).refused("x" * 10_000) is None
+
+
+def save_safety_checker(folder: Path, limit: float, older: bool = True) -> Path:
+    """CompVis' checker with one threshold for all concepts, its tensors named as in the published file."""
+    torch.manual_seed(2)
+    text = {key: SIZES[key] for key in SIZES if key != "vocab_size"}
+    checker = SafetyChecker(CLIPConfig(text_config=text, vision_config=SEES, projection_dim=8))
+    checker.concept_embeds.data.normal_()
+    checker.special_care_embeds.data.normal_()
+    checker.concept_embeds_weights.data.fill_(limit)
+    checker.special_care_embeds_weights.data.fill_(2.0)
+    state = checker.state_dict()
+    if older:
+        state = {n.replace("vision_model.", "vision_model.vision_model.", 1): t for n, t in state.items()}
+    checker.config.architectures = ["StableDiffusionSafetyChecker"]
+    checker.config.save_pretrained(folder)
+    save_file(state, folder / "model.safetensors", {"format": "pt"})
+    CLIPImageProcessor(size=SIZE, crop_size=SIZE).save_pretrained(folder)
+    return folder
+
+
+@pytest.mark.parametrize("older", [True, False])
+def test_a_safety_checker_judges_by_its_concepts(tmp_path: Path, older: bool) -> None:
+    strict = image_check(str(save_safety_checker(tmp_path / "a", -1.0, older)))
+    assert all("above its limit" in str(why) for why in strict.refused(images()))
+    assert image_check(str(save_safety_checker(tmp_path / "b", 1.0, older))).refused(images()) == [None] * 3
+    with pytest.raises(UserError, match="without labels"):
+        image_check(str(tmp_path / "a"), ["LABEL_1"])
+
+
+def test_it_judges_as_the_published_class_does(tmp_path: Path) -> None:
+    from diffusers.pipelines.stable_diffusion.safety_checker import StableDiffusionSafetyChecker
+
+    folder = save_safety_checker(tmp_path / "a", 0.3, older=False)
+    theirs = StableDiffusionSafetyChecker.from_pretrained(folder)
+    ours = ConceptCheck(str(folder))
+    pixels = ours.reader(images(), return_tensors="pt").pixel_values
+    for care in (2.0, -1.0):
+        for model in (theirs, ours.model):
+            model.special_care_embeds_weights.data.fill_(care)
+        _, found = theirs(pixels, [image.numpy() for image in pixels])
+        assert [why is not None for why in ours.refused(images())] == found
+
+
+def test_what_would_judge_at_random_is_refused(tmp_path: Path) -> None:
+    save_safety_checker(tmp_path / "a", 0.3)
+    with pytest.raises(UserError, match=r"lacks 'classifier\.\w+' .*would be random"):
+        ImageCheck(str(tmp_path / "a"), ["LABEL_1"])
+    save_dual("clip", tmp_path / "clip")
+    with pytest.raises(UserError, match="would be random"):
+        ImageCheck(str(tmp_path / "clip"), ["LABEL_1"])
+    state = load_file(tmp_path / "clip" / "model.safetensors")
+    state.pop("visual_projection.weight")
+    save_file(state, tmp_path / "clip" / "model.safetensors", {"format": "pt"})
+    for opens in (Reranker, ClipScorer, DualEncoder):
+        with pytest.raises(UserError, match=r"lacks 'visual_projection.weight'"):
+            opens(str(tmp_path / "clip"))
 
 
 def test_labels_must_be_known(tmp_path: Path) -> None:

@@ -17,8 +17,8 @@ from tests.painting.tiny_painters import DIT, save_stable_diffusion, tiny_painte
 
 from polylens.data.sample import Sample, Turn
 from polylens.errors import UserError
+from polylens.models.parts.lora import adapters
 from polylens.painting.folder import load_painter, save_painter
-from polylens.painting.lora import adapters
 from polylens.painting.painter import Painter
 from polylens.painting.recipe import Painting
 from polylens.painting.sampling import Sampling

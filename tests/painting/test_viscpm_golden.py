@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 
 from polylens.cli import app
 from polylens.errors import UserError
+from polylens.models.parts.precision import is_quantized
 from polylens.painting.folder import load_painter, save_painter
 from polylens.painting.painter import Painter
 from polylens.painting.sampling import Sampling
@@ -113,3 +114,35 @@ def test_files_that_do_not_fit_are_named(folder: Path, tmp_path: Path) -> None:
         read_released_painter(
             tmp_path / "paint.safetensors", str(wide), folder / "vocab.txt", sizes=tmp_path / "sizes.json"
         )
+
+
+def test_convert_makes_a_folder_that_draws_and_streams(folder: Path, tmp_path: Path) -> None:
+    painter = released(folder, tmp_path)
+    config = json.loads((folder / "cases.json").read_text())["config"]
+    given = ["convert", tmp_path / "paint.safetensors", "--vocab", folder / "vocab.txt"]
+    given += ["--sizes", tmp_path / "sizes.json", "--precision", "float32", "--out", tmp_path / "made"]
+    result = CliRunner().invoke(app, [*map(str, given)])
+    assert result.exit_code == 2
+    assert "is VisCPM-Paint: give --base" in " ".join(result.stderr.split())
+    result = CliRunner().invoke(app, [*map(str, given), "--base", str(tmp_path / "sd")])
+    assert result.exit_code == 0, result.output
+    noise = torch.randn(1, painter.space.channels, 8, 8, generator=torch.Generator().manual_seed(0))
+    expected = drawn(painter, config, noise)
+    assert torch.equal(drawn(load_painter(tmp_path / "made"), config, noise), expected)
+    streamed = load_painter(tmp_path / "made", stream="disk")
+    streamed.move("cpu", text=False)
+    assert_near(drawn(streamed, config, noise), expected)
+    prompt = ["paint", tmp_path / "made", "cat", "--steps", 1, "--stream", "disk", "--out", tmp_path / "out"]
+    result = CliRunner().invoke(app, [*map(str, prompt)])
+    assert result.exit_code == 0, result.output
+
+
+def test_the_language_model_of_a_painter_in_few_bits(folder: Path, tmp_path: Path) -> None:
+    pytest.importorskip("bitsandbytes", reason="bitsandbytes is not installed")
+    save_painter(released(folder, tmp_path), tmp_path / "made")
+    painter = load_painter(tmp_path / "made", torch.bfloat16, "int8")
+    assert is_quantized(painter.text)
+    assert not is_quantized(painter.denoiser)
+    (states,) = painter.text.encode(["cat"])
+    (plain,) = load_painter(tmp_path / "made").text.encode(["cat"])
+    assert torch.nn.functional.cosine_similarity(states.float(), plain, dim=-1).min() > 0.9

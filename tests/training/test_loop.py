@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -76,6 +77,27 @@ def test_training_learns_and_repeats_itself(tmp_path):
     assert log(tmp_path / "a")[-1]["loss"] < 0.8 * log(tmp_path / "a")[0]["loss"]
     trainer(tmp_path / "c", [stage(steps=60)], Spelling(dropout=0.2), seed=4).run()
     assert losses(tmp_path / "a") != losses(tmp_path / "c")
+
+
+def test_float16_scales_the_loss_skips_overflows_and_goes_on_after_a_stop(tmp_path):
+    def run(folder, **more):
+        task = Spelling(dtype=torch.float32)
+        return trainer(folder, [stage(steps=12)], task, precision="float16", **more)
+
+    run(tmp_path / "a", checkpoints=Checkpoints(every=4, keep=9)).run()
+    lines = log(tmp_path / "a")
+    skipped = [line for line in lines if line.get("skipped")]
+    assert all(line["gradient_norm"] is None for line in skipped)
+    assert len(skipped) < len(lines)
+    scales = [line["loss_scale"] for line in lines]
+    assert scales[len(skipped)] == 2 ** (16 - len(skipped))
+    assert lines[-1]["loss"] < lines[0]["loss"]
+    shutil.copytree(tmp_path / "a", tmp_path / "b")
+    for name in ("00-00000008", "00-00000012", "01-00000000"):
+        shutil.rmtree(tmp_path / "b" / "checkpoints" / name)
+    run(tmp_path / "b", checkpoints=Checkpoints(every=4, keep=9)).run()
+    assert losses(tmp_path / "b") == losses(tmp_path / "a")
+    assert [line["loss_scale"] for line in log(tmp_path / "b")] == scales
 
 
 def test_killed_again_and_again_it_gives_the_same_losses(tmp_path):

@@ -49,6 +49,12 @@ def test_schedule_rises_to_the_peak_and_falls_to_nothing():
     assert math.isfinite(schedule(5, 5, 5))
 
 
+def test_a_constant_schedule_stays_at_the_peak_and_betas_are_the_stages():
+    assert [schedule(step, 9, 2, "constant") for step in (0, 1, 2, 8)] == [0.5, 1, 1, 1]
+    _, optimizer = make(betas=[0.9, 0.98])
+    assert {group["betas"] for group in optimizer.param_groups} == {(0.9, 0.98)}
+
+
 def test_learning_rates_are_reported_by_pattern():
     _, optimizer = make(table={"*": 1e-3, "head.*": 4e-3})
     assert set_learning_rates(optimizer, 0.5) == {"*": 5e-4, "head.*": 2e-3}

@@ -53,15 +53,15 @@ def tiny_tokenizer() -> CpmBeeTokenizer:
     return CpmBeeTokenizer([*SPECIAL, *WORDS])
 
 
-def tiny_config() -> VisCpmConfig:
+def tiny_config(width: int = 32) -> VisCpmConfig:
     return VisCpmConfig(
         llm=CpmBeeConfig(
             vocab_size=len(SPECIAL) + len(WORDS),
-            hidden_size=32,
-            intermediate_size=48,
+            hidden_size=width,
+            intermediate_size=48 if width == 32 else 2 * width,
             num_hidden_layers=2,
             num_attention_heads=4,
-            head_dim=8,
+            head_dim=width // 4,
             num_position_buckets=32,
             max_distance=64,
         ),
@@ -78,9 +78,9 @@ def tiny_config() -> VisCpmConfig:
     )
 
 
-def tiny_chat(seed: int = 0) -> VisCpmChat:
+def tiny_chat(seed: int = 0, width: int = 32) -> VisCpmChat:
     torch.manual_seed(seed)
-    return VisCpmChat(VisCpm(tiny_config()), tiny_tokenizer(), viscpm_processor(32)).eval()
+    return VisCpmChat(VisCpm(tiny_config(width)), tiny_tokenizer(), viscpm_processor(32)).eval()
 
 
 def ask(

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -18,6 +19,16 @@ from polylens.commands.common import (
     open_model,
     quiet_libraries,
     say,
+)
+from polylens.commands.decoding import (
+    LengthPenalty,
+    NumBeams,
+    RepetitionPenalty,
+    Seed,
+    Temperature,
+    TopK,
+    TopP,
+    decoding,
 )
 from polylens.errors import UserError
 from polylens.languages import language
@@ -47,9 +58,17 @@ def chat(
     history: Annotated[
         Path | None, typer.Option(metavar="FILE", help="A conversation kept by /save, to go on with.")
     ] = None,
-    num_beams: Annotated[
-        int | None, typer.Option(min=1, help="Beams of the search; VisCPM's own are 3, others' 1 (greedy).")
+    prompt: Annotated[
+        list[str] | None,
+        typer.Option(metavar="TEXT", help="Ask this and end, in place of a dialogue; may be repeated."),
     ] = None,
+    num_beams: NumBeams = None,
+    length_penalty: LengthPenalty = None,
+    repetition_penalty: RepetitionPenalty = None,
+    temperature: Temperature = None,
+    top_k: TopK = None,
+    top_p: TopP = None,
+    seed: Seed = None,
     max_new_tokens: Annotated[int, typer.Option(min=1, help="The longest answer, in tokens.")] = 256,
     precision: Precision = "float32",
     stream: Annotated[
@@ -57,6 +76,16 @@ def chat(
         typer.Option(help="VisCPM and CPM-Bee: keep the layers there, and bring in each when it is needed."),
     ] = None,
     device: Device = None,
+    check_image: Annotated[
+        str | None,
+        typer.Option(metavar="MODEL", help="An image classifier or safety checker that refuses images."),
+    ] = None,
+    unsafe_image: Annotated[
+        str | None, typer.Option(metavar="LABELS", help="The image classifier's labels that refuse.")
+    ] = None,
+    threshold: Annotated[
+        float, typer.Option(min=0, max=1, help="The classifier refuses above this probability.")
+    ] = 0.5,
 ) -> None:
     """Talk with a model about images, in any of its languages.
 
@@ -69,6 +98,7 @@ def chat(
       polylens chat viscpm-chat --image street.jpg --precision bfloat16
       polylens chat viscpm-chat --image street.jpg --precision bfloat16 --stream disk     10B in a few GB
       echo 'What is this?' | polylens chat runs/mine/model --image a.jpg
+      polylens chat viscpm-chat --image a.jpg --prompt 'What is this?' --temperature 0.9 --top-p 0.9 --seed 1
     """
     code = None if lang is None else language(lang).code
     quiet_libraries()
@@ -83,12 +113,52 @@ def chat(
     limits = limits_of(model)
     if limits is not None:
         complain(limits.note(model), "note")
-    beams = {} if num_beams is None else {"num_beams": num_beams}
-    settings: dict[str, Any] = {"max_new_tokens": max_new_tokens, **beams}
+    settings = decoding(
+        opened.chat,
+        model,
+        num_beams=num_beams,
+        max_new_tokens=max_new_tokens,
+        length_penalty=length_penalty,
+        repetition_penalty=repetition_penalty,
+        temperature=temperature,
+        top_k=top_k,
+        top_p=top_p,
+        seed=seed,
+    )
     talk = opened.chat(code, messages, **settings)
+    check = _image_check(check_image, unsafe_image, threshold, limits)
     for path in image or []:
-        _check_image(path, limits)
-    _converse(talk, [*(image or [])], console, stderr, limits)
+        check(path)
+    if prompt:
+        waiting = [*(image or [])]
+        for line in prompt:
+            _answer(talk, line, waiting, console, stderr)
+        return
+    _converse(talk, [*(image or [])], console, stderr, check)
+
+
+def _image_check(
+    model: str | None, labels: str | None, threshold: float, limits: "Limits | None"
+) -> Callable[[Path], None]:
+    """What looks at every image before the model does. It warns of one that the model does not know the kind of, and
+    raises `UserError` for one that is unreadable or blocked.
+    """
+    from polylens.data.images import FilePicture
+
+    guard = None
+    if model is not None:
+        from polylens.painting.guards import image_check
+
+        guard = image_check(model, labels.split(",") if labels else None, threshold)
+
+    def look(path: Path) -> None:
+        picture = FilePicture(path).load()
+        if guard is not None and (why := guard.refused([picture])[0]):
+            raise UserError(f"The image '{path}' is refused: {why}.")
+        if limits is not None and not limits.fits(picture):
+            complain(limits.warning(str(path)), "warning")
+
+    return look
 
 
 def _read_history(path: Path) -> Any:
@@ -98,7 +168,7 @@ def _read_history(path: Path) -> Any:
 
 
 def _converse(
-    talk: "Chat", waiting: list[Path], console: Console, stderr: Console, limits: "Limits | None"
+    talk: "Chat", waiting: list[Path], console: Console, stderr: Console, check: Callable[[Path], None]
 ) -> None:
     """Questions and answers until the input ends; `waiting` are images for the next question."""
     person = sys.stdin.isatty()
@@ -115,7 +185,7 @@ def _converse(
             return
         try:
             if line.startswith("/"):
-                if not _command(talk, line, waiting, console, limits):
+                if not _command(talk, line, waiting, console, check):
                     return
             else:
                 _answer(talk, line, waiting, console, stderr)
@@ -141,7 +211,9 @@ def _answer(talk: "Chat", line: str, waiting: list[Path], console: Console, stde
     waiting.clear()
 
 
-def _command(talk: "Chat", line: str, waiting: list[Path], console: Console, limits: "Limits | None") -> bool:
+def _command(
+    talk: "Chat", line: str, waiting: list[Path], console: Console, check: Callable[[Path], None]
+) -> bool:
     """What a line that begins with `/` asks for; False ends the conversation."""
     name, _, rest = line.partition(" ")
     rest = rest.strip()
@@ -160,7 +232,7 @@ def _command(talk: "Chat", line: str, waiting: list[Path], console: Console, lim
         case "/image" if rest:
             paths = [Path(rest)] if Path(rest).exists() else [Path(word) for word in rest.split()]
             for path in paths:
-                _check_image(path, limits)
+                check(path)
             waiting += paths
             say(console, f"{len(waiting)} image{'s' * (len(waiting) > 1)} with the next question")
         case "/save" if rest:
@@ -175,18 +247,12 @@ def _command(talk: "Chat", line: str, waiting: list[Path], console: Console, lim
     return True
 
 
-def _check_image(path: Path, limits: "Limits | None") -> None:
-    """Raises `UserError` for an image that cannot be read; warns of one that the model does not know the kind of."""
-    from polylens.data.images import FilePicture
-
-    picture = FilePicture(path).load()
-    if limits is not None and not limits.fits(picture):
-        complain(limits.warning(str(path)), "warning")
-
-
 def convert(
     weights: Annotated[
-        Path, typer.Argument(metavar="FILE", help="The released .pt or .bin of VisCPM-Chat or of CPM-Bee.")
+        Path,
+        typer.Argument(
+            metavar="FILE", help="The released .pt or .bin of VisCPM-Chat, VisCPM-Paint or CPM-Bee."
+        ),
     ],
     vocab: Annotated[Path, typer.Option(metavar="FILE", help="The vocab.txt of CPM-Bee.")],
     out: Annotated[Path, typer.Option(metavar="DIR", help="The new folder.")],
@@ -197,6 +263,9 @@ def convert(
         Path | None,
         typer.Option(metavar="FILE", help="JSON of the model's sizes, where they are not those of the 10B."),
     ] = None,
+    base: Annotated[
+        str | None, typer.Option(metavar="MODEL", help="For VisCPM-Paint: Stable Diffusion 2.1-base.")
+    ] = None,
     image_size: Annotated[
         int | None, typer.Option(min=1, help="See images of another size; positions are interpolated.")
     ] = None,
@@ -205,13 +274,14 @@ def convert(
         typer.Option(help="The type of the weights that are written; the file's own by default."),
     ] = None,
 ) -> None:
-    """Turn a released file of VisCPM-Chat into a folder of sharded safetensors, which all commands take.
+    """Turn a released file of VisCPM into a folder of sharded safetensors, which all commands take.
 
     The file is mapped into memory, never copied whole, and nothing in it is executed.
 
     \b
     Examples
       polylens convert vlu.pt --vocab vocab.txt --out viscpm-chat
+      polylens convert viscpm_paint_balance_checkpoint.pt --vocab vocab.txt --base sd-2.1-base --out viscpm-paint
       polylens convert cpm-bee-10b.bin --vocab vocab.txt --out cpm-bee --text-only
       polylens convert vlu.pt --vocab vocab.txt --out viscpm-448 --image-size 448
     """
@@ -219,6 +289,7 @@ def convert(
 
     from polylens.viscpm.cpm_bee.tokenizer import CpmBeeTokenizer
     from polylens.viscpm.files import (
+        is_released_painter,
         read_released_cpm_bee,
         read_released_viscpm,
         save_folder,
@@ -229,6 +300,20 @@ def convert(
         raise UserError("CPM-Bee alone sees no images: leave out --image-size.")
     quiet_libraries()
     console, _ = consoles()
+    paints = is_released_painter(weights) and not text_only
+    if paints != (base is not None):
+        told = "is VisCPM-Paint: give --base, a Stable Diffusion 2.1-base" if paints else "is no VisCPM-Paint"
+        raise UserError(f"'{weights}' {told}{'' if paints else ', and --base is for that: leave it out'}.")
+    if paints:
+        from polylens.painting.folder import save_painter
+        from polylens.painting.viscpm import read_released_painter
+
+        painter = read_released_painter(
+            weights, str(base), vocab, sizes=sizes, dtype=getattr(torch, precision or "float16")
+        )
+        save_painter(painter, out, {"converted_from": weights.name})
+        say(console, f"{out} is ready. Try it: polylens paint {out} 'a dog in the snow'")
+        return
     tokenizer = CpmBeeTokenizer.from_pretrained(vocab)
     dtype = None if precision is None else getattr(torch, precision)
     read = read_released_cpm_bee if text_only else read_released_viscpm

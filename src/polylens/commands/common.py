@@ -36,7 +36,6 @@ Precision = Annotated[
 Device = Annotated[
     str | None, typer.Option(metavar="cpu|cuda[:N]", help="Where the model runs; a GPU if there is one.")
 ]
-NumBeams = Annotated[int, typer.Option(min=1, help="Beams of the search; 1 is greedy.")]
 MaxNewTokens = Annotated[int, typer.Option(min=1, help="The longest caption, in tokens.")]
 
 

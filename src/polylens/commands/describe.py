@@ -11,13 +11,22 @@ from polylens.commands.common import (
     Device,
     Json,
     MaxNewTokens,
-    NumBeams,
     Precision,
     complain,
     consoles,
     open_model,
     print_json,
     quiet_libraries,
+)
+from polylens.commands.decoding import (
+    LengthPenalty,
+    NumBeams,
+    RepetitionPenalty,
+    Seed,
+    Temperature,
+    TopK,
+    TopP,
+    decoding,
 )
 from polylens.errors import UserError
 from polylens.languages import LANGUAGES, language, parse_languages
@@ -40,7 +49,19 @@ def caption(
             metavar="MODEL", help="A model folder, a packaged name, or a hub id; default: the packaged one."
         ),
     ] = None,
-    num_beams: NumBeams = 1,
+    prompt: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TEXT", help="Ask this in place of the model's own prompt; {language} is filled in."
+        ),
+    ] = None,
+    num_beams: NumBeams = None,
+    length_penalty: LengthPenalty = None,
+    repetition_penalty: RepetitionPenalty = None,
+    temperature: Temperature = None,
+    top_k: TopK = None,
+    top_p: TopP = None,
+    seed: Seed = None,
     max_new_tokens: MaxNewTokens = 32,
     precision: Precision = "float32",
     device: Device = None,
@@ -83,12 +104,24 @@ def caption(
         if limits is not None and not own:
             complain(limits.warning(str(path)), "warning")
     samples = [
-        caption_sample(opened, picture, code, f"{path}:{code}")
+        caption_sample(opened, picture, code, f"{path}:{code}", prompt)
         for path, picture in zip(images, pictures, strict=True)
         for code in codes
     ]
+    settings = decoding(
+        opened.generate,
+        model,
+        num_beams=num_beams,
+        max_new_tokens=max_new_tokens,
+        length_penalty=length_penalty,
+        repetition_penalty=repetition_penalty,
+        temperature=temperature,
+        top_k=top_k,
+        top_p=top_p,
+        seed=seed,
+    )
     visual = opened.encode_pictures(pictures)
-    said = opened.generate(samples, visual=visual, num_beams=num_beams, max_new_tokens=max_new_tokens)
+    said = opened.generate(samples, visual=visual, **settings)
     if cut := num_cut(said):
         complain(
             f"{cut} of {len(said)} captions were cut at {max_new_tokens} tokens: raise --max-new-tokens.",

@@ -148,6 +148,10 @@ def evaluate(
         float | None,
         typer.Option(help="Above 1 repeated tokens are less likely.", rich_help_panel=GENERATION),
     ] = None,
+    temperature: Annotated[
+        float | None,
+        typer.Option(help="VisCPM: divides the scores that beams compare.", rich_help_panel=GENERATION),
+    ] = None,
     batch_size: Annotated[
         int,
         typer.Option(min=1, help="Moves speed and memory, never a score.", rich_help_panel=GENERATION),
@@ -224,6 +228,7 @@ def evaluate(
         max_new_tokens=max_new_tokens,
         length_penalty=length_penalty,
         repetition_penalty=repetition_penalty,
+        temperature=temperature,
         batch_size=batch_size,
         precision=precision,
         cache=cache,

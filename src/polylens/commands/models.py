@@ -86,7 +86,8 @@ def export(
     ],
     out: Annotated[Path, typer.Option(metavar="DIR", help="The new folder.")],
     precision: Annotated[
-        Literal["float32", "bfloat16"], typer.Option(help="The type of the weights that are written.")
+        Literal["float32", "bfloat16", "float16"],
+        typer.Option(help="The type of the weights that are written."),
     ] = "float32",
 ) -> None:
     """Write a model in one folder, with LoRA adapters merged into its weights.
@@ -100,26 +101,31 @@ def export(
       polylens export runs/mine/model --format blip2 --out mine-blip2 --precision bfloat16
       polylens export runs/mlp/model --format llava --out mine-llava
       polylens export runs/mine/model --format polylens --out mine-whole
+      polylens export runs/viscpm-lora/model --format polylens --out viscpm-mine --precision float16
     """
+    import torch
+
     from polylens.files import refuse_full
     from polylens.models.checkpoints.registry import find_model
 
     find_model(model)
     from polylens.models.checkpoints.blip2 import save_blip2
-    from polylens.models.checkpoints.folder import load_model, save_model
+    from polylens.models.checkpoints.families import Loading, find_family
+    from polylens.models.checkpoints.folder import load_model
     from polylens.models.checkpoints.llava import save_llava
     from polylens.models.parts.lora import merge_lora
-    from polylens.models.parts.precision import split_precision
 
     quiet_libraries()
     console, _ = consoles()
-    opened = load_model(model, split_precision(precision)[0])
-    merge_lora(opened)
+    dtype = getattr(torch, precision)
     if format == "polylens":
         refuse_full(out)
-        save_model(opened, out, {"exported_from": str(model)}, standalone=True)
-        say(console, f"{out} is whole. Try it: polylens caption photo.jpg --model {out}")
+        family, path = find_family(model)
+        family.export(path, Loading(dtype, name=str(model)), out)
+        say(console, f"{out} is whole: `polylens info {out}` says what it is.")
         return
+    opened = load_model(model, dtype)
+    merge_lora(opened)
     (save_blip2 if format == "blip2" else save_llava)(opened, out)
     kind = "Blip2ForConditionalGeneration" if format == "blip2" else "LlavaForConditionalGeneration"
     say(console, f"{out} is a {kind} folder: {kind}.from_pretrained('{out}') loads it.")

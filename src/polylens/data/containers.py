@@ -99,7 +99,7 @@ class Parquet:
     ending = "parquet"
 
     def write(self, path: Path, records: Sequence[Record]) -> list[Any]:
-        arrow, parquet = _pyarrow()
+        arrow, parquet = pyarrow_and_parquet()
         schema = _schema()
         places: list[Any] = []
         # Statistics of pictures would be pictures.
@@ -157,7 +157,7 @@ CONTAINERS: dict[Format, Container] = {"tar": Tar(), "parquet": Parquet()}
 
 
 def _cell(path: Path, group: int, column: str, row: int) -> Any:
-    arrow, parquet = _pyarrow()
+    arrow, parquet = pyarrow_and_parquet()
     try:
         footer = _footer(str(path), os.stat(path).st_mtime_ns)
         # Its threads would not survive a fork.
@@ -171,12 +171,12 @@ def _cell(path: Path, group: int, column: str, row: int) -> Any:
 
 @lru_cache(maxsize=OPEN_FOOTERS)
 def _footer(path: str, changed: int) -> Any:
-    return _pyarrow()[1].read_metadata(path)
+    return pyarrow_and_parquet()[1].read_metadata(path)
 
 
 @cache
 def _schema() -> Any:
-    arrow, _ = _pyarrow()
+    arrow, _ = pyarrow_and_parquet()
     text = arrow.string()
     turn = arrow.struct({"prompt": text, "answer": text})
     sample = arrow.struct(
@@ -203,7 +203,8 @@ def _from_struct(struct: dict[str, Any]) -> dict[str, Any]:
     return struct | {"turns": turns, "extra": json.loads(struct["extra"])}
 
 
-def _pyarrow() -> tuple[Any, Any]:
+def pyarrow_and_parquet() -> tuple[Any, Any]:
+    """(pyarrow, its parquet). Raises `UserError` where it is not installed."""
     try:
         import pyarrow
         from pyarrow import parquet

@@ -24,6 +24,7 @@ from polylens.data.spec import Part
 from polylens.data.unreadable import Policy, Unreadable
 from polylens.errors import UserError
 from polylens.files import write_atomic
+from polylens.pretrained import load_whole
 
 RANKS = (2, 9, 29, 99, 299)
 # Up to here every pair is compared; above, FAISS walks a graph of near ones.
@@ -129,7 +130,7 @@ class DualEncoder:
         from transformers import AutoModel, AutoProcessor
 
         try:
-            self._model = AutoModel.from_pretrained(name).to(device).eval()
+            self._model = load_whole(AutoModel, name).to(device).eval()
             self._processor = AutoProcessor.from_pretrained(name)
         except (OSError, ValueError, KeyError) as error:
             reason = str(error).splitlines()[0]

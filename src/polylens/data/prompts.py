@@ -8,6 +8,7 @@ import random
 import string
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from importlib import resources
 from pathlib import Path
 
 from polylens.data.rows import read_json
@@ -186,9 +187,12 @@ DEFAULT = Templates(
 def read_templates(path: str | Path) -> Templates:
     """The default English prompts with translated ones out of a JSON file: {task: {language: [prompt, ...]}}.
 
+    `path` may be the name of a packaged file: `viscpm` has short caption prompts in English and Chinese.
+
     Raises `UserError` for a task or field that the English prompts do not have, or an unknown language.
     """
-    content = read_json(path)
+    packaged = resources.files("polylens.data") / "templates" / f"{path}.json"
+    content = read_json(path if Path(path).is_file() or not packaged.is_file() else Path(str(packaged)))
     if not isinstance(content, dict):
         raise UserError(f"'{path}' holds no prompts: {{task: {{language: [prompt, ...]}}}} was expected.")
     translated: dict[str, dict[str, list[str]]] = {}

@@ -22,6 +22,7 @@ from polylens.data.readers.llava import read_llava
 from polylens.data.readers.mblip_train import read_mblip_train
 from polylens.data.readers.nlvr2 import read_nlvr2
 from polylens.data.readers.snli_ve import read_snli_ve
+from polylens.data.readers.viscpm_tuning import read_m3it, read_unimm_chat
 from polylens.data.readers.vqav2 import read_vqav2
 from polylens.data.readers.webdataset import read_webdataset
 from polylens.data.sample import Sample
@@ -42,9 +43,11 @@ READERS: dict[str, Source] = {
     "jsonl": read_jsonl,
     "karpathy": read_karpathy,
     "llava": read_llava,
+    "m3it": read_m3it,
     "mblip-train": read_mblip_train,
     "nlvr2": read_nlvr2,
     "snli-ve": read_snli_ve,
+    "unimm-chat": read_unimm_chat,
     "vqav2": read_vqav2,
     "webdataset": read_webdataset,
 }

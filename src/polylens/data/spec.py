@@ -58,7 +58,8 @@ class Build(Section):
     """What is made out of a source's plain samples: a task's prompts and answers.
 
     Written in YAML as the task's name alone, or as a mapping. `prompts` are asked in the place of the packaged English
-    ones. `templates` is a JSON file of translated prompts (see `prompts.read_templates`), mixed with the English
+    ones. `templates` is a JSON file of translated prompts, or the name of a packaged one (`viscpm`: captions in
+    English and Chinese; see `prompts.read_templates`), mixed with the English
     ones in the share `translated`.
 
     `english_answers` (vqa, vqg) is the share of translated questions whose answer stays English, as the prompt

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from polylens.errors import UserError
+
 
 @dataclass(frozen=True)
 class Generation:
@@ -11,4 +13,14 @@ class Generation:
     max_new_tokens: int = 32
     length_penalty: float = 1.0
     repetition_penalty: float = 1.0
+    temperature: float = 1.0
     batch_size: int = 64
+
+
+def refuse_temperature(name: str, generation: Generation) -> None:
+    """Raises `UserError` for a temperature, which a model without one would ignore."""
+    if generation.temperature != 1.0:
+        raise UserError(
+            f"'{name}' takes no temperature in its search, and {generation.temperature:g} was asked for: leave it "
+            "out, or choose another protocol."
+        )

@@ -6,6 +6,7 @@ The runner appends every answer to disk as it comes, so a predictor yields as ea
 loses only what it had not yielded.
 """
 
+import inspect
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from itertools import islice
@@ -15,7 +16,7 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 
 from polylens.data.sample import Picture, Sample
-from polylens.evaluation.generation import Generation
+from polylens.evaluation.generation import Generation, refuse_temperature
 from polylens.feature_cache import FeatureCache
 from polylens.models.limits import Limits
 
@@ -92,6 +93,9 @@ class LocalPredictor:
 
     def generate(self, samples: Sequence[Sample], generation: Generation) -> Iterator[tuple[int, str]]:
         settings = {key: value for key, value in asdict(generation).items() if key != "batch_size"}
+        if "temperature" not in inspect.signature(self.model.generate).parameters:
+            refuse_temperature(self.name, generation)
+            del settings["temperature"]
         for places, batch, visual in self._batches(samples, generation.batch_size):
             texts = self.model.generate(batch, visual=visual, batch_size=generation.batch_size, **settings)
             yield from zip(places, texts, strict=True)

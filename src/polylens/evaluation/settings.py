@@ -14,7 +14,7 @@ PrecisionName = Literal["float32", "bfloat16", "int8", "nf4"]
 BASELINES = ("majority", "text-only", "translate-test", "text-ceiling")
 # As a translator: the model translates its own English answer.
 ITSELF = "model"
-GENERATION = ("num_beams", "max_new_tokens", "length_penalty", "repetition_penalty")
+GENERATION = ("num_beams", "max_new_tokens", "length_penalty", "repetition_penalty", "temperature")
 OWN_CAPTIONS = "captions"
 
 
@@ -59,6 +59,7 @@ class EvaluationSettings:
     max_new_tokens: int | None = None
     length_penalty: float | None = None
     repetition_penalty: float | None = None
+    temperature: float | None = None
     batch_size: int = 64
 
     precision: PrecisionName = "float32"
@@ -80,6 +81,8 @@ class EvaluationSettings:
             raise UserError(f"split is {self.split}: it must be from 0 to 1.")
         if self.repetition_penalty is not None and self.repetition_penalty <= 0:
             raise UserError(f"repetition_penalty is {self.repetition_penalty}: it must be above 0.")
+        if self.temperature is not None and self.temperature <= 0:
+            raise UserError(f"temperature is {self.temperature}: it must be above 0.")
         if self.price is not None and min(self.price) < 0:
             raise UserError(f"price is {self.price[0]:g} {self.price[1]:g}: no price may be below 0.")
         wrong = next((name for name in self.baselines or () if name not in BASELINES), None)

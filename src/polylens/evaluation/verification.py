@@ -147,9 +147,12 @@ def _execute(words: Sequence[str]) -> int:
 
 
 def _number(results: Mapping[str, Any], where: str) -> float:
-    """`languages.de` is that language's main measure, `means.without_en` the main measure's mean."""
-    measure = results.get("main_measure")
-    section, _, key = where.partition(".")
+    """`languages.de` is that language's main measure, `languages.de.fid` another one, `means.without_en` the main
+    measure's mean.
+    """
+    section, _, place = where.partition(".")
+    key, _, named = place.partition(".")
+    measure = named or results.get("main_measure")
     node = results.get(section) or {}
     row = (node.get(measure) or {}).get(key) if section == "means" else node.get(key)
     if isinstance(row, Mapping):

@@ -22,9 +22,12 @@ ImageLike = str | Path | bytes | Image.Image | Picture
 
 
 class Asking:
-    """What a model of any family can be asked about one picture; the model gives `config`, `generate` and `chat`."""
+    """What a model of any family can be asked about one picture; the model gives `config`, `generate`, `chat` and
+    `tokenizer`.
+    """
 
     config: Any
+    tokenizer: Any
     generate: Any
     chat: Any
 
@@ -54,11 +57,20 @@ class Asking:
         answer: str = self.chat(code, max_new_tokens=max_new_tokens).say(question, [as_picture(image)])
         return answer
 
+    def num_tokens(self, text: str) -> int:
+        """The number of tokens of a text that stands for itself, without its end."""
+        return sum(1 for _ in self.tokenizer.tokenize(text))
 
-def caption_sample(model: Asking, picture: Picture, code: str, name: str = "") -> Sample:
-    """What asks a model for a caption, with the prompt that it is used to."""
-    turn = Turn(model.config.layout.ask_caption(code), "")
-    return Sample(name or "caption", (picture,), (turn,), code, "caption", "")
+
+def caption_sample(
+    model: Asking, picture: Picture, code: str, name: str = "", prompt: str | None = None
+) -> Sample:
+    """What asks a model for a caption: with `prompt`, in which "{language}" is filled in, or with its own prompt."""
+    if prompt is None:
+        asked = model.config.layout.ask_caption(code)
+    else:
+        asked = prompt.replace("{language}", language(code).name)
+    return Sample(name or "caption", (picture,), (Turn(asked, ""),), code, "caption", "")
 
 
 def unknown_languages(model: Any, codes: Sequence[str]) -> list[str]:

@@ -42,6 +42,6 @@ def confidences(
     )
     found: list[Confidence | None] = [None] * len(texts)
     for place, [log_probability] in zip(said, scores, strict=True):
-        tokens = 1 + sum(1 for _ in model.tokenizer.tokenize(texts[place]))
+        tokens = 1 + model.num_tokens(texts[place])
         found[place] = Confidence(math.exp(log_probability), math.exp(log_probability / tokens))
     return found

@@ -25,6 +25,7 @@ from polylens.models.asking import Asking
 from polylens.models.config import LanguageModelConfig, ModelConfig, Quantization
 from polylens.models.decoding.chat import Chat
 from polylens.models.parts.precision import loading_settings
+from polylens.pretrained import load_whole
 
 logger = logging.getLogger(__name__)
 
@@ -66,17 +67,12 @@ class TransformersModel(Asking):
         settings = {"dtype": dtype} if isinstance(dtype, str) else loading_settings(dtype, quantization)
         try:
             processor = AutoProcessor.from_pretrained(folder)
-            model, report = AutoModelForImageTextToText.from_pretrained(
-                folder, output_loading_info=True, **settings
-            )
+            model = load_whole(AutoModelForImageTextToText, folder, **settings)
         except (OSError, ValueError, KeyError, ImportError, RuntimeError) as error:
             reason = str(error).split("\n")[0]
             raise UserError(
                 f"'{folder}' cannot be loaded as an image-text-to-text model: {reason}"
             ) from error
-        if report["missing_keys"]:
-            lacking = sorted(report["missing_keys"])
-            raise UserError(f"'{folder}' lacks '{lacking[0]}' ({len(lacking)} in all): fetch it again.")
         return cls(model.eval(), processor, Path(folder).name, languages)
 
     @property

@@ -38,6 +38,7 @@ class VisionLanguageModel(Asking, nn.Module):
     """Pictures and text to text, over a decoder or an encoder-decoder: the language model's config says which."""
 
     kind = "vision-language"
+    adapted = "language_model"
 
     def __init__(
         self,
@@ -61,9 +62,8 @@ class VisionLanguageModel(Asking, nn.Module):
 
     @property
     def lm(self) -> PreTrainedModel:
-        """The language model itself, without PEFT's wrapping; its adapters are still active."""
-        wrapped = getattr(self.language_model, "get_base_model", None)
-        return wrapped() if wrapped is not None else self.language_model
+        """The language model, with its adapters if it carries any."""
+        return self.language_model
 
     @property
     def is_encoder_decoder(self) -> bool:

@@ -34,7 +34,18 @@ class PainterFamily(Family):
         return any(tensor.name.startswith("trans_block.") for tensor in read_headers(path))
 
     def load(self, path: Path, loading: Loading) -> NoReturn:
-        raise UserError(f"'{path}' draws pictures and answers nothing: use `polylens paint {path} PROMPT`.")
+        raise UserError(
+            f"'{path}' is a painter, as VisCPM-Paint is: it draws pictures and answers nothing; use "
+            f"`polylens paint {path} PROMPT`, or give a VisCPM-Chat."
+        )
+
+    def export(self, path: Path, loading: Loading, out: Path) -> None:
+        from polylens.models.parts.lora import merge_lora
+        from polylens.painting.folder import load_painter, save_painter
+
+        painter = load_painter(path, loading.dtype)
+        merge_lora(painter)
+        save_painter(painter, out, {"exported_from": loading.name or str(path)}, standalone=True)
 
     def describe(self, path: Path) -> "ModelInfo":
         from polylens.models.checkpoints.info import describe_names

@@ -20,10 +20,12 @@ from polylens import __version__
 from polylens.errors import UserError
 from polylens.files import replacing_folder, sha256_file, sha256_folder, write_atomic
 from polylens.models.checkpoints.build import fingerprint
+from polylens.models.checkpoints.families import Stream
 from polylens.models.checkpoints.registry import part_reference, resolve_model
+from polylens.models.config import Quantization
+from polylens.models.parts.lora import Lora, adapters, add_adapters
 from polylens.painting.build import build_painter, denoiser_state
 from polylens.painting.config import PainterConfig
-from polylens.painting.lora import DenoiserLora, adapters, add_adapters
 from polylens.painting.painter import Painter
 from polylens.painting.parts import AUTOENCODERS, DENOISERS, Latents, part_folder
 from polylens.painting.text import CpmBeeText
@@ -134,8 +136,13 @@ def identity(name_or_path: str | Path) -> str:
     return sha256_file(resolve_model(name_or_path) / MANIFEST)
 
 
-def load_painter(name_or_path: str | Path, dtype: torch.dtype = torch.float32) -> Painter:
-    """The painter of a folder, a packaged name or a hub id, ready to draw.
+def load_painter(
+    name_or_path: str | Path,
+    dtype: torch.dtype = torch.float32,
+    quantization: Quantization | None = None,
+    stream: Stream | None = None,
+) -> Painter:
+    """The painter of a folder, a packaged name or a hub id, ready to draw; see `build_painter`.
 
     Raises `UserError` that names the part or tensor which is missing, or whose content is not what the painter was
     trained on.
@@ -151,9 +158,9 @@ def load_painter(name_or_path: str | Path, dtype: torch.dtype = torch.float32) -
             part,
             place.model_copy(update={"path": _find_part(folder, part, entry, str(name_or_path))}),
         )
-    painter = build_painter(config, dtype)
+    painter = build_painter(config, dtype, quantization, stream)
     if manifest["adapters"] is not None:
-        add_adapters(painter.denoiser, DenoiserLora.model_validate(manifest["adapters"]))
+        add_adapters(painter.denoiser, Lora.model_validate(manifest["adapters"]))
     _load_tensors(painter, folder, manifest)
     return painter.requires_grad_(False).eval()
 

@@ -16,9 +16,9 @@ from PIL import Image
 from torch import nn
 
 from polylens.errors import UserError
+from polylens.models.parts.lora import apply_lora
 from polylens.painting.bridge import Bridge, Context
 from polylens.painting.config import PainterConfig
-from polylens.painting.lora import apply_denoiser_lora
 from polylens.painting.parts import Space
 from polylens.painting.sampling import Sampling, sample, start_noise
 from polylens.painting.text import TextEncoder
@@ -37,6 +37,8 @@ def silent(count: int) -> None:
 
 class Painter(nn.Module):
     """Draws what a prompt says. The text encoder and the space (pixels or latents) never train."""
+
+    adapted = "denoiser"
 
     def __init__(
         self,
@@ -70,9 +72,14 @@ class Painter(nn.Module):
     def dtype(self) -> torch.dtype:
         return next(self.denoiser.parameters()).dtype
 
+    def move(self, device: torch.device | str, *, text: bool = True) -> None:
+        """Bring the painter to `device`; without `text`, its language model stays where it was loaded."""
+        for part in (self.bridge, self.denoiser, self.space, *([self.text] if text else [])):
+            part.to(device)
+
     def adapt(self, pattern: str, *, rank: int, alpha: float, dropout: float) -> None:
-        """LoRA on the denoiser's linear layers; see `painting/lora.py`."""
-        apply_denoiser_lora(self.denoiser, pattern, rank=rank, alpha=alpha, dropout=dropout)
+        """LoRA on the denoiser's linear layers; see `models/parts/lora.py`."""
+        apply_lora(self, pattern, rank=rank, alpha=alpha, dropout=dropout)
 
     def context(self, rows: Sequence[torch.Tensor]) -> Context:
         """Rows of states (T, L) to the context (B, T, D) and its mask (B, T), None where all of it counts."""

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from polylens.errors import UserError
 from polylens.models.checkpoints.registry import resolve_model
 from polylens.painting.config import DenoiserConfig, SpaceConfig
+from polylens.pretrained import load_whole
 
 PIPELINE = "model_index.json"
 DENOISERS = ("unet", "transformer")
@@ -46,7 +47,7 @@ def load_denoiser(config: DenoiserConfig, dtype: torch.dtype = torch.float32) ->
         settings = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         kind = _kind(settings, config.path)
         try:
-            model = kind.from_pretrained(folder, torch_dtype=dtype)
+            model = load_whole(kind, folder, torch_dtype=dtype)
         except (OSError, ValueError, RuntimeError) as error:
             raise UserError(f"No denoiser can be loaded from '{config.path}': {error}") from error
     elif config.config is not None:
@@ -140,7 +141,7 @@ def load_space(config: SpaceConfig, dtype: torch.dtype = torch.float32) -> Space
     folder = part_folder(config.path, AUTOENCODERS)
     settings = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     try:
-        model = _kind(settings, config.path).from_pretrained(folder, torch_dtype=dtype)
+        model = load_whole(_kind(settings, config.path), folder, torch_dtype=dtype)
         return Latents(model)
     except (OSError, ValueError, KeyError, AttributeError) as error:
         raise UserError(f"No autoencoder can be loaded from '{config.path}': {error!r}") from error

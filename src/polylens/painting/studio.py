@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from polylens.errors import UserError
-from polylens.painting.guards import ImageCheck, PromptCheck, Reranker
+from polylens.painting.guards import ChecksImages, PromptCheck, Reranker
 from polylens.painting.painter import Advance, Painter, silent
 from polylens.painting.record import Record
 from polylens.painting.sampling import Sampling
@@ -31,17 +31,20 @@ class Painted:
 
 @dataclass
 class Studio:
-    """A painter and what stands around it. `name` and `sha256` are what records call the painter."""
+    """A painter and what stands around it. `name` and `sha256` are what records call the painter, `precision` how it
+    was loaded, if that is not its denoiser's type.
+    """
 
     painter: Painter
     name: str
     sha256: str | None = None
     prompt_check: PromptCheck | None = None
-    image_check: ImageCheck | None = None
+    image_check: ChecksImages | None = None
     reranker: Reranker | None = None
     settings: Sampling = field(default_factory=Sampling)
     negative: str = ""
     batch_size: int = 4
+    precision: str | None = None
 
     def paint(
         self,
@@ -124,7 +127,7 @@ class Studio:
             read_as=None if read_as == prompt else read_as,
             negative=self.negative,
             size=size,
-            precision=str(self.painter.dtype).removeprefix("torch."),
+            precision=self.precision or str(self.painter.dtype).removeprefix("torch."),
             seeds=seeds,
             index=index,
             torch=torch.__version__,

@@ -178,7 +178,9 @@ class CpmBeeText(TextEncoder):
         # A place that attends to nothing is the same in every row: one is computed, beyond an empty prompt.
         if self._padding is None:
             row = self._row("")
-            batch = collate_data([row], self.tokenizer, len(row.ids) + 1).to(self.model.device)
+            batch = collate_data([row], self.tokenizer, len(row.ids) + 1).to(
+                self.model.input_embedding.weight.device
+            )
             self._padding = self.model(batch)[0, -1]
         return self._padding
 
@@ -187,7 +189,9 @@ class CpmBeeText(TextEncoder):
         states: list[torch.Tensor] = []
         rows = iter([self._row(prompt) for prompt in prompts])
         while piece := list(islice(rows, batch_size)):
-            batch = self.model(collate_data(piece, self.tokenizer).to(self.model.device))
+            batch = self.model(
+                collate_data(piece, self.tokenizer).to(self.model.input_embedding.weight.device)
+            )
             states += [state[: len(row.ids)] for state, row in zip(batch, piece, strict=True)]
         return states
 

@@ -44,9 +44,9 @@ def new_painter(recipe: Recipe, section: "Painting") -> Painter:
         painter = load_painter(section.start)
     else:
         painter = build_painter(section.config)
-    if recipe.precision == "bfloat16":
+    if recipe.precision != "float32":
         for parameter in painter.text.parameters():
-            halve(parameter)
+            halve(parameter, getattr(torch, recipe.precision))
     return painter
 
 

@@ -36,6 +36,12 @@ def read_released_painter(
     Raises `UserError` for files that are damaged or do not fit.
     """
     tensors = read_tensors(Path(path))
+    if not any(name.startswith(BRIDGE) for name in tensors):
+        chats = any(name.startswith("vpm.") for name in tensors)
+        kind = "VisCPM-Chat, which answers and draws nothing" if chats else "no VisCPM-Paint"
+        raise UserError(
+            f"'{path}' is {kind}: give VisCPM-Paint's file, which holds '{BRIDGE}*' and '{UNET}*'."
+        )
     text = TextConfig()
     tokenizer = CpmBeeTokenizer.from_pretrained(vocabulary)
     reader = CpmBeeText(read_released_cpm_bee(language_model or path, sizes, dtype), tokenizer, text)

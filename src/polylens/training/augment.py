@@ -12,6 +12,7 @@ from PIL.Image import Image, Resampling, Transpose, fromarray
 
 from polylens.data.sample import Picture
 from polylens.recipe import Augmentation
+from polylens.training.randaugment import rand_augment
 from polylens.training.style import restyle
 
 # Bounds of a crop's width / height, and how often one that fits is looked for: those of torchvision's
@@ -74,7 +75,7 @@ def augment(
 def _framed(
     image: Image, name: str, settings: Augmentation, size: tuple[int, int], mirror: bool
 ) -> tuple[Image, int]:
-    """Cropped and mirrored; and what the style is to be drawn from."""
+    """Cropped, mirrored and changed by RandAugment; and what the style is to be drawn from."""
     rng = np.random.default_rng(list(hashlib.sha256(name.encode()).digest()))
     if settings.crop:
         # Cut first: resize with a box would let the pixels around it in.
@@ -83,6 +84,8 @@ def _framed(
         )
     if settings.flip and rng.random() < 0.5 and mirror:
         image = image.transpose(Transpose.FLIP_LEFT_RIGHT)
+    if settings.randaugment:
+        image = rand_augment(image, settings.randaugment, rng)
     if settings.style:
         image = image.resize(size, Resampling.BICUBIC)
     return image, int(rng.integers(1 << 63))

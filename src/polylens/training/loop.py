@@ -16,7 +16,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from rich.console import Console
@@ -28,14 +28,16 @@ from polylens.batching import chunks
 from polylens.data.mix import Mix
 from polylens.errors import UserError
 from polylens.files import make_writable_folder, write_atomic
-from polylens.recipe import Checkpoints, Stage, Validation
+from polylens.recipe import Checkpoints, Precision, Stage, Validation
 from polylens.training.checkpoint import Checkpoint, CheckpointFolder, State
 from polylens.training.log import RunLog, StepBar
 from polylens.training.optimizer import (
     build_optimizer,
     clip_gradients,
     load_optimizer_tensors,
+    load_scaler_tensors,
     optimizer_tensors,
+    scaler_tensors,
     schedule,
     set_learning_rates,
 )
@@ -53,8 +55,9 @@ class Trainer:
 
     `held_out` samples give the validation loss (also per language), `validate(model, step)` further scores.
     `settings` is whatever else must be the same for a run to be resumed (a recipe). With `resume=False` the
-    run in `out` is begun anew. With `precision` "bfloat16" the model computes in it wherever autocast finds
-    that safe.
+    run in `out` is begun anew. With `precision` "bfloat16" or "float16" the model computes in it wherever autocast
+    finds that safe; in float16 the loss is scaled, and a step whose gradients overflow lowers the scale and is not
+    taken.
     """
 
     task: Task
@@ -62,7 +65,7 @@ class Trainer:
     samples: Sequence[Any]
     out: Path
     seed: int = 0
-    precision: Literal["float32", "bfloat16"] = "float32"
+    precision: Precision = "float32"
     held_out: Sequence[Any] = ()
     validation: Validation | None = None
     validate: Validate | None = None
@@ -172,6 +175,8 @@ class Trainer:
             write_atomic(self.out / BEFORE, json.dumps(before, indent=1, ensure_ascii=False))
         optimizer = build_optimizer(self._model, plan)
         load_optimizer_tensors(optimizer, moments)
+        self._scaler = torch.amp.GradScaler(self._device.type, enabled=self.precision == "float16")
+        load_scaler_tensors(self._scaler, moments)
 
         def collate(step: int) -> list[TrainingBatch]:
             drawn = [(samples[number], epoch) for number, epoch in order.batch(step)]
@@ -190,7 +195,8 @@ class Trainer:
                 batches = following.result()
                 if state.step + 1 < total:
                     following = reader.submit(collate, state.step + 1)
-                rates = set_learning_rates(optimizer, schedule(state.step, total, stage.warmup_steps))
+                factor = schedule(state.step, total, stage.warmup_steps, stage.schedule)
+                rates = set_learning_rates(optimizer, factor)
                 torch.manual_seed(_mix(self.seed, state.stage, state.step))
                 line = self._step(batches, optimizer, stage.clip, state)
                 seconds = time.perf_counter() - start
@@ -228,11 +234,15 @@ class Trainer:
                 loss = self.task.loss(batch.to(self._device), num_targets)
             # Without pictures, nothing trained may stand between a micro-batch and its loss.
             if loss.requires_grad:
-                loss.backward()
+                self._scaler.scale(loss).backward()
             losses.append(loss.detach())
+        if any(p.grad is not None for group in optimizer.param_groups for p in group["params"]):
+            self._scaler.unscale_(optimizer)
         norm = clip_gradients((p for group in optimizer.param_groups for p in group["params"]), clip)
         *parts, gradient_norm = torch.stack([*losses, norm.to(losses[0])]).tolist()
-        if not math.isfinite(sum(parts)) or not math.isfinite(gradient_norm):
+        scale = self._scaler.get_scale()
+        overflows = not math.isfinite(gradient_norm) and scale > 1  # without scaling it is 1
+        if not math.isfinite(sum(parts)) or (not math.isfinite(gradient_norm) and not overflows):
             what = "gradient" if math.isfinite(sum(parts)) else "loss"
             guilty = [b for b, part in zip(batches, parts, strict=True) if not math.isfinite(part)] or batches
             names = ", ".join(name for batch in guilty for name in batch.sample_ids)
@@ -240,9 +250,16 @@ class Trainer:
                 f"The {what} is not finite in step {state.done + 1} (the weights are left as they were); the "
                 f"samples are {names}: look at them, or lower the learning rate."
             )
-        optimizer.step()
+        if gradient_norm:
+            self._scaler.step(optimizer)  # nothing where gradients overflow
+            self._scaler.update()
+        else:
+            optimizer.step()
+        told = {"loss": sum(parts), "gradient_norm": gradient_norm, "targets": num_targets}
+        if overflows:
+            return told | {"gradient_norm": None, "skipped": True, "loss_scale": scale}
         self.task.after_step()
-        return {"loss": sum(parts), "gradient_norm": gradient_norm, "targets": num_targets}
+        return told | ({"loss_scale": scale} if self.precision == "float16" else {})
 
     def _validate(self, stage: Stage, step: int) -> dict[str, float]:
         """{"loss": all, "loss/de": one language, ...} and whatever `validate` adds."""
@@ -299,7 +316,7 @@ class Trainer:
         return ended
 
     def _save(self, state: State, optimizer: torch.optim.Optimizer | None = None) -> None:
-        moments = optimizer_tensors(optimizer) if optimizer else {}
+        moments = optimizer_tensors(optimizer) | scaler_tensors(self._scaler) if optimizer else {}
         self._folder.save(Checkpoint(state, self._weights(), moments))
 
     def _weights(self) -> dict[str, torch.Tensor]:
@@ -321,7 +338,8 @@ class Trainer:
         self.task.load_state({n.removeprefix(TASK): t for n, t in weights.items() if n.startswith(TASK)})
 
     def _autocast(self) -> torch.autocast:
-        return torch.autocast(self._device.type, torch.bfloat16, enabled=self.precision == "bfloat16")
+        dtype = torch.float16 if self.precision == "float16" else torch.bfloat16
+        return torch.autocast(self._device.type, dtype, enabled=self.precision != "float32")
 
     def _attention(self) -> AbstractContextManager[None]:
         slow = self.precision == "bfloat16" and self._device.type == "cpu"

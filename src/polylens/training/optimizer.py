@@ -1,12 +1,16 @@
-"""AdamW with decay on matrices only, a cosine with warm-up, and clipping."""
+"""AdamW with decay on matrices only, a schedule with warm-up, clipping, and the scale of a loss in float16."""
 
 import math
 from collections.abc import Iterable
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from polylens.training.stages import Plan
+
+SCALER = "loss scale|"  # before the names of what a scaler keeps
+KEPT = ("scale", "_growth_tracker")
 
 
 def build_optimizer(model: nn.Module, plan: Plan) -> torch.optim.AdamW:
@@ -38,16 +42,19 @@ def build_optimizer(model: nn.Module, plan: Plan) -> torch.optim.AdamW:
             }
             for (pattern, decays), names in groups.items()
         ],
+        betas=plan.stage.betas,
         fused=True,
     )
 
 
-def schedule(step: int, total: int, warmup: int) -> float:
+def schedule(step: int, total: int, warmup: int, shape: Literal["cosine", "constant"] = "cosine") -> float:
     """The share of the peak learning rate in step `step` (from 0) of `total`: a line up, then a cosine down
-    to 0.
+    to 0, or the peak to the end.
     """
     if step < warmup:
         return (step + 1) / warmup
+    if shape == "constant":
+        return 1.0
     return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, total - warmup)))
 
 
@@ -61,6 +68,23 @@ def set_learning_rates(optimizer: torch.optim.Optimizer, factor: float) -> dict[
 def clip_gradients(parameters: Iterable[nn.Parameter], limit: float) -> Tensor:
     """Scale gradients so that their joint norm is at most `limit`. Returns the norm before, a scalar."""
     return nn.utils.clip_grad_norm_(parameters, limit)
+
+
+def scaler_tensors(scaler: torch.amp.GradScaler) -> dict[str, Tensor]:
+    """The scale of the loss, and the steps since it last changed, as tensors to be kept with the optimizer's."""
+    state = scaler.state_dict()
+    return {
+        f"{SCALER}{key}": torch.tensor(float(state[key]), dtype=torch.float64) for key in KEPT if key in state
+    }
+
+
+def load_scaler_tensors(scaler: torch.amp.GradScaler, tensors: dict[str, Tensor]) -> None:
+    """Restore what `scaler_tensors` gave, if it is there."""
+    found = {key: tensors[f"{SCALER}{key}"].item() for key in KEPT if f"{SCALER}{key}" in tensors}
+    if found:
+        scaler.load_state_dict(
+            scaler.state_dict() | found | {"_growth_tracker": int(found["_growth_tracker"])}
+        )
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:

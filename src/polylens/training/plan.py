@@ -8,12 +8,14 @@ Not counted: fragmentation, and what a fused attention saves over the plain one 
 
 import math
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from torch import nn
 
 from polylens.errors import UserError
-from polylens.models.checkpoints.families import find_family
+from polylens.models.checkpoints.families import families, find_family
 from polylens.models.checkpoints.skeleton import KNOWN, blip2_skeleton, skeleton
 from polylens.models.checkpoints.weight_sizes import quantizable, quantized_bytes
 from polylens.models.config import ModelConfig
@@ -116,6 +118,8 @@ def recipe_skeleton(recipe: Recipe) -> Any:
 def _skeleton_of(start: str) -> Any:
     if start in KNOWN:
         return blip2_skeleton(start)
+    if knowing := next((family for family in families() if start in family.released), None):
+        return knowing.skeleton(Path(start))
     family, path = find_family(start, weights=False)
     return family.skeleton(path)
 
@@ -132,8 +136,9 @@ def _plan_stage(
 ) -> StagePlan:
     stage = plan.stage
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
-    halved = recipe.precision == "bfloat16"
-    weights = _weights(model, recipe, model.config.language_model.quantization)
+    halved = recipe.precision != "float32"
+    quantization = recipe.model.language_model.quantization
+    weights = _weights(model, recipe, quantization)
     on_disk = trainable(model).cached_bytes(model, plan, 2 if halved else 4)
     cached = recipe.augmentation.views != "off" and on_disk is not None
     # Two sizes tell what grows with the micro-batch and what does not.
@@ -191,9 +196,11 @@ def _advice(
         return f"set stages.{index}.micro_batch={plan.largest_micro_batch}"
     hint = "" if plan.micro_batch == 1 else f", or try stages.{index}.micro_batch=1"
     needed = plan.total
-    if not trainable(model).quantizes:
+    whole = any(weight.requires_grad for weight in _held_in_bits(model))
+    # What trains cannot be in few bits.
+    if not trainable(model).quantizes or (recipe.model.start is not None and whole):
         return f"needs {needed / GIB:.1f} GiB: choose a larger GPU, or train less of it{hint}"
-    if model.config.language_model.quantization is None:
+    if recipe.model.language_model.quantization is None:
         for kind in ("int8", "nf4"):
             saved = _weights(model, recipe, None) - _weights(model, recipe, kind)
             if plan.total - saved <= memory:
@@ -206,16 +213,22 @@ def _weights(model: Any, recipe: Recipe, quantization: Literal["int8", "nf4"] | 
     """As the trainer holds them: what never trains in half precision where the recipe says so."""
     frozen = {id(p) for p in never_trained(model, recipe.stages).values()}
     sizes = {}
+    in_lm = {id(parameter) for parameter in model.lm.parameters()}
     for name, parameter in model.named_parameters():
-        in_lm = name.startswith("language_model.")
-        small = recipe.precision == "bfloat16" and id(parameter) in frozen and parameter.ndim > 1
-        small |= quantization is not None and in_lm and ".lora_" not in name
+        small = recipe.precision != "float32" and id(parameter) in frozen and parameter.ndim > 1
+        small |= quantization is not None and id(parameter) in in_lm and ".lora_" not in name
         sizes[id(parameter)] = parameter.numel() * (2 if small and ".lora_" not in name else 4)
     if quantization:
-        for module in quantizable(model.lm):
-            if id(module.weight) in sizes and not module.weight.requires_grad:
-                sizes[id(module.weight)] = quantized_bytes(module.weight, quantization)
+        for weight in _held_in_bits(model):
+            if not weight.requires_grad:
+                sizes[id(weight)] = quantized_bytes(weight, quantization)
     return sum(sizes.values()) + sum(buffer.nbytes for buffer in model.buffers())
+
+
+def _held_in_bits(model: Any) -> list[nn.Parameter]:
+    """The weights that a quantized language model holds in few bits, those of adapters left out."""
+    linear = {id(module.weight) for module in quantizable(model.lm)}
+    return [p for name, p in model.lm.named_parameters() if id(p) in linear and ".lora_" not in name]
 
 
 def _key_value_bytes(model: Any, length: Length) -> int:

@@ -144,9 +144,9 @@ def new_model(recipe: Recipe) -> Any:
         check_quantization(model, recipe)
     else:
         model = build_model(ModelConfig.model_validate(recipe.model.model_dump(exclude={"start"})))
-    if recipe.precision == "bfloat16":
+    if recipe.precision != "float32":
         for parameter in trainable(model).may_halve(model, never_trained(model, recipe.stages)):
-            halve(parameter)
+            halve(parameter, getattr(torch, recipe.precision))
     return model
 
 
@@ -159,15 +159,15 @@ def beginning(
     return model, samples, held_out
 
 
-def halve(parameter: nn.Parameter) -> None:
-    """A matrix in bfloat16; a vector as it is, but copied: a view of a checkpoint keeps all of its file mapped.
+def halve(parameter: nn.Parameter, dtype: torch.dtype) -> None:
+    """A matrix in `dtype`; a vector as it is, but copied: a view of a checkpoint keeps all of its file mapped.
 
     Weights in 8 or 4 bits stay as they are: their numbers are codes.
     """
     data = parameter.data
     if not data.is_floating_point():
         return
-    parameter.data = data.to(torch.bfloat16) if data.ndim > 1 else data.clone()
+    parameter.data = data.to(dtype) if data.ndim > 1 else data.clone()
 
 
 def read_samples(

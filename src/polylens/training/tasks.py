@@ -106,8 +106,7 @@ class PictureTask(Task):
         """Every epoch the next view; samples begin with different ones."""
         views = self.augmentation.views
         if views == "off":
-            changes = self.augmentation
-            return epoch + 1 if changes.crop or changes.flip or changes.style else 0
+            return epoch + 1 if self.augmentation.changes else 0
         return (epoch + zlib.crc32(sample.id.encode())) % views
 
     def _views(self, sample: Sample, number: int) -> list[View]:

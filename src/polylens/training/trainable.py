@@ -15,9 +15,10 @@ from torch import nn
 
 from polylens.data.sample import Sample
 from polylens.errors import UserError
+from polylens.models.checkpoints.weight_sizes import quantizable
 from polylens.plugins import find_plugin
 from polylens.recipe import Recipe
-from polylens.training.stages import Plan
+from polylens.training.stages import Plan, never_trained
 from polylens.training.tasks import Task
 
 GROUP = "polylens.trainables"
@@ -79,7 +80,7 @@ class Trainable(ABC):
 
     @abstractmethod
     def may_halve(self, model: Any, parameters: Mapping[str, nn.Parameter]) -> list[nn.Parameter]:
-        """Of the parameters that no stage trains, those of which a bfloat16 copy is enough."""
+        """Of the parameters that no stage trains, those of which a copy in half precision is enough."""
 
     @abstractmethod
     def show(self, model: Any, sample: Sample, max_length: int | None) -> list[Shown]:
@@ -102,10 +103,16 @@ def trainable(model: Any) -> Trainable:
 
 
 def check_quantization(model: Any, recipe: Recipe) -> None:
-    """Raises `UserError` where the recipe asks for 8 or 4 bits of a kind of model that cannot be trained in them."""
+    """Raises `UserError` where the recipe asks for 8 or 4 bits, and the kind of model cannot be trained in them, or a
+    stage trains the very weights that would be held in them.
+    """
     bits = recipe.model.language_model.quantization
-    if bits is not None and not trainable(model).quantizes:
+    if bits is None:
+        return
+    frozen = {id(parameter) for parameter in never_trained(model, recipe.stages).values()}
+    held = [module.weight for module in quantizable(model.lm)]
+    if not trainable(model).quantizes or any(id(weight) not in frozen for weight in held):
         raise UserError(
             f"'{recipe.model.start}' cannot be trained with quantization={bits}: leave "
-            "model.language_model.quantization out."
+            "model.language_model.quantization out, or train adapters (lora) beside its language model."
         )

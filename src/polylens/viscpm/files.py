@@ -22,8 +22,11 @@ from polylens.data.images import ImageProcessor
 from polylens.errors import UserError
 from polylens.files import WEIGHT_SUFFIXES, make_writable_folder, write_atomic
 from polylens.models.checkpoints.families import Stream
+from polylens.models.checkpoints.inventory import read_headers
+from polylens.models.checkpoints.registry import resolve_model
 from polylens.models.config import Quantization
 from polylens.models.parts.precision import loading_settings
+from polylens.pretrained import load_whole
 from polylens.viscpm.beit3 import RELEASED as RELEASED_VISION
 from polylens.viscpm.beit3 import Beit3Config, resize_positions
 from polylens.viscpm.cpm_bee.config import CpmBeeConfig
@@ -34,6 +37,10 @@ from polylens.viscpm.modeling import VisCpm, VisCpmConfig
 IGNORED_PREFIX = "vpm.mim_head."
 IMAGE_POSITIONS = "vpm.beit3.encoder.embed_positions.A.weight"
 HALF = (0.5, 0.5, 0.5)
+VOCABULARIES = ("vocab.txt", "bee.txt")
+CPM_BEE = "openbmb/cpm-bee-10b"
+RELEASED_TYPE = "cpmbee"  # of the hub's folder, whose tensors are `cpmbee.*`
+PORTED = "cpmbee."
 
 
 def is_viscpm(folder: Path) -> bool:
@@ -44,6 +51,16 @@ def is_viscpm(folder: Path) -> bool:
 def is_cpm_bee(folder: Path) -> bool:
     """Whether the folder's config says that it is a CPM-Bee alone."""
     return _model_type(folder) == CpmBeeConfig.model_type
+
+
+def is_released_painter(path: Path) -> bool:
+    """Whether a file is VisCPM-Paint as it was released."""
+    return path.is_file() and any(tensor.name.startswith("trans_block.") for tensor in read_headers(path))
+
+
+def is_released_cpm_bee(folder: Path) -> bool:
+    """Whether the folder is CPM-Bee as it was released, whose config has names of its own."""
+    return _model_type(folder) == RELEASED_TYPE
 
 
 def _model_type(folder: Path) -> str | None:
@@ -88,13 +105,37 @@ def read_released_cpm_bee(
     path: str | Path, config: str | Path | None = None, dtype: torch.dtype | None = None
 ) -> CpmBee:
     """CPM-Bee alone, out of its own file (`encoder.*`, ...) or one of VisCPM (`llm.*`); `config` and errors as in
-    `read_released_viscpm`, whose file of sizes will do as well.
+    `read_released_viscpm`, whose file of sizes will do as well. `path` may be the released folder, with its config.
     """
-    tensors = read_tensors(Path(path))
+    path = Path(path)
+    if path.is_dir():
+        config = config or path / "config.json"
+        path = released_file(path)
+    tensors = read_tensors(path)
     if any(name.startswith("llm.") for name in tensors):
         tensors = {n.removeprefix("llm."): t for n, t in tensors.items() if n.startswith("llm.")}
+    if any(name.startswith(PORTED) for name in tensors):
+        # The transformers port writes the embeddings a second time, as its head.
+        tensors = {n.removeprefix(PORTED): t for n, t in tensors.items() if n.startswith(PORTED)}
     sizes = _read_sizes(config) if config else {}
     return _assemble(CpmBee, CpmBeeConfig.from_released(sizes.get("llm", sizes)), tensors, dtype, path)
+
+
+def find_vocabulary(folder: Path) -> Path:
+    """CPM-Bee's vocabulary file in `folder` (`vocab.txt`, or `bee.txt` as the original program has it), else that of
+    CPM-Bee on the hub: the released repositories of VisCPM bring none.
+
+    Raises `UserError` when there is none.
+    """
+    for name in VOCABULARIES:
+        if (folder / name).is_file():
+            return folder / name
+    try:
+        return resolve_model(f"{CPM_BEE}/{VOCABULARIES[0]}")
+    except UserError as error:
+        raise UserError(
+            f"'{folder}' has no {VOCABULARIES[0]}, and that of {CPM_BEE} cannot be fetched ({error}): put it there."
+        ) from error
 
 
 def released_file(folder: Path) -> Path:
@@ -102,7 +143,10 @@ def released_file(folder: Path) -> Path:
     files = [file for file in sorted(folder.iterdir()) if file.suffix in WEIGHT_SUFFIXES]
     if len(files) != 1:
         names = ", ".join(file.name for file in files) or "none"
-        raise UserError(f"'{folder}' must hold one released weight file, and has {names}: name the file.")
+        raise UserError(
+            f"'{folder}' must hold one released weight file, and has {names}: name the file, as in "
+            "openbmb/VisCPM-Chat/FILE."
+        )
     return files[0]
 
 
@@ -170,9 +214,20 @@ def read_viscpm(
     if quantization:
         settings["quantization_config"].llm_int8_skip_modules = ["vpm", "mapping"]
     model = _from_folder(VisCpm, folder, settings, stream, "llm.encoder.layers")
+    if quantization:
+        _widen_eyes(model, folder, dtype)
     if image_size is not None:
         set_image_size(model, image_size)
     return model
+
+
+def _widen_eyes(model: VisCpm, folder: Path, dtype: torch.dtype) -> None:
+    """Give all but CPM-Bee its weights in `dtype`, which may be wider than what a model in few bits is loaded in."""
+    for file in sorted(folder.glob("*.safetensors")):
+        with safe_open(file, framework="pt") as opened:
+            names = [name for name in opened.keys() if not name.startswith("llm.")]  # noqa: SIM118
+            state = {name: opened.get_tensor(name).to(dtype) for name in names}
+        model.load_state_dict(state, strict=False, assign=True)
 
 
 def read_cpm_bee(
@@ -194,12 +249,9 @@ def _from_folder(
         with warnings.catch_warnings():
             # The queries are a parameter of the whole, not of a module: accelerate places them all the same.
             warnings.filterwarnings("ignore", "The following device_map keys do not match", UserWarning)
-            model, report = kind.from_pretrained(folder, output_loading_info=True, **settings)
+            model = load_whole(kind, folder, **settings)
     except (OSError, ValueError, RuntimeError) as error:
         raise UserError(f"No {kind.__name__} can be loaded from '{folder}': {error}") from error
-    lacking = sorted(report["missing_keys"]) + [key for key, *_ in sorted(report["mismatched_keys"])]
-    if lacking:
-        raise UserError(f"'{folder}' lacks '{lacking[0]}' ({len(lacking)} in all): fetch it again.")
     return model.eval()
 
 

@@ -8,8 +8,9 @@ Shapes: N pictures, Q queries, D width.
 """
 
 import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from polylens.models.asking import Asking
 from polylens.models.checkpoints.families import Stream
 from polylens.models.config import LanguageModelConfig, ModelConfig, Quantization
 from polylens.models.decoding.chat import Chat
+from polylens.models.parts.lora import apply_lora
 from polylens.models.visual import Visual, check_candidates, check_given, encode_distinct, tokens_of
 from polylens.viscpm.cpm_bee.generation import BeamSettings, own_words, search
 from polylens.viscpm.cpm_bee.layout import (
@@ -41,6 +43,7 @@ from polylens.viscpm.cpm_bee.layout import (
 from polylens.viscpm.cpm_bee.modeling import CpmBee
 from polylens.viscpm.cpm_bee.tokenizer import CpmBeeTokenizer, escape, unescape
 from polylens.viscpm.files import (
+    find_vocabulary,
     is_cpm_bee,
     read_cpm_bee,
     read_released_viscpm,
@@ -72,9 +75,13 @@ class VisCpmBatch:
 
 
 class VisCpmChat(Asking, nn.Module):
-    """Answers samples as `VisionLanguageModel` does; `model` is a `VisCpm`, or a `CpmBee` that reads text alone."""
+    """Answers samples as `VisionLanguageModel` does; `model` is a `VisCpm`, or a `CpmBee` that reads text alone.
+
+    `base` is the file, folder or hub id that its weights came from.
+    """
 
     kind = "viscpm"
+    adapted = "model"
 
     def __init__(
         self, model: VisCpm | CpmBee, tokenizer: CpmBeeTokenizer, processor: ImageProcessor | None = None
@@ -83,6 +90,7 @@ class VisCpmChat(Asking, nn.Module):
         self.model = model
         self.tokenizer = tokenizer
         self.processor = processor
+        self.base: str | None = None
         self.config = ModelConfig(
             language_model=LanguageModelConfig(languages=LANGUAGES),
             layout=Layout(caption_prompt=CAPTION_PROMPT),
@@ -106,28 +114,30 @@ class VisCpmChat(Asking, nn.Module):
 
     @classmethod
     def from_released(cls, path: str | Path, dtype: torch.dtype = torch.float32) -> "VisCpmChat":
-        """From a released file, or a folder with it; CPM-Bee's `vocab.txt` lies beside the file."""
+        """From a released file, or a folder with it; see `find_vocabulary`."""
         path = Path(path)
         file = released_file(path) if path.is_dir() else path
         model = read_released_viscpm(file, dtype=dtype)
         return cls(
             model,
-            CpmBeeTokenizer.from_pretrained(file.parent),
+            CpmBeeTokenizer.from_pretrained(find_vocabulary(file.parent)),
             viscpm_processor(model.config.vision.image_size),
         )
 
     @classmethod
     def skeleton(cls, folder: Path) -> "VisCpmChat":
-        """The model of a converted folder on the meta device, without a tokenizer."""
-        sizes = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        config = VisCpmConfig.from_dict(sizes)
+        """The model of a converted folder on the meta device, without a tokenizer; without sizes, the released 10B."""
+        sizes = folder / "config.json"
+        config = VisCpmConfig()
+        if sizes.is_file():
+            config = VisCpmConfig.from_dict(json.loads(sizes.read_text(encoding="utf-8")))
         tokenizer: Any = None
         with torch.device("meta"):
             return cls(VisCpm(config), tokenizer, viscpm_processor(config.vision.image_size))
 
     def adapt(self, pattern: str, *, rank: int, alpha: float, dropout: float) -> None:
-        """LoRA beside linear layers."""
-        raise UserError("VisCPM takes no LoRA adapters: give its parameters a learning rate.")
+        """LoRA on the linear layers of CPM-Bee and BEiT-3; see `models/parts/lora.py`."""
+        apply_lora(self, pattern, rank=rank, alpha=alpha, dropout=dropout)
 
     @property
     def lm(self) -> CpmBee:
@@ -142,6 +152,9 @@ class VisCpmChat(Asking, nn.Module):
     def num_image_tokens(self) -> int:
         """Q, the places that one picture takes among the text tokens."""
         return self.model.config.num_queries if isinstance(self.model, VisCpm) else 0
+
+    def num_tokens(self, text: str) -> int:
+        return super().num_tokens(escape(text))
 
     def data(self, sample: Sample, answer: str = "") -> dict[str, str]:
         """The dictionary that asks the last turn of a sample; every text stands for itself, `<` too."""
@@ -237,6 +250,10 @@ class VisCpmChat(Asking, nn.Module):
         length_penalty: float = 1.0,
         repetition_penalty: float = 1.0,
         temperature: float = 1.0,
+        sample: bool = False,
+        top_k: int | None = None,
+        top_p: float | None = None,
+        seed: int = 0,
     ) -> list[Answer]:
         """The answers to the samples' last turns, in their order, without surrounding white space.
 
@@ -245,7 +262,17 @@ class VisCpmChat(Asking, nn.Module):
         `visual` stands in for the pictures, as in `VisionLanguageModel.generate`. Raises `UserError` for settings out
         of range.
         """
-        settings = BeamSettings(num_beams, max_new_tokens, temperature, repetition_penalty, length_penalty)
+        settings = BeamSettings(
+            num_beams,
+            max_new_tokens,
+            temperature,
+            repetition_penalty,
+            length_penalty,
+            sample=sample,
+            top_k=top_k,
+            top_p=top_p,
+            seed=seed,
+        )
         given = self._check_visual(samples, visual)
         texts = []
         for start in range(0, len(samples), batch_size):
@@ -268,23 +295,45 @@ class VisCpmChat(Asking, nn.Module):
             for row, one in zip(rows, ids, strict=True)
         ]
 
-    def collate(self, samples: Sequence[Sample], pixel_values: torch.Tensor | None = None) -> VisCpmBatch:
+    def collate(
+        self,
+        samples: Sequence[Sample],
+        pixel_values: torch.Tensor | None = None,
+        max_length: int | None = None,
+    ) -> VisCpmBatch:
         """A batch that trains the answers of the samples' last turns; pictures are loaded unless given.
 
-        Raises `UserError` for a sample without an answer.
+        A row of more than `max_length` text tokens loses its earliest turns, then the end of its answer. Raises
+        `UserError` for a sample without an answer, or none of it within the limit.
         """
         empty = next(
             (sample.id for sample in samples if not sample.turns or not sample.turns[-1].answer), None
         )
         if empty is not None:
             raise UserError(f"Sample '{empty}' has no answer to its last turn to be trained on: give one.")
-        rows = [self.encode_sample(sample, sample.turns[-1].answer) for sample in samples]
+        rows = [self._encode_within(sample, max_length) for sample in samples]
         text = collate_data(rows, self.tokenizer)
         pictures = [picture for sample in samples for picture in sample.images]
         if pictures and pixel_values is None:
             pixel_values = self._pixels(pictures)
         num_targets = int((text.labels != IGNORED).sum())
         return VisCpmBatch(text, [sample.id for sample in samples], num_targets, pixel_values)
+
+    def _encode_within(self, sample: Sample, max_length: int | None) -> Encoded:
+        limit = math.inf if max_length is None else max_length + self.num_image_tokens * len(sample.images)
+        row = self.encode_sample(sample, sample.turns[-1].answer)
+        while len(row.ids) > limit and len(sample.turns) > 1:
+            sample = replace(sample, turns=sample.turns[1:])
+            row = self.encode_sample(sample, sample.turns[-1].answer)
+        if len(row.ids) <= limit:
+            return row
+        row = row.first(int(limit))
+        if row.context.count(0) < 2:  # the token that an answer begins with, and one to learn
+            raise UserError(
+                f"Sample '{sample.id}' of {sample.source} has no target token within max_length={max_length}: shorten "
+                "its prompt, or raise the limit."
+            )
+        return row
 
     def loss(self, batch: VisCpmBatch, num_targets: int | None = None) -> torch.Tensor:
         """Cross-entropy summed over the batch's targets, divided by `num_targets` (the batch's own)."""

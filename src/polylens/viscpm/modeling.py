@@ -11,7 +11,7 @@ from transformers import PreTrainedConfig, PreTrainedModel
 
 from polylens.viscpm.beit3 import Beit3, Beit3Config
 from polylens.viscpm.cpm_bee.config import CpmBeeConfig
-from polylens.viscpm.cpm_bee.modeling import CpmBee, CpmBeePreTrainedModel
+from polylens.viscpm.cpm_bee.modeling import CpmBee, CpmBeePreTrainedModel, make_quantizable
 
 INITIAL_SPREAD = 0.02
 
@@ -53,6 +53,7 @@ class VisCpm(PreTrainedModel):
             nn.Linear(config.vision.hidden_size, width), nn.GELU(), nn.Linear(width, width)
         )
         self.llm = CpmBee(config.llm)
+        make_quantizable(self)
         self.post_init()
 
     def see(self, pixel_values: torch.Tensor) -> torch.Tensor:

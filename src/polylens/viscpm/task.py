@@ -39,8 +39,11 @@ class VisCpmTask(PictureTask):
 
     model: VisCpmChat
 
-    def __init__(self, model: VisCpmChat, augmentation: Augmentation | None = None):
+    def __init__(
+        self, model: VisCpmChat, augmentation: Augmentation | None = None, max_length: int | None = None
+    ):
         super().__init__(model, augmentation)
+        self.max_length = max_length
 
     def prepare(self, plan: Plan, samples: Sequence[Sample], held_out: Sequence[Sample]) -> None:
         if plan.stage.objective != "answers":
@@ -63,7 +66,7 @@ class VisCpmTask(PictureTask):
             places += [*mine] * len(turns)
             examples += turns
         pixels = self._pixels(views) if views else None
-        batch = self.model.collate(examples, pixels)
+        batch = self.model.collate(examples, pixels, self.max_length)
         return UnrolledBatch(
             batch, torch.tensor(places, dtype=torch.long), batch.sample_ids, batch.num_targets
         )

@@ -21,6 +21,7 @@ from polylens.viscpm.cpm_bee.modeling import CpmBee
 from polylens.viscpm.files import save_folder
 from polylens.viscpm.model import VisCpmChat
 from polylens.viscpm.task import VisCpmTask
+from polylens.viscpm.trained import needs_base, save_trained
 
 # Tokens of a VisCPM dictionary beside its pictures, texts and answer: keys, and the ends of segments.
 FRAME = 22
@@ -28,11 +29,16 @@ SPACE = "▁"
 
 
 class VisCpmTraining(Trainable):
+    quantizes = True
+
     def task(self, model: VisCpmChat, recipe: Recipe, console: Console | None = None) -> VisCpmTask:
-        return VisCpmTask(model, recipe.augmentation)
+        return VisCpmTask(model, recipe.augmentation, recipe.data.max_length)
 
     def save(self, model: VisCpmChat, folder: Path, provenance: Mapping[str, Any]) -> None:
-        save_folder(model.model, model.tokenizer, folder)
+        if needs_base(model):
+            save_trained(model, folder, provenance)
+        else:
+            save_folder(model.model, model.tokenizer, folder)
 
     def may_halve(self, model: VisCpmChat, parameters: Mapping[str, nn.Parameter]) -> list[nn.Parameter]:
         # It is released in float16: nothing wider of its 10 billion weights is worth keeping.

@@ -248,6 +248,7 @@ def test_a_limit_keeps_the_first_of_each_language(codes, limit):
         ({"batch_size": 0}, "batch_size is 0"),
         ({"num_beams": 0}, "num_beams is 0"),
         ({"repetition_penalty": 0}, "repetition_penalty is 0: it must be above 0"),
+        ({"temperature": 0}, "temperature is 0: it must be above 0"),
         ({"price": (-1.0, 2.0)}, "price is -1 2: no price may be below 0"),
         ({"baselines": ("chance",)}, "There is no baseline 'chance'"),
     ],

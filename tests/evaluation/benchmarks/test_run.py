@@ -68,6 +68,7 @@ def test_a_run_leaves_everything_behind(xvnli):
         "max_new_tokens": 10,
         "length_penalty": -1.0,
         "repetition_penalty": 1.0,
+        "temperature": 1.0,
         "batch_size": 64,
     }
     assert settings["model"] == {"weights": "w"}

@@ -146,6 +146,8 @@ def test_settings_that_cannot_be_asked_for_are_refused() -> None:
     for generation in (Generation(num_beams=5), Generation(repetition_penalty=1.5)):
         with pytest.raises(UserError, match="cannot be asked"):
             peer.generate([sample("a")], generation)
+    with pytest.raises(UserError, match="takes no temperature"):
+        list(peer.generate([sample("a")], Generation(temperature=0.7)))
     with pytest.raises(UserError, match=r"URL|HOST"):
         open_peer("http://localhost/v1")
     with pytest.raises(UserError, match="concurrency=0"):

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from tests.models.tiny_models import sample, save_language_model, save_released_blip2
 from typer.testing import CliRunner
 
@@ -13,7 +14,7 @@ from polylens.models.checkpoints.build import build_model
 from polylens.models.checkpoints.folder import load_model
 from polylens.models.checkpoints.lightning import read_lightning
 from polylens.models.config import ModelConfig
-from polylens.models.parts.lora import apply_lora, has_adapters
+from polylens.models.parts.lora import apply_lora, has_adapters, save_adapters
 from polylens.models.vlm import VisionLanguageModel
 
 SAMPLES = [sample("German:", "Katze", (0,)), sample("x", "Hund", (1,))]
@@ -57,7 +58,11 @@ def run(folder: Path) -> tuple[VisionLanguageModel, list[str]]:
         "callbacks": {"a": Callback()},
     }
     torch.save(content, folder / "1.ckpt")
-    model.language_model.save_pretrained(folder / "1", safe_serialization=False)
+    save_adapters(model.language_model, folder / "1", str(lm))
+    # As PEFT saved it then.
+    safe = folder / "1" / "adapter_model.safetensors"
+    torch.save(load_file(safe), folder / "1" / "adapter_model.bin")
+    safe.unlink()
     return model.eval(), ["--blip2", str(blip2), "--language-model", str(lm)]
 
 

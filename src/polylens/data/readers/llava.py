@@ -41,22 +41,32 @@ def read_llava(
 
 
 def _sample(row: dict[str, Any], number: int, folder: Path, code: str, where: str) -> Sample:
-    said = [_said(one, where) for one in list_field(row, "conversations", where)]
-    if not said or [speaker for speaker, _ in said] != ["human", "gpt"] * (len(said) // 2):
-        raise UserError(f"{where}: its turns do not go 'human', 'gpt', 'human', 'gpt' to the end.")
     names = _images(row, where)
-    texts = [text for _, text in said]
-    _check_marks(texts[::2], len(names), where)
-    texts[::2] = [check_text(_without_marks(text), f"{where}: a turn") for text in texts[::2]]
     return Sample(
         id=str(number),
         images=tuple(picture_at(folder, name, where) for name in names),
-        turns=tuple(Turn(prompt, answer) for prompt, answer in zip(texts[::2], texts[1::2], strict=True)),
+        turns=dialogue(list_field(row, "conversations", where), len(names), where),
         language=code,
         task="instruction",
         source=SOURCE,
         extra={"image": names[0]} if names else {},
     )
+
+
+def dialogue(said: Sequence[Any], num_images: int, where: str, marked: bool = True) -> tuple[Turn, ...]:
+    """The turns of a conversation [{"from": "human", "value": ...}, ...], without the marks of its images.
+
+    The first question has as many marks as there are images; where they need not be `marked`, none will do. Raises
+    `UserError` for other marks, and for a conversation that does not go from person to assistant and back.
+    """
+    told = [_said(one, where) for one in said]
+    if not told or [speaker for speaker, _ in told] != ["human", "gpt"] * (len(told) // 2):
+        raise UserError(f"{where}: its turns do not go 'human', 'gpt', 'human', 'gpt' to the end.")
+    questions, answers = [text for _, text in told[::2]], [text for _, text in told[1::2]]
+    if marked or any(MARK in question for question in questions):
+        _check_marks(questions, num_images, where)
+    questions = [check_text(_without_marks(text), f"{where}: a turn") for text in questions]
+    return tuple(Turn(prompt, answer) for prompt, answer in zip(questions, answers, strict=True))
 
 
 def _images(row: dict[str, Any], where: str) -> list[str]:

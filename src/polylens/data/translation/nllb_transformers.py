@@ -7,6 +7,7 @@ import torch
 from polylens.data.translation.engine import EngineSettings
 from polylens.data.translation.nllb import END, MAX_NEW_TOKENS, NllbTokenizer, fingerprint, model_folder
 from polylens.errors import UserError
+from polylens.pretrained import load_whole
 
 PADDING = "<pad>"
 
@@ -30,7 +31,7 @@ class TransformersEngine:
         self.fingerprint = fingerprint(folder, "transformers", dtype, settings.beams)
         self._beams = settings.beams
         try:
-            self._model = AutoModelForSeq2SeqLM.from_pretrained(folder, dtype=dtype).to(device).eval()
+            self._model = load_whole(AutoModelForSeq2SeqLM, folder, dtype=dtype).to(device).eval()
         except (OSError, ValueError, RuntimeError, SafetensorError) as error:
             raise UserError(f"transformers cannot load '{folder}' ({error}): give an NLLB model.") from error
 

@@ -101,6 +101,26 @@ PROTOCOLS = {
             captions="polylens",
             own_captions=True,
         ),
+        # VisCPM-Chat's published decoding; questions are asked as they are.
+        Protocol(
+            name="viscpm",
+            prompts=Templates(
+                name="viscpm",
+                english=dict.fromkeys(("question", "own", "vqa", "pope"), ("{question}",))
+                | {"caption": ("",)},
+            ),
+            generation={
+                "": Generation(
+                    num_beams=3,
+                    max_new_tokens=512,
+                    temperature=0.7,
+                    repetition_penalty=1.1,
+                    length_penalty=3.0,
+                )
+            },
+            captions="polylens",
+            own_captions=True,
+        ),
     )
 }
 

@@ -11,7 +11,7 @@ from PIL import Image
 from polylens.data.answer import Answer
 from polylens.data.sample import Sample
 from polylens.errors import UserError
-from polylens.evaluation.generation import Generation
+from polylens.evaluation.generation import Generation, refuse_temperature
 from polylens.evaluation.peers.chat import (
     ChatClient,
     Estimate,
@@ -58,6 +58,7 @@ class EndpointPredictor:
 
     def generate(self, samples: Sequence[Sample], generation: Generation) -> Iterator[tuple[int, str]]:
         """Many requests at once; an answer comes when it is ready. Raises `UserError` for beams and penalties."""
+        refuse_temperature(self.name, generation)
         beams, penalty = generation.num_beams, generation.repetition_penalty
         if beams != 1 or penalty != 1:
             raise UserError(

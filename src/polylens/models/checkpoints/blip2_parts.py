@@ -26,6 +26,7 @@ from polylens.models.config import Quantization
 from polylens.models.parts.precision import loading_settings
 from polylens.models.parts.projectors import LinearProjector
 from polylens.models.parts.resamplers import QFormer
+from polylens.pretrained import load_whole
 
 
 def read_config(folder: Path) -> Blip2Config:
@@ -87,15 +88,8 @@ def _filled(
     quantization: Quantization | None = None,
 ) -> Any:
     settings = loading_settings(dtype, quantization)
-    model, report = kind.from_pretrained(
-        None, config=config, state_dict=dict(tensors), output_loading_info=True, **settings
-    )
-    lacking = sorted(report["missing_keys"]) + [key for key, *_ in sorted(report["mismatched_keys"])]
-    if lacking:
-        raise UserError(
-            f"'{folder}' lacks '{lacking[0]}' ({len(lacking)} in all) of its {kind.__name__}: fetch it again."
-        )
-    return model
+    given = {"config": config, "state_dict": dict(tensors), **settings}
+    return load_whole(kind, None, name=folder, **given)
 
 
 def read_tensors(folder: Path, prefix: str) -> dict[str, torch.Tensor]:

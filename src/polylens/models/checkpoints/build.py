@@ -26,13 +26,17 @@ from polylens.models.checkpoints.card import MANIFEST, card_languages
 from polylens.models.checkpoints.manifest import read_checkpoint_projector, read_checkpoint_qformer
 from polylens.models.checkpoints.registry import resolve_model
 from polylens.models.config import ModelConfig, Quantization, VisionConfig
+from polylens.models.parts.lora import plain_state
 from polylens.models.parts.precision import loading_settings
 from polylens.models.parts.projectors import new_projector
 from polylens.models.parts.resamplers import QFormer, Resampler, new_resampler
 from polylens.models.parts.vision import VisionTower
 from polylens.models.vlm import VisionLanguageModel
+from polylens.pretrained import load_whole
 
 INTEGERS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}  # by size in bytes
+# Heads over the patch states of a vision model. The patch states are all that is read of it.
+UNUSED = ("pooler", "head.")
 
 
 def compose(
@@ -143,10 +147,11 @@ def load_vision(config: VisionConfig, dtype: torch.dtype = torch.float32) -> Vis
     try:
         model_config = AutoConfig.from_pretrained(source)
         try:
-            model = AutoModel.from_pretrained(source, dtype=dtype)
+            model = load_whole(AutoModel, source, unused=UNUSED, dtype=dtype)
         except ValueError:
             # Some vision models stand in no Auto table; their folder names their class.
-            model = getattr(transformers, model_config.architectures[0]).from_pretrained(source, dtype=dtype)
+            named = getattr(transformers, model_config.architectures[0])
+            model = load_whole(named, source, unused=UNUSED, dtype=dtype)
     except (OSError, ValueError, TypeError, AttributeError) as error:
         raise UserError(f"No vision model can be loaded from '{config.path}': {error}") from error
     model = getattr(model, "vision_model", None) if hasattr(model.config, "vision_config") else model
@@ -176,7 +181,7 @@ def load_language_model(
         else:
             config = AutoConfig.from_pretrained(source)
             kind = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
-            model = kind.from_pretrained(source, **settings)
+            model = load_whole(kind, source, **settings)
     except (OSError, ValueError, TypeError) as error:
         raise UserError(f"No language model can be loaded from '{path}': {error}") from error
     if tokenizer.eos_token_id is None:
@@ -213,9 +218,7 @@ def part_state(model: VisionLanguageModel, part: str) -> dict[str, torch.Tensor]
     """The tensors of the part "vision" or "language_model", under the names of its own class, adapters left
     out.
     """
-    inner = model.vision.model if part == "vision" else model.lm
-    state = inner.state_dict()
-    return {n.replace(".base_layer.", "."): t for n, t in state.items() if ".lora_" not in n}
+    return plain_state(model.vision.model if part == "vision" else model.lm)
 
 
 def fingerprint(tensor: torch.Tensor) -> tuple[int, int]:
@@ -228,8 +231,9 @@ def fingerprint(tensor: torch.Tensor) -> tuple[int, int]:
 
 def remember_parts(model: VisionLanguageModel) -> None:
     """Note the parts' weights, fresh from their folders, so that saving finds what has changed."""
+    halves = {torch.bfloat16, torch.float16}
     model.fingerprints = {
-        f"{part}.{name}": {dtype: fingerprint(tensor.to(dtype)) for dtype in {tensor.dtype, torch.bfloat16}}
+        f"{part}.{name}": {dtype: fingerprint(tensor.to(dtype)) for dtype in {tensor.dtype, *halves}}
         for part in ("vision", "language_model")
         for name, tensor in part_state(model, part).items()
     }

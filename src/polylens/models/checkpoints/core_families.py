@@ -26,6 +26,14 @@ class Checkpoint(Family):
 
         return load_model(path, loading.dtype, loading.quantization)
 
+    def export(self, path: Path, loading: Loading, out: Path) -> None:
+        from polylens.models.checkpoints.folder import load_model, save_model
+        from polylens.models.parts.lora import merge_lora
+
+        model = load_model(path, loading.dtype)
+        merge_lora(model)
+        save_model(model, out, {"exported_from": loading.name or str(path)}, standalone=True)
+
     def describe(self, path: Path) -> "ModelInfo":
         from polylens.models.checkpoints.info import describe_checkpoint
 

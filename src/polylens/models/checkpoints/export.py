@@ -9,6 +9,7 @@ from transformers import PreTrainedTokenizerBase
 
 from polylens.errors import UserError
 from polylens.models.checkpoints.build import part_state
+from polylens.models.parts.lora import has_adapters
 from polylens.models.parts.precision import is_quantized
 from polylens.models.vlm import VisionLanguageModel
 
@@ -37,7 +38,7 @@ def text_side(model: VisionLanguageModel) -> TextSide:
             f"Other formats have no projector of the kind '{model.config.projector.kind}': only models with "
             "projector.kind linear can be exported."
         )
-    if model.lm is not model.language_model:
+    if has_adapters(model.lm):
         raise UserError("The model carries LoRA adapters: merge them (merge_lora) before exporting.")
     if is_quantized(model.lm):
         raise UserError("A model in 8 or 4 bits cannot be exported: load it in bfloat16 or float32.")

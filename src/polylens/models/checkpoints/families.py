@@ -27,22 +27,28 @@ Stream = Literal["cpu", "disk"]
 
 @dataclass(frozen=True)
 class Loading:
-    """How weights are held: their type, the language model in 8 or 4 bits, layers kept on the CPU or on disk."""
+    """How weights are held: their type, the language model in 8 or 4 bits, layers kept on the CPU or on disk.
+
+    `name` is what the user called the model, if that is not its path: a hub id or a packaged name.
+    """
 
     dtype: torch.dtype = torch.float32
     quantization: Quantization | None = None
     stream: Stream | None = None
+    name: str | None = None
 
 
 class Family(ABC):
     """One kind of checkpoint. `name` may stand before a colon in a model's name to ask for this family.
 
-    `streams` says whether layers can be brought in from the CPU or the disk.
+    `streams` says whether layers can be brought in from the CPU or the disk. `released` are hub ids whose sizes the
+    family knows without a file.
     """
 
     name: ClassVar[str]
     title: ClassVar[str]
     streams: ClassVar[bool] = False
+    released: ClassVar[Sequence[str]] = ()
 
     @abstractmethod
     def matches(self, path: Path) -> bool:
@@ -55,6 +61,10 @@ class Family(ABC):
     @abstractmethod
     def describe(self, path: Path) -> "ModelInfo":
         """Parts, sizes and memory from configs and headers; no weights are read."""
+
+    def export(self, path: Path, loading: Loading, out: Path) -> None:
+        """Write the model whole in a new folder, with LoRA adapters merged into its weights."""
+        raise UserError(f"'{path}' is {self.title}, and is not written again: it is whole as it is.")
 
     def skeleton(self, path: Path) -> Any:
         """The model on the meta device, without a tokenizer, for `polylens plan`."""

@@ -37,7 +37,7 @@ from polylens.models.checkpoints.card import MANIFEST
 from polylens.models.checkpoints.manifest import FORMAT, WEIGHTS, read_manifest
 from polylens.models.checkpoints.registry import packaged_models, part_reference, resolve_model
 from polylens.models.config import Quantization
-from polylens.models.parts.lora import has_adapters
+from polylens.models.parts.lora import has_adapters, load_adapters, save_adapters
 from polylens.models.parts.precision import is_quantized, quantized_weights
 from polylens.models.parts.resamplers import QFormer
 from polylens.models.vlm import VisionLanguageModel
@@ -100,9 +100,7 @@ def _write(
             }
         config[part]["path"] = parts[part]["path"]
     if has_adapters(model.language_model):
-        for adapter in model.language_model.peft_config.values():
-            adapter.base_model_name_or_path = parts["language_model"]["path"]
-        model.language_model.save_pretrained(new / ADAPTER, save_embedding_layers=False)
+        save_adapters(model.language_model, new / ADAPTER, parts["language_model"]["path"])
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in _unshared(tensors).items()}
     save_file(tensors, new / WEIGHTS)
     model.tokenizer.save_pretrained(new / TOKENIZER)
@@ -171,13 +169,7 @@ def load_model(
     remember_parts(model)
     _load_tensors(model, folder, manifest)
     if manifest["adapter"]:
-        from peft import PeftModel
-
-        try:
-            adapted = PeftModel.from_pretrained(model.language_model, folder / ADAPTER, is_trainable=True)
-        except (OSError, ValueError, RuntimeError) as error:
-            raise UserError(f"The LoRA adapter of '{folder}' cannot be loaded: {error}") from error
-        model.language_model = adapted
+        load_adapters(model.language_model, folder / ADAPTER)
     model.resampler.to(dtype)
     model.projector.to(dtype)
     return model.eval()

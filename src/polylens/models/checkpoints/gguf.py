@@ -8,6 +8,7 @@ from pathlib import Path
 
 from polylens.errors import UserError
 from polylens.files import cache_folder, make_writable_folder, sha256_file
+from polylens.pretrained import load_whole
 
 logger = logging.getLogger(__name__)
 
@@ -33,7 +34,9 @@ def converted(path: Path) -> Path:
     logger.warning("'%s' is converted once, which takes a minute or two.", path.name)
     try:
         tokenizer = AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name)
-        model = AutoModelForCausalLM.from_pretrained(path.parent, gguf_file=path.name, dtype=torch.bfloat16)
+        model = load_whole(
+            AutoModelForCausalLM, path.parent, name=path, gguf_file=path.name, dtype=torch.bfloat16
+        )
     except (OSError, ValueError, TypeError, KeyError, NotImplementedError) as error:
         raise UserError(f"No language model can be read from '{path}': {error}") from error
     half = Path(tempfile.mkdtemp(dir=root))

@@ -37,8 +37,9 @@ PICKLED = ["*.bin", "*.pt", "*.pth", "*.ckpt"]
 WEIGHTS = ["*.safetensors", *PICKLED]
 
 
-def download(hub_id: str, part: Part | None = None, weights: bool = True) -> Path:
+def download(hub_id: str, part: Part | None = None, weights: bool = True, inside: str = "") -> Path:
     """The folder of the model `hub_id`, downloaded once; `owner/name@revision` is a branch, a tag or a commit of it.
+    With `inside`, that folder or file of it and nothing else.
 
     Of weights in two formats only the safetensors come; of a BLIP-2 model with `part` only the shards that
     hold it; with `weights` false none. Raises `UserError` with the reason when something is not to be had.
@@ -49,21 +50,35 @@ def download(hub_id: str, part: Part | None = None, weights: bool = True) -> Pat
         raise UserError(f"'{hub_id}' names no revision after the '@': write owner/name@revision.")
     try:
         ignored = [*OTHER_FORMATS, *WEIGHTS]
-        folder = Path(snapshot_download(name, revision=revision or None, ignore_patterns=ignored))
-        files = _weights(name, folder, part) if weights else []
+        only = [inside, f"{inside}/*"] if inside else None
+        folder = Path(
+            snapshot_download(name, revision=revision or None, allow_patterns=only, ignore_patterns=ignored)
+        )
+        files = _weights(name, folder, part, inside) if weights else []
         if files:
             # By its commit, so that both downloads are of one state of the repository.
             snapshot_download(name, revision=folder.name, allow_patterns=files)
-        return folder
+        return _place(folder, inside, hub_id, weights)
     except CachedRepoTreeNotFoundError:  # cached by an older library: what is there must do
         assert folder is not None
-        return folder
+        return _place(folder, inside, hub_id, weights)
     except (OSError, ValueError) as error:
-        raise UserError(_sentence(hub_id, error, folder is not None)) from error
+        asked = f"{name}/{inside}{mark}{revision}" if inside else hub_id
+        raise UserError(_sentence(asked, error, folder is not None)) from error
 
 
-def _weights(hub_id: str, folder: Path, part: Part | None) -> list[str]:
+def _place(folder: Path, inside: str, hub_id: str, weights: bool) -> Path:
+    if not inside or (folder / inside).exists():
+        return folder / inside
+    if not weights and _matches(inside, WEIGHTS):
+        return folder  # the file is among what was not asked for
+    raise UserError(f"The repository '{hub_id}' has no '{inside}': look at its files on the hub.")
+
+
+def _weights(hub_id: str, folder: Path, part: Part | None, inside: str = "") -> list[str]:
     tree = [file.path for file in get_cached_repo_tree(hub_id, revision=folder.name)]
+    if inside:
+        tree = [path for path in tree if path == inside or path.startswith(f"{inside}/")]
     files = [path for path in tree if _matches(path, WEIGHTS) and not _matches(path, OTHER_FORMATS)]
     safe = {PurePosixPath(path).parent for path in files if path.endswith(".safetensors")}
     files = [p for p in files if not (PurePosixPath(p).parent in safe and _matches(p, PICKLED))]

@@ -18,6 +18,7 @@ import torch
 from polylens.errors import UserError
 from polylens.models.checkpoints.build import build_model
 from polylens.models.config import LanguageModelConfig, ModelConfig, ResamplerConfig, VisionConfig
+from polylens.models.parts.lora import load_adapters
 from polylens.models.parts.resamplers import QFormer
 from polylens.models.vlm import VisionLanguageModel
 
@@ -122,12 +123,7 @@ def convert_lightning(
     if "query_tokens" in trained:
         _load(resampler, {"query_tokens": trained["query_tokens"]}, path, "Q-Former", strict=False)
     if adapter is not None:
-        from peft import PeftModel
-
-        try:
-            model.language_model = PeftModel.from_pretrained(model.language_model, adapter, is_trainable=True)
-        except (OSError, ValueError, RuntimeError) as error:
-            raise UserError(f"The LoRA adapter of '{adapter}' cannot be loaded: {error}") from error
+        load_adapters(model.language_model, Path(adapter))
     return model.eval()
 
 

@@ -30,4 +30,4 @@ def load_any(
         raise UserError(
             f"'{name_or_path}' is {family.title}, and layers can be streamed for {able} only: use a smaller precision."
         )
-    return family.load(path, Loading(dtype, quantization, stream))
+    return family.load(path, Loading(dtype, quantization, stream, str(name_or_path)))

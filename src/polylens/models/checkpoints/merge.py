@@ -25,10 +25,10 @@ from polylens.models.checkpoints.blip2_parts import read_config
 from polylens.models.checkpoints.card import MANIFEST
 from polylens.models.checkpoints.manifest import WEIGHTS, read_manifest
 from polylens.models.checkpoints.registry import part_reference, resolve_model
+from polylens.models.parts.lora import PEFT_PREFIX, SETTINGS, read_adapter_tensors
 
 SHARD_BYTES = 2 << 30
 ADAPTER = "adapter"
-PEFT_PREFIX = "base_model.model."
 INDEX = "model.safetensors.index.json"
 # Settings of PEFT that change what an adapter adds: none of them is LoRA as it is merged here.
 REFUSED = (
@@ -76,13 +76,9 @@ class Adapter:
 def read_adapter(folder: Path) -> Adapter:
     """A LoRA adapter as PEFT saves it. Raises `UserError` for what is no such folder, or more than plain LoRA."""
     try:
-        config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
+        config = json.loads((folder / SETTINGS).read_text(encoding="utf-8"))
         rank, alpha = int(config["r"]), float(config["lora_alpha"])
-        safe = folder / "adapter_model.safetensors"
-        if safe.is_file():
-            tensors = load_file(safe)
-        else:
-            tensors = torch.load(folder / "adapter_model.bin", map_location="cpu", weights_only=True)
+        tensors = read_adapter_tensors(folder)
     except Exception as error:
         raise UserError(
             f"'{folder}' holds no LoRA adapter that can be read ({error}): check the path."

@@ -42,8 +42,9 @@ def resolve_model(
 
     In this order: an existing folder or GGUF file (of a relative path, one under `relative_to` first), a packaged
     model's name, a part of a packaged model ("picto/vision"), a hub id (or a revision, "owner/name@v1"),
-    downloaded once: whole, or of a BLIP-2 model no more than `part` needs, or without its weights. Raises
-    `UserError` when it is none of them.
+    downloaded once: whole, or of a BLIP-2 model no more than `part` needs, or without its weights. After a hub id may
+    stand a folder or a file of the repository ("owner/name/folder", "owner/name/folder@v1"), which alone is fetched.
+    Raises `UserError` when it is none of them.
     """
     found = find_model(name_or_path, relative_to)
     if found is not None and found.suffix == GGUF and found.is_file():
@@ -54,7 +55,9 @@ def resolve_model(
         return found
     from polylens.models.checkpoints.hub import download
 
-    return download(str(name_or_path), part, weights)
+    path, mark, revision = str(name_or_path).partition("@")
+    owner, repository, *inside = path.split("/")
+    return download(f"{owner}/{repository}{mark}{revision}", part, weights, "/".join(inside))
 
 
 def find_model(name_or_path: str | Path, relative_to: Path | None = None) -> Path | None:
@@ -75,11 +78,10 @@ def find_model(name_or_path: str | Path, relative_to: Path | None = None) -> Pat
             if (whole / rest).is_dir():
                 return whole / rest
             raise UserError(f"The packaged model '{head}' has no part '{rest}': see its folder {whole}.")
-    if (
-        name.partition("@")[0].count("/") == 1
-        and not name.startswith((".", "/", "~"))
-        and not name.endswith("/")
-    ):
+    owner, _, rest = name.partition("@")[0].partition("/")
+    # A longer path that begins with a folder which is here was meant to be a path.
+    local = name.startswith((".", "/", "~")) or name.endswith("/") or ("/" in rest and Path(owner).is_dir())
+    if rest and not local:
         return None
     known = ", ".join(packaged_models()) or "none"
     raise UserError(

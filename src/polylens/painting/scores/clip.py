@@ -12,6 +12,7 @@ from transformers import AutoModel, AutoProcessor
 from transformers import __version__ as transformers_version
 
 from polylens.errors import UserError
+from polylens.pretrained import load_whole
 
 
 class ClipScorer:
@@ -19,7 +20,7 @@ class ClipScorer:
 
     def __init__(self, model: str | Path, device: str | torch.device = "cpu") -> None:
         try:
-            self.model = AutoModel.from_pretrained(model).eval().to(device)
+            self.model = load_whole(AutoModel, model).eval().to(device)
             self.processor = AutoProcessor.from_pretrained(model)
         except (OSError, ValueError, KeyError) as error:
             reason = str(error).strip().splitlines()[0]

@@ -53,5 +53,8 @@ class CpmBeeConfig(PreTrainedConfig):
 
     @classmethod
     def from_released(cls, values: Mapping[str, Any]) -> "CpmBeeConfig":
-        """From the keys of a released configuration file (`dim_model`, ...); others are passed over."""
-        return cls(**{RELEASED[key]: value for key, value in values.items() if key in RELEASED})
+        """From the keys of a released configuration file (`dim_model`, ...), or of the transformers port, which has
+        some of transformers' names; others are passed over.
+        """
+        own = {key: value for key, value in values.items() if key in RELEASED.values()}
+        return cls(**own | {RELEASED[key]: value for key, value in values.items() if key in RELEASED})

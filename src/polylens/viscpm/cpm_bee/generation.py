@@ -30,6 +30,9 @@ class BeamSettings:
 
     `length_penalty` p: an answer of n tokens scores sum of log-probabilities / n ** p, so a high one prefers long
     answers. `max_new_tokens` bounds an answer.
+
+    With `sample`, one beam draws its tokens by `seed`, each from the `top_k` likeliest, and of those from the fewest
+    that have `top_p` of the probability. Every prompt draws the same numbers, whatever else is in its batch.
     """
 
     num_beams: int = 3
@@ -37,8 +40,20 @@ class BeamSettings:
     temperature: float = 0.7
     repetition_penalty: float = 1.1
     length_penalty: float = 3.0
+    sample: bool = False
+    top_k: int | None = None
+    top_p: float | None = None
+    seed: int = 0
 
     def __post_init__(self) -> None:
+        if self.sample and self.num_beams != 1:
+            raise UserError(f"Sampling goes with one beam, and num_beams is {self.num_beams}: give 1.")
+        if not self.sample and (self.top_k is not None or self.top_p is not None):
+            raise UserError("top_k and top_p bound what is drawn: they go with sampling only.")
+        if self.top_k is not None and self.top_k < 1:
+            raise UserError(f"top_k is {self.top_k}, but must be at least 1.")
+        if self.top_p is not None and not 0 < self.top_p <= 1:
+            raise UserError(f"top_p is {self.top_p}, but must be above 0 and at most 1.")
         if self.num_beams < 1 or self.max_new_tokens < 1:
             raise UserError(
                 f"num_beams={self.num_beams} and max_new_tokens={self.max_new_tokens} must both be at least 1."
@@ -50,10 +65,11 @@ class BeamSettings:
 
 @dataclass
 class _Search:
-    """The answers of one prompt that have ended, best kept: at most `size`."""
+    """The answers of one prompt that have ended, best kept: at most `size`. A drawn one ends the search."""
 
     size: int
     penalty: float
+    drawn: bool = False
     ended: list[tuple[float, list[int]]] = field(default_factory=list)
     done: bool = False
 
@@ -62,6 +78,7 @@ class _Search:
         self.ended.append((score, ids))
         self.ended.sort(key=lambda pair: -pair[0])
         del self.ended[self.size :]
+        self.done = self.done or self.drawn
 
     def finish(self, best: float, length: int) -> None:
         """Nothing better can come when even the best open beam would score below all that ended."""
@@ -96,7 +113,8 @@ def search(
     plain = torch.arange(len(tokenizer), device=device)
     pairs = torch.cat([torch.stack([plain, torch.zeros_like(plain)], 1), extension])
 
-    searches = [_Search(N, settings.length_penalty) for _ in prompts]
+    searches = [_Search(N, settings.length_penalty, settings.sample) for _ in prompts]
+    generators = [torch.Generator().manual_seed(settings.seed) for _ in prompts]
     tokens = torch.full((B, N), tokenizer.bos_id, device=device)
     said = torch.empty(B, N, 0, dtype=torch.long, device=device)
     past = torch.empty(B, N, 0, dtype=torch.long, device=device)  # the buffer's places of each beam
@@ -109,7 +127,10 @@ def search(
         logits = model.logits(states, extension).float() + forbidden[:, None]
         logits = _penalised(logits, said, settings.repetition_penalty)
         logprobs = (logits / settings.temperature).log_softmax(-1) + scores[..., None]
-        best, places = logprobs.flatten(1).topk(2 * N)
+        if settings.sample:
+            best, places = _drawn(logprobs[:, 0], settings, generators)
+        else:
+            best, places = logprobs.flatten(1).topk(2 * N)
         last = step == settings.max_new_tokens - 1
         chosen = _choose(searches, best, places, said, tokenizer.eos_id, logits.shape[-1], last)
         if last or all(search.done for search in searches):
@@ -192,6 +213,24 @@ def _penalised(logits: torch.Tensor, said: torch.Tensor, penalty: float) -> torc
     """Logits (B, N, V + E), those of tokens said before (B, N, S) made less likely."""
     found = logits.gather(-1, said)
     return logits.scatter(-1, said, torch.where(found < 0, found * penalty, found / penalty))
+
+
+def _drawn(
+    logprobs: torch.Tensor, settings: BeamSettings, generators: Sequence[torch.Generator]
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """(log-probability, token) that each row of (B, V + E) draws, (B, 1) each."""
+    ranked, order = logprobs.sort(descending=True, stable=True)
+    shares = ranked.softmax(-1)
+    if settings.top_k is not None:
+        shares[:, settings.top_k :] = 0
+    if settings.top_p is not None:
+        before = shares.cumsum(-1) - shares
+        shares[before >= settings.top_p * shares.sum(-1, keepdim=True)] = 0
+    heights = torch.stack([torch.rand(1, generator=one) for one in generators]).to(shares.device)
+    sums = shares.cumsum(-1)
+    at = torch.searchsorted(sums, heights * sums[:, -1:], right=True)
+    at = at.clamp(max=(shares > 0).sum(-1, keepdim=True) - 1)
+    return ranked.gather(1, at), order.gather(1, at)
 
 
 def _choose(

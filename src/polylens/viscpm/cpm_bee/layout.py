@@ -34,7 +34,8 @@ class Encoded:
 
     `ids` and `subs` (T) are tokens and their sub-ids, `segments` (T) the segment of each, `context` (T) 0 where a token
     is to be predicted; `relations` (S x S, row by row) the buckets of segment pairs; `images` the places [begin, end)
-    that take visual tokens; `words` what (id, sub-id) pairs of unknown words and numbered specials stand for.
+    that take visual tokens; `words` what (id, sub-id) pairs of unknown words and numbered specials stand for. A row
+    that is not `whole` has lost the end of its answer, which is then not trained to stop there.
     """
 
     ids: list[int] = field(default_factory=list)
@@ -45,6 +46,14 @@ class Encoded:
     num_segments: int = 0
     images: list[tuple[int, int]] = field(default_factory=list)
     words: dict[tuple[int, int], str] = field(default_factory=dict)
+    whole: bool = True
+
+    def first(self, count: int) -> "Encoded":
+        """The first `count` tokens."""
+        cut: dict[str, Any] = {
+            name: getattr(self, name)[:count] for name in ("ids", "subs", "segments", "context")
+        }
+        return replace(self, whole=False, **cut)
 
     def without_answer(self) -> "Encoded":
         """The tokens that are read before an answer is generated: all but those to be predicted."""
@@ -214,5 +223,6 @@ def _targets(row: Encoded, tokenizer: CpmBeeTokenizer, columns: Mapping[tuple[in
     targets = []
     for at, context in enumerate(row.context):
         goes_on = at + 1 < len(tokens) and row.segments[at + 1] == row.segments[at]
-        targets.append(IGNORED if context else tokens[at + 1] if goes_on else tokenizer.eos_id)
+        end = tokenizer.eos_id if row.whole else IGNORED
+        targets.append(IGNORED if context else tokens[at + 1] if goes_on else end)
     return targets

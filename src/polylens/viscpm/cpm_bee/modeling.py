@@ -42,6 +42,18 @@ class Linear(nn.Linear):
         return project(x, self.weight)
 
 
+def make_quantizable(model: PreTrainedModel) -> None:
+    """Let bitsandbytes find the linear layers of a model that is to be loaded in 8 or 4 bits.
+
+    transformers replaces layers whose class is `nn.Linear` itself, and passes over those of other classes in silence.
+    """
+    if getattr(model.config, "quantization_config", None) is None:
+        return
+    for module in model.modules():
+        if type(module) is Linear:
+            module.__class__ = nn.Linear  # type: ignore[assignment]
+
+
 def project(x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
     """(..., D) states by (N, D) weights: (..., N)."""
     rows = x.numel() // x.shape[-1]
@@ -252,6 +264,7 @@ class CpmBee(CpmBeePreTrainedModel):
         self.recompute = (
             False  # in training, compute each layer again backwards instead of keeping its states
         )
+        make_quantizable(self)
         self.post_init()
 
     def embed(self, batch: CpmBeeBatch, visual: torch.Tensor | None = None) -> torch.Tensor:
