@@ -35,4 +35,4 @@ def test_a_loss_of_chance_is_said_to_be_one(tmp_path):
 
 
 def test_losses_of_two_objectives_are_not_compared(tmp_path):
-    assert reached(tmp_path, {"loss": 0.1}, {"loss": 3.0}, recipe="picto").rows == []
+    assert reached(tmp_path, {"loss": 0.1}, {"loss": 3.0}, recipe="picto-image-side").rows == []
