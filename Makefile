@@ -24,7 +24,7 @@ $(READY): requirements.lock pyproject.toml tools/bootstrap $(if $(TORCH),FORCE)
 
 FORCE:
 
-demo: $(READY) ## align on English names only, then caption an unseen drawing style in every language
+demo: $(READY) ## align on English and on a mix, then caption an unseen drawing style in every language
 	$(offline) $(BIN)/polylens demo $(ARGS)
 
 test: $(READY) ## run the tests; skipped ones are listed with the reason

@@ -27,8 +27,8 @@ def load(
 
     >>> import polylens
     >>> model = polylens.load("picto")
-    >>> model.config.language_model.languages[:3]
-    ['en', 'de', 'fr']
+    >>> len(model.config.language_model.languages)
+    30
     """
     check_model(name)  # a wrong name is told before torch is imported
     import torch

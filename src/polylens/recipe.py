@@ -310,6 +310,15 @@ class Recipe(Section):
     checkpoints: Checkpoints = Checkpoints()
     out: Path | None = None
 
+    @model_validator(mode="before")
+    @classmethod
+    def _without_empty_sections(cls, tree: Any) -> Any:
+        """A dumped recipe names the sections of all wings; those that are empty say nothing."""
+        if not isinstance(tree, dict):
+            return tree
+        empty = {name for name in _registered_sections() if tree.get(name) is None}
+        return {key: value for key, value in tree.items() if key not in empty}
+
     def _sections(self) -> list[tuple[str, TrainedSection]]:
         given = [(name, getattr(self, name, None)) for name in _registered_sections()]
         return [(name, section) for name, section in given if section is not None]

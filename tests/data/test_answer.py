@@ -3,10 +3,12 @@
 import pickle
 
 import pytest
+import torch
 from tests.models.tiny_models import sample, tiny_vlm
 
 from polylens.data.answer import Answer, finish_reason, num_cut
 from polylens.models.decoding.generation import end_ids
+from polylens.models.decoding.scoring import read_prompts
 
 
 def test_an_answer_is_its_text():
@@ -23,7 +25,9 @@ def test_a_model_says_what_it_cut(beams, monkeypatch):
     samples = [sample("Hi"), sample("What is it")]
     (short, _) = model.generate(samples, max_new_tokens=1, num_beams=beams)
     ends = set(end_ids(model))
-    first = model.read(samples[:1]).logits.argmax(-1).item()
+    visual = model.encode_pictures(samples[0].images)
+    with torch.no_grad():
+        first = read_prompts(model, model.visual_batch(samples[:1], visual)).logits.argmax(-1).item()
     assert finish_reason(short) == ("stop" if first in ends else "length")
     talk = model.chat(max_new_tokens=1, num_beams=beams)
     talk.say("Hi")

@@ -150,7 +150,7 @@ def save_adapters(module: nn.Module, folder: Path, base: str) -> None:
 
 
 def read_adapter_tensors(folder: Path) -> dict[str, torch.Tensor]:
-    """The tensors in a folder of PEFT; older versions wrote a `.bin`. Raises `OSError` for a folder without any."""
+    """The tensors in a folder of PEFT, which older versions wrote as `.bin`. Raises `OSError` for a folder without."""
     if (folder / WEIGHTS).is_file() or not (folder / OLD_WEIGHTS).is_file():
         return load_file(folder / WEIGHTS)
     tensors: dict[str, torch.Tensor] = torch.load(folder / OLD_WEIGHTS, map_location="cpu", weights_only=True)
