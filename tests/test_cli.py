@@ -422,7 +422,6 @@ def test_recipes_that_are_off(run, place):
     assert (
         "a file is in its way" in run("train", place / "tiny.yaml", own, "--out", "file", exit_code=2).stderr
     )
-    assert "choose from tokenizer" in run("picto", "train", "x", "--out", ".", exit_code=2).stderr
 
 
 @pytest.mark.skipif(os.geteuid() != 0 or sys.platform != "linux", reason="mounting needs root on Linux")

@@ -42,7 +42,7 @@ def test_mix(data):
     assert all("German" in row["turns"][0][0] for row in rows)
     code, said = run("mix", data / "r.yaml")
     assert (code, "Give --out FOLDER" in said) == (2, True)
-    code, said = run("mix", "picto", "--out", data / "x")
+    code, said = run("mix", "picto-paint", "--out", data / "x")
     assert (code, "has no mix" in said) == (2, True)
 
 

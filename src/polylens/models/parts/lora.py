@@ -115,15 +115,21 @@ def add_adapters(module: nn.Module, lora: Lora) -> None:
     """Put in new adapters as `lora` says, in float32."""
     from peft import inject_adapter_in_model
 
-    inject_adapter_in_model(_config(lora), module)
+    # Conv1D, as GPT-2 has it, stores its weight transposed.
+    transposed = any(isinstance(module.get_submodule(name), Conv1D) for name in lora.targets)
+    inject_adapter_in_model(_config(lora, transposed), module)
     _widen(module)
 
 
-def _config(lora: Lora) -> Any:
+def _config(lora: Lora, transposed: bool) -> Any:
     from peft import LoraConfig
 
     return LoraConfig(
-        r=lora.rank, lora_alpha=lora.alpha, lora_dropout=lora.dropout, target_modules=sorted(lora.targets)
+        r=lora.rank,
+        lora_alpha=lora.alpha,
+        lora_dropout=lora.dropout,
+        target_modules=sorted(lora.targets),
+        fan_in_fan_out=transposed,
     )
 
 
@@ -134,7 +140,8 @@ def save_adapters(module: nn.Module, folder: Path, base: str) -> None:
     folder.mkdir(exist_ok=True)
     lora = adapters(module)
     assert lora is not None, "only a module with adapters is saved"
-    config = _config(lora)
+    carried: Any = module.peft_config
+    config = _config(lora, carried[NAME].fan_in_fan_out)
     config.base_model_name_or_path, config.inference_mode = base, True
     config.save_pretrained(folder)
     state = get_peft_model_state_dict(module, adapter_name=NAME)
