@@ -31,6 +31,8 @@ def test_an_endpoint_has_the_scores_of_its_model(server: Serving, model_folder: 
             str(data),
             "--protocol",
             "mblip",
+            "--num-beams",
+            "1",
             "--max-new-tokens",
         ]
         env = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}

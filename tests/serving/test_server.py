@@ -322,3 +322,11 @@ def test_an_open_host_needs_a_key(model_folder: Path) -> None:
     done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, check=False)
     assert done.returncode == 2
     assert "Without an API key only this machine may ask" in done.stderr
+
+
+def test_a_port_in_use_is_one_sentence(model_folder: Path, server: Serving) -> None:
+    command = [sys.executable, "-m", "polylens", "serve", str(model_folder), "--port", str(server.port)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, check=False)
+    assert done.returncode == 2
+    assert "choose another --port" in done.stderr
+    assert "Traceback" not in done.stderr

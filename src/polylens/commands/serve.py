@@ -86,7 +86,7 @@ def serve(
     limits = Limits(max_body_mb * MEGABYTE, max_images, max_queue + max_batch, answer_seconds=timeout)
     service = Service(name, Engine(backend, max_queue), opened.config.layout, limits)
     if not run(create_app(service, key), host, port, lambda url: _announce(console, name, url)):
-        complain(f"The server did not start on {host}:{port}, or was ended before all was answered.")
+        complain("The server was ended before all requests were answered.")
         # Threads of a model that still runs would hold the process.
         sys.stdout.flush()
         os._exit(1)

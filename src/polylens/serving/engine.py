@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
+from polylens.errors import UserError
 from polylens.serving.backends import Backend
 from polylens.serving.jobs import Job, TooLate
 
@@ -128,8 +129,9 @@ class Engine:
         try:
             work()
         except Exception as error:
-            logger.exception("The model failed on %d jobs.", len(jobs))
             self.counts.failed += len(jobs)
+            if not isinstance(error, UserError):
+                logger.exception("The model failed on %d jobs: %r", len(jobs), error)
             self.backend.leave(jobs)
             for job in jobs:
                 job.fail(error)

@@ -10,6 +10,8 @@ import uvicorn
 from fastapi import FastAPI
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from polylens.errors import UserError
+
 HEADER_SECONDS = 10.0
 HEADER_BYTES = 16 * 2**10
 
@@ -66,7 +68,10 @@ class Server(uvicorn.Server):
 
 
 def serve(app: FastAPI, host: str, port: int, announce: Callable[[str], None]) -> bool:
-    """Serves until a signal. False where it could not listen there, or was made to end before all was finished."""
+    """Serves until a signal. False where it was made to end before all was finished.
+
+    Raises `UserError` where it cannot listen there.
+    """
     settings: dict[str, Any] = {
         "log_config": None,
         "access_log": False,
@@ -79,5 +84,8 @@ def serve(app: FastAPI, host: str, port: int, announce: Callable[[str], None]) -
         app, host, port, http=Protocol, h11_max_incomplete_event_size=HEADER_BYTES, **settings
     )
     server = Server(config, announce)
-    server.run()
-    return server.started and not server.force_exit
+    try:
+        server.run()
+    except SystemExit as error:  # uvicorn has logged why
+        raise UserError(f"'{host}' and port {port} cannot be listened on: choose another --port.") from error
+    return not server.force_exit
