@@ -2,9 +2,9 @@
 
 One model with random weights in the widths of a BLIP-2 with mT5 answers in both servers, each a process of its own; a
 third process is the clients, in a closed loop: each sends its next request when it has the answer to the one before.
-Every request brings a picture of its own, so that no cache of pictures helps. The peer is what a user would write:
-FastAPI, and a lock around `Blip2ForConditionalGeneration.generate`. Both are greedy; texts must be equal before any
-time counts.
+Every request brings a picture of its own, so that no cache of pictures helps; `--pictures` has them come again. The
+peer is what a user would write: FastAPI, and a lock around `Blip2ForConditionalGeneration.generate`. Both are greedy;
+texts must be equal before any time counts.
 
     python benchmarks/serving.py                                   8 and 32 clients, minutes on two cores
     python benchmarks/serving.py --layers 24 12 12 --requests 8    a ViT-L/14, a Q-Former and an mT5-base
@@ -57,7 +57,8 @@ def main() -> None:
     with started(options, OURS) as ours, started(options, PEER) as peer:
         print_machine(
             layers="+".join(map(str, options.layers)), vocabulary=options.vocabulary, tokens=options.tokens,
-            max_batch=options.max_batch, requests_of_each_client=options.requests, seed=0,
+            max_batch=options.max_batch, requests_of_each_client=options.requests, pictures=options.pictures or "all",
+            seed=0,
         )  # fmt: skip
         ports = {OURS: ours, PEER: peer}
         check_equal(options, ports)
@@ -80,7 +81,7 @@ def compare(options: argparse.Namespace, ports: dict[str, int], clients: int) ->
     loads: dict[str, list[Load]] = {name: [] for name in ports}
     for turn in range(options.turns):
         for name, port in ports.items():
-            loads[name].append(load(port, clients, options.requests, options.tokens, 1000 * (turn + 1)))
+            loads[name].append(load(options, port, clients, 1000 * (turn + 1)))
     medians = {}
     for name, runs in loads.items():
         rates = [run.rate for run in runs]
@@ -95,9 +96,9 @@ def compare(options: argparse.Namespace, ports: dict[str, int], clients: int) ->
     print(f"{clients} clients: Polylens answers {medians[OURS] / medians[PEER]:.2f} times as many requests")
 
 
-def load(port: int, clients: int, requests: int, tokens: int, seed: int) -> Load:
+def load(options: argparse.Namespace, port: int, clients: int, seed: int) -> Load:
     """Closed-loop clients, each with so many requests."""
-    bodies = [body(seed + number, tokens) for number in range(clients * requests)]
+    bodies = [body(options, seed + number) for number in range(clients * options.requests)]
 
     def client(place: int) -> list[float]:
         seconds = []
@@ -115,7 +116,7 @@ def load(port: int, clients: int, requests: int, tokens: int, seed: int) -> Load
 
 def check_equal(options: argparse.Namespace, ports: dict[str, int]) -> None:
     """Both give the same texts, one by one and at once; it also warms them up."""
-    bodies = [body(number, options.tokens) for number in range(8)]
+    bodies = [body(options, number) for number in range(8)]
     theirs = [ask(ports[PEER], one) for one in bodies]
     with ThreadPoolExecutor(len(bodies)) as pool:
         ours = list(pool.map(lambda one: ask(ports[OURS], one), bodies))
@@ -125,13 +126,13 @@ def check_equal(options: argparse.Namespace, ports: dict[str, int]) -> None:
         raise SystemExit(f"The texts differ, so no time counts: {ours} and {theirs}")
 
 
-def body(number: int, tokens: int) -> bytes:
+def body(options: argparse.Namespace, number: int) -> bytes:
     buffer = io.BytesIO()
-    Noise(number).load().save(buffer, format="PNG")
+    Noise(number % options.pictures if options.pictures else number).load().save(buffer, format="PNG")
     url = f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"
     text = PROMPT.format(language(LANGUAGES[number % len(LANGUAGES)]).name)
     content = [{"type": "image_url", "image_url": {"url": url}}, {"type": "text", "text": text}]
-    asked = {"model": NAME, "messages": [{"role": "user", "content": content}], "max_tokens": tokens}
+    asked = {"model": NAME, "messages": [{"role": "user", "content": content}], "max_tokens": options.tokens}
     return json.dumps(asked).encode()
 
 
@@ -205,6 +206,9 @@ def _options(given: Sequence[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("--clients", type=int, nargs="+", default=[8, 32])
     parser.add_argument("--requests", type=int, default=3, help="of each client")
+    parser.add_argument(
+        "--pictures", type=int, default=0, help="that are asked about; 0: each request has its own"
+    )
     parser.add_argument("--turns", type=int, default=1, help="how often both sides run")
     parser.add_argument("--tokens", type=int, default=20)
     parser.add_argument("--max-batch", type=int, default=32)

@@ -19,6 +19,9 @@ from polylens.serving.choose import Drawing, choose
 from polylens.serving.jobs import DEFAULT_LENGTH, Finish, Job, Settled, Update
 from polylens.serving.rows import Rows
 
+# Pictures that are encoded together: bounds the memory that many requests with many pictures take.
+PICTURES_AT_ONCE = 32
+
 
 class Backend(Protocol):
     """What the engine asks of a family. `prepare` and `tokens` may be called from any thread, the rest from one."""
@@ -159,9 +162,11 @@ class BatchedBackend:
             if (known := self.cache.get(key)) is not None:
                 visual[key] = known
                 del pixels[key]
-        if pixels:
-            stacked = torch.stack(list(pixels.values())).to(self.model.device)
-            for key, tokens in zip(pixels, self.model.visual_tokens(self.model.encode(stacked)), strict=True):
+        keys = list(pixels)
+        for start in range(0, len(keys), PICTURES_AT_ONCE):
+            chunk = keys[start : start + PICTURES_AT_ONCE]
+            stacked = torch.stack([pixels[key] for key in chunk]).to(self.model.device)
+            for key, tokens in zip(chunk, self.model.visual_tokens(self.model.encode(stacked)), strict=True):
                 visual[key] = tokens
                 self.cache.put(key, tokens)
         return visual
