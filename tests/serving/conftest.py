@@ -6,9 +6,6 @@ from pathlib import Path
 import pytest
 from tests.serving.processes import Serving, save_endless, serving
 
-for needed in ("fastapi", "uvicorn", "prometheus_client", "openai"):
-    pytest.importorskip(needed, reason="needs the extras 'serve' and 'endpoint'")
-
 
 @pytest.fixture(scope="session")
 def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -67,13 +67,14 @@ def test_an_answer_does_not_depend_on_what_it_was_batched_with(lm: str, data: st
 @pytest.mark.parametrize("lm", ["llama", "mt5"])
 def test_jobs_join_between_steps_and_free_their_room(lm: str) -> None:
     place = long_answer(lm)
+    expected = [alone(lm, place, 12), alone(lm, 5, 3), alone(lm, 6, 3)]
     with engine_of(model_of(lm)) as engine:
         stopped, go_on = held(engine)
         first = Asked(engine, MORE[place], Settings(12))
         assert stopped.wait(60)
-        later = [Asked(engine, MORE[place], Settings(3)) for place in (5, 6)]
+        later = [Asked(engine, MORE[other], Settings(3)) for other in (5, 6)]
         go_on.set()
-        assert texts([first, *later]) == [alone(lm, place, 12), alone(lm, 5, 3), alone(lm, 6, 3)]
+        assert texts([first, *later]) == expected
         assert engine.counts.rows > engine.counts.steps, "rows were read together"
         assert engine.backend.running == []
         assert engine.backend._rows.cache is None

@@ -21,7 +21,7 @@ def serve(
     model: Annotated[
         str | None,
         typer.Argument(
-            metavar="[MODEL]", help="A model folder, a packaged name, or a hub id; default: the packaged one."
+            metavar="MODEL", help="A model folder, a packaged name, or a hub id; default: the packaged one."
         ),
     ] = None,
     host: Annotated[

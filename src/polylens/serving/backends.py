@@ -173,6 +173,7 @@ class BatchedBackend:
 
     def _advance(self, logits: torch.Tensor, writing: Sequence[_Writing]) -> None:
         tokens = choose(logits, [one.drawing for one in writing])
+        updates = []
         for one, token in zip(writing, tokens, strict=True):
             one.ids.append(token)
             ended = token in self.ends
@@ -183,8 +184,11 @@ class BatchedBackend:
                 one.finish = "stop"
             elif full:
                 one.finish = "length"
-            one.job.deliver(Update(piece, len(one.ids), one.finish))
+            updates.append((one.job, Update(piece, len(one.ids), one.finish)))
         self._keep([row for row, one in enumerate(self._writing) if one.finish is None])
+        # The room of what has ended is free before anybody hears of it.
+        for job, update in updates:
+            job.deliver(update)
 
     def _keep(self, rows: Sequence[int]) -> None:
         if len(rows) < len(self._writing):
@@ -234,14 +238,15 @@ class OneByOneBackend:
         self._job, self._settled, self._whole = job, Settled(job.settings.stop), ""
 
     def step(self) -> None:
-        assert self._job is not None
+        job = self._job
+        assert job is not None
         whole = next(self._answers, None)
         self._whole = self._whole if whole is None else whole
         piece = self._settled.grow(self._whole, whole is None)
         done = whole is None or self._settled.stopped
-        self._job.deliver(Update(piece, 0, "stop" if done else None))
         if done:
-            self.leave([self._job])
+            self.leave([job])
+        job.deliver(Update(piece, 0, "stop" if done else None))
 
     def leave(self, jobs: Sequence[Job]) -> None:
         if self._job in jobs:
