@@ -7,8 +7,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
 from tests.models.tiny_models import NoisePicture
 from tests.serving.processes import SECONDS, Serving
+
+pytest.importorskip("fastapi", reason="the extra 'serve' is not installed")
+pytest.importorskip("openai", reason="the extra 'endpoint' is not installed")
 
 
 def test_an_endpoint_has_the_scores_of_its_model(server: Serving, model_folder: Path, tmp_path: Path) -> None:

@@ -6,9 +6,12 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tests.serving.processes import SECONDS, Serving, data_uri
+
+pytest.importorskip("fastapi", reason="the extra 'serve' is not installed")
 
 URI = data_uri(0)
 HEAD, CODED = URI.split(",")

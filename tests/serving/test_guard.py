@@ -7,17 +7,16 @@ import time
 from collections.abc import Iterator
 
 import pytest
-import uvicorn
-from fastapi import FastAPI
 from tests.serving.engine_runs import engine_of
 from tests.serving.processes import SECONDS, endless_model
 
-from polylens.serving import server
-from polylens.serving.api import Service, create_app
-from polylens.serving.guard import Guard, Limits
+uvicorn = pytest.importorskip("uvicorn", reason="the extra 'serve' is not installed")
+server = pytest.importorskip("polylens.serving.server", reason="the extra 'serve' is not installed")
+api = pytest.importorskip("polylens.serving.api", reason="the extra 'serve' is not installed")
+guards = pytest.importorskip("polylens.serving.guard", reason="the extra 'serve' is not installed")
 
 POST = b"POST /tokenize HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
-LIMITS = Limits(max_body_bytes=1000, max_requests=2, body_seconds=0.3)
+LIMITS = guards.Limits(max_body_bytes=1000, max_requests=2, body_seconds=0.3)
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +26,7 @@ def port() -> Iterator[int]:
     patch = pytest.MonkeyPatch()
     patch.setattr(server, "HEADER_SECONDS", 0.3)
     with engine_of(endless_model()) as engine:
-        app: FastAPI = create_app(Service("tiny", engine, engine.backend.model.config.layout, LIMITS))
+        app = api.create_app(api.Service("tiny", engine, engine.backend.model.config.layout, LIMITS))
         config = uvicorn.Config(app, "127.0.0.1", 0, http=server.Protocol, log_config=None)
         running = server.Server(config, lambda url: found.append(url) or listening.set())
         thread = threading.Thread(target=running.run)
@@ -99,5 +98,5 @@ def test_requests_at_once_are_bounded(port: int) -> None:
     ],
 )
 def test_a_key_is_a_bearer(given: str, right: bool) -> None:
-    guard = Guard(FastAPI(), "key", LIMITS)
+    guard = guards.Guard(None, "key", LIMITS)
     assert guard._is_authorised(given) is right

@@ -13,7 +13,6 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import openai
 import pytest
 from PIL import Image
 from tests.serving.processes import SECONDS, Serving, asking, data_uri, endless_model, serving
@@ -21,6 +20,9 @@ from tests.serving.processes import SECONDS, Serving, asking, data_uri, endless_
 from polylens.data.sample import Sample, Turn
 from polylens.models.vlm import VisionLanguageModel
 from polylens.serving.pictures import read_data_uri
+
+openai = pytest.importorskip("openai", reason="the extra 'endpoint' is not installed")
+pytest.importorskip("fastapi", reason="the extra 'serve' is not installed")
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +36,7 @@ def name(model_folder: Path) -> str:
 
 
 @pytest.fixture
-def client(server: Serving) -> openai.OpenAI:
+def client(server: Serving) -> Any:
     return openai.OpenAI(base_url=f"{server.url}/v1", api_key="none", max_retries=0, timeout=SECONDS)
 
 
@@ -59,7 +61,7 @@ def wait_until_idle(server: Serving) -> None:
         time.sleep(0.02)
 
 
-def test_an_answer_is_that_of_the_model(client: openai.OpenAI, name: str, local: VisionLanguageModel) -> None:
+def test_an_answer_is_that_of_the_model(client: Any, name: str, local: VisionLanguageModel) -> None:
     url = data_uri(1)
     reply = client.chat.completions.create(model=name, messages=asking("What?", url), max_tokens=9)
     choice = reply.choices[0]
@@ -71,9 +73,7 @@ def test_an_answer_is_that_of_the_model(client: openai.OpenAI, name: str, local:
     assert again.usage.prompt_tokens_details.cached_tokens == local.num_image_tokens
 
 
-def test_turns_a_system_text_and_several_pictures(
-    client: openai.OpenAI, name: str, local: VisionLanguageModel
-) -> None:
+def test_turns_a_system_text_and_several_pictures(client: Any, name: str, local: VisionLanguageModel) -> None:
     urls = [data_uri(1), data_uri(2, "JPEG")]
     messages = [
         {"role": "system", "content": "Be short."},
@@ -86,7 +86,7 @@ def test_turns_a_system_text_and_several_pictures(
     assert reply.choices[0].message.content == local_answer(local, turns, urls, 7)
 
 
-def test_a_stream_is_the_answer_in_pieces(client: openai.OpenAI, name: str) -> None:
+def test_a_stream_is_the_answer_in_pieces(client: Any, name: str) -> None:
     asked: dict[str, Any] = {"model": name, "messages": asking("Hello", data_uri(3)), "max_tokens": 12}
     whole = client.chat.completions.create(**asked)
     chunks = list(
@@ -103,7 +103,7 @@ def test_a_stream_is_the_answer_in_pieces(client: openai.OpenAI, name: str) -> N
     assert all(chunk.usage is None for chunk in plain)
 
 
-def test_a_stop_text_ends_the_answer(client: openai.OpenAI, name: str) -> None:
+def test_a_stop_text_ends_the_answer(client: Any, name: str) -> None:
     asked: dict[str, Any] = {"model": name, "messages": asking("Hello", data_uri(3)), "max_tokens": 12}
     whole = client.chat.completions.create(**asked).choices[0].message.content
     reply = client.chat.completions.create(**asked, stop=[whole[5:7], "never"])
@@ -111,7 +111,7 @@ def test_a_stop_text_ends_the_answer(client: openai.OpenAI, name: str) -> None:
     assert reply.choices[0].finish_reason == "stop"
 
 
-def test_sampling_repeats_with_its_seed(client: openai.OpenAI, name: str) -> None:
+def test_sampling_repeats_with_its_seed(client: Any, name: str) -> None:
     asked: dict[str, Any] = {"model": name, "messages": asking("Hello"), "max_tokens": 12, "temperature": 1.9}
     first, same, other = (
         [choice.message.content for choice in client.chat.completions.create(**asked, n=3, seed=seed).choices]
@@ -121,7 +121,7 @@ def test_sampling_repeats_with_its_seed(client: openai.OpenAI, name: str) -> Non
     assert len(set(first)) == 3
 
 
-def test_one_picture_in_many_languages(client: openai.OpenAI, name: str, local: VisionLanguageModel) -> None:
+def test_one_picture_in_many_languages(client: Any, name: str, local: VisionLanguageModel) -> None:
     url = data_uri(11)
     reply = client.chat.completions.create(
         model=name, messages=asking("", url), max_tokens=6, extra_body={"languages": ["de", "sw"]}
@@ -216,7 +216,7 @@ def post(server: Serving, body: Any, path: str = "/v1/chat/completions") -> tupl
     return reply.status, json.loads(text)
 
 
-def test_the_client_knows_the_errors(client: openai.OpenAI, server: Serving, name: str) -> None:
+def test_the_client_knows_the_errors(client: Any, server: Serving, name: str) -> None:
     with pytest.raises(openai.BadRequestError, match="'tools' is not supported"):
         client.chat.completions.create(model=name, messages=[TINY], tools=[])
     with pytest.raises(openai.NotFoundError, match="There is no model 'other'"):
@@ -237,7 +237,7 @@ def test_too_many_at_once_are_told_to_come_back(server: Serving, name: str) -> N
     assert ask(0) == 200
 
 
-def test_what_a_server_is_watched_by(client: openai.OpenAI, server: Serving, name: str) -> None:
+def test_what_a_server_is_watched_by(client: Any, server: Serving, name: str) -> None:
     assert [model.id for model in client.models.list()] == [name]
     assert client.models.retrieve(name).id == name
     for path in ("/health", "/ready"):
@@ -258,7 +258,7 @@ def test_other_hosts_and_pages_are_refused(server: Serving) -> None:
     assert "access-control-allow-origin" not in urllib.request.urlopen(request).headers
 
 
-def test_a_client_that_leaves_frees_its_row(client: openai.OpenAI, server: Serving, name: str) -> None:
+def test_a_client_that_leaves_frees_its_row(client: Any, server: Serving, name: str) -> None:
     before = metric(server, "polylens_cancelled_total")
     long: dict[str, Any] = {"model": name, "messages": [TINY], "max_tokens": 1900}
     stream = client.chat.completions.create(**long, stream=True)
@@ -270,13 +270,13 @@ def test_a_client_that_leaves_frees_its_row(client: openai.OpenAI, server: Servi
     assert metric(server, "polylens_cancelled_total") == before + 2
 
 
-def test_a_body_that_does_not_go_on_is_no_hang_for_others(client: openai.OpenAI, server: Serving) -> None:
+def test_a_body_that_does_not_go_on_is_no_hang_for_others(client: Any, server: Serving) -> None:
     with socket.create_connection(("127.0.0.1", server.port)) as slow:
         slow.sendall(b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n{")
         assert list(client.models.list())
 
 
-def test_neither_prompts_nor_pictures_are_logged(client: openai.OpenAI, server: Serving, name: str) -> None:
+def test_neither_prompts_nor_pictures_are_logged(client: Any, server: Serving, name: str) -> None:
     client.chat.completions.create(model=name, messages=asking("SecretWord", data_uri(1)), max_tokens=2)
     log = "".join(server.log)
     assert "/v1/chat/completions" in log

@@ -1,6 +1,7 @@
 """What stands before the API: the key, the host, how many requests at once, and the size and time of a body."""
 
 import asyncio
+import contextlib
 import hmac
 import json
 import logging
@@ -80,6 +81,7 @@ class Guard:
         try:
             refusal = self._refusal(scope)
             if refusal is not None:
+                await self._drain(receive)
                 await refusal(scope, receive, noted)
                 return
             self.num_requests += 1
@@ -108,10 +110,17 @@ class Guard:
             )  # fmt: skip
         length = headers.get("content-length", "")
         if length.isdigit() and int(length) > self.limits.max_body_bytes:
-            return error_response(413, self._too_large(), headers={"Connection": "close"})
+            return error_response(413, self._too_large())
         if scope["method"] == "POST" and self.num_requests >= self.limits.max_requests:
             return error_response(429, "Too many requests at once: try again.", headers=RETRY_AFTER)
         return None
+
+    async def _drain(self, receive: Receive) -> None:
+        """Read the body and forget it: many clients hear no answer before they have sent all."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self.limits.body_seconds):
+                while (await receive()).get("more_body", False):
+                    pass
 
     def _is_authorised(self, header: str) -> bool:
         scheme, _, given = header.partition(" ")
