@@ -9,7 +9,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "src" / "polylens"
-WINGS = ("picto", "viscpm", "painting")
+WINGS = ("picto", "viscpm", "painting", "serving")
 
 
 def test_imports_keep_the_contracts() -> None:

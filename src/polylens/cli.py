@@ -26,6 +26,7 @@ from polylens.commands.plan import plan
 from polylens.commands.recipes import recipes
 from polylens.commands.report import report
 from polylens.commands.score_paintings import score_paintings
+from polylens.commands.serve import serve
 from polylens.commands.translate import plan_languages, translate, translate_prompts
 from polylens.commands.verify import verify
 from polylens.errors import UserError
@@ -144,6 +145,7 @@ app.command()(judge)
 app.command()(report)
 app.command()(describe.caption)
 app.command()(chat)
+app.command()(serve)
 app.command()(paint)
 app.command()(training.inspect)
 app.command()(check)

@@ -21,6 +21,7 @@ from transformers import DynamicCache
 from polylens.data.answer import Answer, FinishReason, finish_reason
 from polylens.data.collate import Batch
 from polylens.data.images import FilePicture
+from polylens.data.layout import Layout
 from polylens.data.sample import Picture, Sample, Turn, stored_at
 from polylens.errors import UserError
 from polylens.languages import language as find_language
@@ -103,7 +104,7 @@ class Chat:
         """
         new = tuple(FilePicture(Path(i)) if isinstance(i, str | Path) else i for i in images)
         pictures = (*(picture for one in self.exchanges for picture in one.images), *new)
-        prompt = self._prompt(text, bool(pictures))
+        prompt = prompt_in(self.model.config.layout, text, self.language, bool(pictures))
         sample = self._fitting(pictures, prompt)
         missing = [picture for picture in pictures if picture.key not in self._visual]
         if missing:
@@ -128,13 +129,6 @@ class Chat:
             if begun:
                 self.exchanges.append(Exchange(text, prompt, said, new))
 
-    def _prompt(self, text: str, seen: bool) -> str:
-        if not text.strip():
-            if not seen:
-                raise UserError("There is nothing to answer: ask a question, or give an image.")
-            return self.model.config.layout.ask_caption(self.language or PIVOT)
-        return f"{text} Answer in {find_language(self.language).name}." if self.language else text
-
     def _fitting(self, pictures: tuple[Picture, ...], prompt: str) -> Sample:
         for first in range(len(self.exchanges) + 1):
             turns = [Turn(one.prompt, one.answer) for one in self.exchanges[first:]]
@@ -147,6 +141,18 @@ class Chat:
             "The question is longer than the model can read, even without the turns before it: shorten it"
             f"{', or ask about fewer than ' + str(len(pictures)) + ' images' if pictures else ''}."
         )
+
+
+def prompt_in(layout: Layout, text: str, language: str | None, seen: bool) -> str:
+    """What is sent for `text` so that the answer is in `language`; an empty text asks for a caption of what is `seen`.
+
+    Raises `UserError` for an empty text without pictures.
+    """
+    if not text.strip():
+        if not seen:
+            raise UserError("There is nothing to answer: ask a question, or give an image.")
+        return layout.ask_caption(language or PIVOT)
+    return f"{text} Answer in {find_language(language).name}." if language else text
 
 
 def _exchanges(messages: Sequence[Mapping[str, Any]]) -> list[Exchange]:
