@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 from rich.console import Console
+from rich.table import Table
 from rich.text import Text, TextType
 
 from polylens.files import json_text
@@ -59,6 +60,14 @@ class PipedConsole(Console):
 
     def rule(self, title: TextType = "", **settings: Any) -> None:
         self.print(title)
+
+    def print(self, *objects: Any, **settings: Any) -> None:
+        if not any(isinstance(each, Table) for each in objects):
+            return super().print(*objects, **settings)
+        with self.capture() as captured:
+            super().print(*objects, **settings)
+        # The last column is padded to the whole width.
+        self.file.write("\n".join(line.rstrip() for line in captured.get().split("\n")))
 
 
 def complain(sentence: str, kind: str = "error") -> None:
