@@ -16,7 +16,7 @@ from polylens.cli import app
 from polylens.data.translation import engines
 from polylens.models.checkpoints.build import build_model
 from polylens.models.config import ModelConfig
-from polylens.models.parts.lora import apply_lora
+from polylens.models.parts.lora import apply_lora, save_adapters
 from polylens.recipe import packaged_recipes
 
 PAGE = (Path(__file__).parents[1] / "docs" / "from-mblip.md").read_text(encoding="utf-8")
@@ -57,7 +57,7 @@ def models() -> None:
     state["model.model.query_tokens"] = model.resampler.query_tokens.detach()
     Path("checkpoints").mkdir()
     torch.save({"state_dict": state}, "checkpoints/1-60663.ckpt")
-    model.language_model.save_pretrained("checkpoints/1-60663")
+    save_adapters(model.language_model, Path("checkpoints/1-60663"), "bigscience/mt0-xl")
 
 
 def benchmarks() -> None:

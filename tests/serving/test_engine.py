@@ -210,9 +210,10 @@ def test_pieces_add_up_to_the_answer_before_its_stop(text: str, stops: list[str]
         if settled.stopped:
             break
     whole = text.lstrip()
-    places = [whole.find(stop) for stop in stops if stop in whole]
-    assert said == whole[: min(places, default=len(whole))].rstrip()
-    assert settled.stopped == bool(places)
+    found = [(whole.find(stop) + len(stop), whole.find(stop)) for stop in stops if stop in whole]
+    assert said == whole[: min(found, default=(0, len(whole)))[1]].rstrip()
+    assert settled.stopped == bool(found)
+    assert Settled(stops).grow(text, last=True) == said, "also where all of it comes at once"
 
 
 def test_a_picture_is_decoded_before_the_steps() -> None:

@@ -103,12 +103,12 @@ def export(
       polylens export runs/mine/model --format polylens --out mine-whole
       polylens export runs/viscpm-lora/model --format polylens --out viscpm-mine --precision float16
     """
-    import torch
-
     from polylens.files import refuse_full
     from polylens.models.checkpoints.registry import find_model
 
     find_model(model)
+    import torch
+
     from polylens.models.checkpoints.blip2 import save_blip2
     from polylens.models.checkpoints.families import Loading, find_family
     from polylens.models.checkpoints.folder import load_model

@@ -91,10 +91,11 @@ class Settled:
     def grow(self, whole: str, last: bool = False) -> str:
         """The next piece; `whole` is the answer so far. Sets `stopped` where a stop text stands in it."""
         whole = whole.lstrip()
-        places = [place for stop in self.stops if (place := whole.find(stop)) >= 0]
-        if places:
+        found = [(place + len(stop), place) for stop in self.stops if (place := whole.find(stop)) >= 0]
+        if found:
             self.stopped = True
-            whole = whole[: min(places)]
+            # The stop text that is complete first counts, however many characters come at a time.
+            whole = whole[: min(found)[1]]
         settled = whole.rstrip()
         if not (last or self.stopped):
             # A character may take several tokens, and a stop text may have begun.
