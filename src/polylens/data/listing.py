@@ -1,6 +1,7 @@
 """What lies in folders and tars beside data: hidden and system files are passed over, and counted aloud."""
 
 import logging
+import os
 from pathlib import Path, PurePosixPath
 
 logger = logging.getLogger(__name__)
@@ -37,6 +38,29 @@ def is_system(name: str) -> bool:
 def is_picture(name: str) -> bool:
     """Whether a file's ending is that of a picture, in small or capital letters."""
     return name.lower().endswith(tuple(f".{ending}" for ending in PICTURES))
+
+
+def files_below(folder: str | Path) -> list[Path]:
+    """The files of a folder and of those below it, in order; links to folders are followed, but never in a circle."""
+    found = []
+    for place, folders, files in os.walk(folder, followlinks=True):
+        own = Path(os.path.realpath(place))
+        parents = {own, *own.parents}
+        folders[:] = [name for name in folders if Path(os.path.realpath(Path(place, name))) not in parents]
+        found += [file for name in files if (file := Path(place, name)).is_file()]
+    return sorted(found)
+
+
+def pictures_below(folder: str | Path) -> list[Path]:
+    """The pictures among `files_below`; hidden and system files are passed over and counted aloud."""
+    found, hidden = [], PassedOver()
+    for file in files_below(folder):
+        if is_system(name := file.relative_to(folder).as_posix()):
+            hidden.add(name)
+        elif is_picture(name):
+            found.append(file)
+    hidden.report(folder)
+    return found
 
 
 class PassedOver:

@@ -23,6 +23,7 @@ from safetensors.torch import save
 
 from polylens.batching import chunks
 from polylens.data.images import FilePicture
+from polylens.data.listing import PICTURES, pictures_below
 from polylens.data.sample import Picture
 from polylens.errors import UserError
 from polylens.files import make_writable_folder, write_atomic
@@ -30,7 +31,6 @@ from polylens.files import make_writable_folder, write_atomic
 Level = Literal["encoder", "tokens"]
 FeatureFormat = Literal["npz", "safetensors", "parquet"]
 MANIFEST = "features.json"
-SUFFIXES = frozenset(".jpg .jpeg .png .gif .webp .bmp .tif .tiff .avif .jp2 .ppm".split())
 
 
 def find_pictures(folder: str | Path) -> dict[str, FilePicture]:
@@ -38,10 +38,9 @@ def find_pictures(folder: str | Path) -> dict[str, FilePicture]:
     folder = Path(folder)
     if not folder.is_dir():
         raise UserError(f"There is no folder '{folder}': give the one that holds the pictures.")
-    files = (path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
-    found = {path.relative_to(folder).as_posix(): FilePicture(path) for path in files}
+    found = {file.relative_to(folder).as_posix(): FilePicture(file) for file in pictures_below(folder)}
     if not found:
-        raise UserError(f"The folder '{folder}' holds no pictures ({' '.join(sorted(SUFFIXES))}).")
+        raise UserError(f"The folder '{folder}' holds no pictures ({', '.join(PICTURES)}).")
     return dict(sorted(found.items()))
 
 

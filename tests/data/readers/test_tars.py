@@ -146,6 +146,15 @@ def test_folders_of_shards(tmp_path, caplog):
         (tmp_path / "s" / name).unlink()
 
 
+def test_linked_folders_of_shards_are_read(tmp_path):
+    pack(tmp_path / "disk" / "a.tar", pair("a"))
+    (tmp_path / "s" / "below").mkdir(parents=True)
+    (tmp_path / "s" / "linked").symlink_to(tmp_path / "disk")
+    (tmp_path / "s" / "below" / "circle").symlink_to(tmp_path / "s")
+    pack(tmp_path / "s" / "below" / "a.tar", pair("a"))
+    assert list(read(tmp_path / "s")) == ["below/a/a", "linked/a/a"]
+
+
 def test_packed_bytes_under_a_plain_name(tmp_path):
     whole = pack(tmp_path / "a.tar", pair("a")).read_bytes()
     (tmp_path / "a.tar").write_bytes(gzip.compress(whole))

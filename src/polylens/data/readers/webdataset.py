@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path, PurePosixPath
 
-from polylens.data.listing import PICTURES, PassedOver, is_system
+from polylens.data.listing import PICTURES, PassedOver, files_below, is_system
 from polylens.data.rows import Ids, check_text, decode, parse_json
 from polylens.data.sample import Sample, Turn
 from polylens.data.tars import PACKED_TAR, Member, TarPicture, members, read_member
@@ -64,10 +64,8 @@ def _tars(path: str | Path) -> list[Path]:
         tars = [Path(name) for name in sorted(glob.glob(str(path)))] if "*" in str(path) else [Path(path)]
     else:
         tars, others = [], PassedOver()
-        for file in sorted(Path(path).rglob("*")):
+        for file in files_below(path):
             name = file.relative_to(path).as_posix()
-            if file.is_dir():
-                continue
             if PACKED_TAR.search(file.name) and not is_system(name):
                 raise UserError(f"The folder '{path}' holds '{name}', a packed tar: unpack it first.")
             if file.suffix.lower() == TAR and not is_system(name):

@@ -33,14 +33,17 @@ _OPTION_WORDS = (
     " val keuze optie vaihtoehto akllana ihitamo"
 )
 _AFTER = (
-    r"\s*(?:选项|選項|项|項|番|번|が正解|が正しい|正确|正確"
+    r"\s*(?:सही (?:उत्तर |जवाब |विकल्प )?है|(?:صحیح|درست) (?:جواب )?ہے|(?:صحیح|درست) است"
+    r"|选项|選項|项|項|番|번|が正解|が正しい|正确|正確"
     r"|is (?:the )?(?:correct|right|answer|best)|ist (?:die )?richtig"
     r"|es (?:la )?(?:correcta|respuesta)|est (?:la )?(?:bonne|correcte?)|é (?:a )?(?:correta|certa)"
     r"|è (?:la )?(?:corretta|giusta))"
 )
 # What may stand directly after a letter that is named: an ending of the sentence, in scripts that write it on.
 _WRITTEN_ON = "입니다|이다|이에요|예요|번|です|だ|が|で|项|項|选项|ครับ|ค่ะ|นะ"
-_ENDING = rf"(?=\s*(?:$|[^\p{{L}}\p{{M}}\p{{N}}\s])|{_WRITTEN_ON})"
+# "Is", where it ends the sentence.
+_COPULA = "है|हैं|ہے|ہیں|است|आहे|हो|ਹੈ|છે"
+_ENDING = rf"(?=\s*(?:$|[^\p{{L}}\p{{M}}\p{{N}}\s])|{_WRITTEN_ON}|\s+(?:{_COPULA})(?![\p{{L}}\p{{M}}]))"
 _GOES_ON = r"because|since|as|and|or|but|is|was|&"
 # "And" and "or" between two letters.
 _JOINS = (
@@ -48,6 +51,8 @@ _JOINS = (
     "|és|hoặc|và|si|sau"
 )
 _ARTICLE = r"(?i:the|la|el|le|lo|die|der|das|de|den|det|буква|буквата|option|letter|harfi)"
+# Arabic and Hebrew are written with them or without, and Arabic may be drawn out.
+_VOWEL_SIGNS = regex.compile("[\u0640\u064b-\u0652\u0670\u05b0-\u05bd\u05c1\u05c2\u05c7]")
 _OPEN, _CLOSE = r"[(\[{【「『<«\"“‘']", r"[)\]}】」』>»\"”’']"
 
 
@@ -70,7 +75,8 @@ def plain(text: str) -> str:
     for letter in text:
         inside = _enclosed(letter)
         spelled.append(f"({inside})" if inside else letter)
-    text = unicodedata.normalize("NFKC", "".join(spelled)).replace("\u0640", "")
+    text = unicodedata.normalize("NFKC", "".join(spelled))
+    text = _VOWEL_SIGNS.sub("", text)
     text = regex.sub(r"\\(?:boxed|text|mathrm|textbf)\{([^{}]*)\}", r"(\1)", text)
     return text.replace("*", "").replace("`", "").replace("$", "").strip()
 

@@ -10,6 +10,7 @@ from typing import Any
 from PIL import Image
 
 from polylens.data.images import decode_image
+from polylens.data.listing import files_below, is_system
 from polylens.data.rows import json_lines
 from polylens.errors import UserError
 
@@ -47,8 +48,9 @@ def read_table(folder: Path, what: str) -> Iterator[tuple[str, dict[str, Any]]]:
 
     Raises `UserError` when there is none, and when the library that reads Parquet is missing.
     """
-    tables = sorted(folder.rglob("*.parquet"))
-    lines = sorted(folder.rglob("*.jsonl"))
+    files = [file for file in files_below(folder) if not is_system(file.relative_to(folder).as_posix())]
+    tables = [file for file in files if file.suffix == ".parquet"]
+    lines = [file for file in files if file.suffix == ".jsonl"]
     if not tables and not lines:
         raise UserError(f"'{folder}' holds no file of {what}: give the folder with its *.parquet or *.jsonl.")
     for path in tables:

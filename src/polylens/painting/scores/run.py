@@ -11,6 +11,7 @@ from typing import Any
 
 from polylens import __version__
 from polylens.data.images import FilePicture
+from polylens.data.listing import PICTURES, pictures_below
 from polylens.data.rows import json_lines, text_field
 from polylens.data.sample import Picture
 from polylens.errors import UserError
@@ -20,7 +21,6 @@ from polylens.languages import language
 from polylens.painting.scores.frechet import Features, frechet_distance, moments
 
 FILE_NAME = "prompts.jsonl"
-SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 # The bias of a Frechet distance is well above its differences below this many pictures; papers take 30,000.
 FEW = 10_000
 PIVOT = "en"
@@ -66,10 +66,10 @@ def read_paintings(folder: str | Path) -> list[Painting]:
 
 def pictures_in(folder: str | Path) -> list[FilePicture]:
     """All pictures below a folder, sorted by path. Raises `UserError` when there is none."""
-    paths = sorted(path for path in Path(folder).rglob("*") if path.suffix.lower() in SUFFIXES)
+    paths = pictures_below(folder)
     if not paths:
         raise UserError(
-            f"'{folder}' holds no picture ({', '.join(SUFFIXES)}): give the folder of the real ones."
+            f"'{folder}' holds no picture ({', '.join(PICTURES)}): give the folder of the real ones."
         )
     return [FilePicture(path) for path in paths]
 
