@@ -2,7 +2,7 @@
 
 import difflib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any, ClassVar, TypeVar, get_args, get_origin
 
 import yaml
@@ -107,32 +107,48 @@ def override(tree: dict[str, Any], change: str) -> None:
 
 def validated(kind: type[S], tree: dict[str, Any], what: str) -> S:
     """The section that a tree describes. Raises `UserError`, beginning with `what`, for a key or value that is off."""
-    _refuse_unknown_keys(kind, tree, what)
+    _refuse_strangers(kind, tree, what)
     try:
         return kind.model_validate(tree)
     except ValidationError as error:
         raise UserError(f"{what} is off: {_first_mistake(error)}.") from error
 
 
-def _refuse_unknown_keys(annotation: Any, tree: Any, what: str, place: str = "") -> None:
-    """Compare the keys of a tree with the fields of the sections that its place may hold."""
+def _refuse_strangers(annotation: Any, tree: Any, what: str, place: str = "") -> None:
+    """Compare the keys of a tree with the fields of the sections that its place may hold, and true with numbers."""
     inner = get_args(annotation)
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel) and isinstance(tree, dict):
+    if isinstance(tree, bool):
+        kinds = set(_leaves(annotation))
+        # Pydantic would take them for 1 and 0.
+        if kinds & {int, float} and not kinds & {bool, str, Any}:
+            raise UserError(f"{what} is off: {place.rstrip('.')}: {str(tree).lower()} is no number.")
+    elif isinstance(annotation, type) and issubclass(annotation, BaseModel) and isinstance(tree, dict):
         for key, value in tree.items():
             if key not in annotation.model_fields:
                 known = [f"{place}{field}" for field in annotation.model_fields]
                 hint = suggestion(f"{place}{key}", known)
                 raise UserError(f"{what} has an unknown key '{place}{key}': {hint}")
-            _refuse_unknown_keys(annotation.model_fields[key].annotation, value, what, f"{place}{key}.")
+            _refuse_strangers(annotation.model_fields[key].annotation, value, what, f"{place}{key}.")
     elif get_origin(annotation) is list and isinstance(tree, list):
         for number, value in enumerate(tree):
-            _refuse_unknown_keys(inner[0], value, what, f"{place}{number}.")
+            _refuse_strangers(inner[0], value, what, f"{place}{number}.")
     elif get_origin(annotation) is dict and isinstance(tree, dict):
         for key, value in tree.items():
-            _refuse_unknown_keys(inner[1], value, what, f"{place}{key}.")
+            _refuse_strangers(inner[1], value, what, f"{place}{key}.")
     elif get_origin(annotation) not in (list, dict):
         for choice in inner:
-            _refuse_unknown_keys(choice, tree, what, place)
+            _refuse_strangers(choice, tree, what, place)
+
+
+def _leaves(annotation: Any) -> Iterator[Any]:
+    """The types that an annotation is made of."""
+    inner = get_args(annotation)
+    if not inner:
+        yield annotation
+    for choice in inner:
+        # What pydantic adds to a type may not be hashable.
+        if isinstance(choice, type) or choice is Any or get_args(choice):
+            yield from _leaves(choice)
 
 
 def _first_mistake(error: ValidationError) -> str:

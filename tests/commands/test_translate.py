@@ -87,6 +87,11 @@ def test_a_source_by_its_name(folder):
         (("/none.jsonl", "--engine", "picto", "--lang", "de"), "There is no '/none.jsonl'"),
         (("pictos", "--engine", "picto", "--lang", "de"), "There is no source 'pictos'"),
         (("picto", "--set", "split", "--engine", "picto", "--lang", "de"), "must look like key=value"),
+        (
+            ("picto", "--set", "split=a", "--set", "split=b", "--engine", "picto", "--lang", "de"),
+            "split is there twice",
+        ),
+        (("DATA", "--set", "split=test", "--engine", "picto", "--lang", "de"), "--set split is for a source"),
         (("BAD", "--engine", "picto", "--lang", "de"), "line 2: not valid JSON"),
         (("DATA", "--engine", "picto", "--lang", "de", "--cache", "FILE"), "a file is in its way"),
     ],

@@ -82,3 +82,11 @@ def test_mistakes_in_a_mix(path, override, message):
 def test_a_path_of_ones_own_takes_the_place_of_a_mix(path):
     recipe = load_recipe(path, ["data.path=own", "validation={every: 5}"])
     assert (recipe.data.source, recipe.data.mix) == ("captions", None)
+
+
+@pytest.mark.parametrize(
+    "change", ["data.mix.1.limit=true", "stages.0.steps=true", "seed=false", "data.mix.1.weight=true"]
+)
+def test_true_is_no_number(path, change):
+    with pytest.raises(UserError, match=r"(true|false) is no number"):
+        load_recipe(path, [change])

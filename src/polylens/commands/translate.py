@@ -226,8 +226,14 @@ def _reader(data: str, settings: list[str], source: str) -> "Callable[[], Iterab
     from polylens.data.spec import Part
     from polylens.recipe_text import validated
 
-    values = dict(_setting(text) for text in settings)
+    values: dict[str, Any] = {}
+    for key, value in map(_setting, settings):
+        if key in values:
+            raise UserError(f"--set {key} is there twice: give one value.")
+        values[key] = value
     path = Path(data).expanduser()
+    if values and path.exists():
+        raise UserError(f"--set {next(iter(values))} is for a source, and '{data}' is a path: leave it out.")
     if path.is_dir() and (path / FILE_NAME).is_file():
         return lambda: read_captions(path, [source])
     if path.exists():
