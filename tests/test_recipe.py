@@ -221,3 +221,8 @@ def test_a_path_beside_a_source_is_that_source_s(path):
     assert (recipe.data.source, recipe.data.split) == ("other", "train")
     path.write_text(TEXT.replace("source: picto", "source: other\n  path: there"))
     assert load_recipe(path, ["data.path=own"]).data.source == "other"
+
+
+def test_an_override_that_is_given_twice_is_refused() -> None:
+    with pytest.raises(UserError, match="'seed' is given twice"):
+        load_recipe("picto", ["seed=1", "seed=2"])

@@ -420,6 +420,9 @@ def _read_tree(name_or_path: str | Path, overrides: Sequence[str]) -> dict[str, 
     tree = parse_yaml(text, f"The recipe '{name_or_path}'")
     if not isinstance(tree, dict):
         raise UserError(f"The recipe '{name_or_path}' must be a mapping of sections.")
+    keys = [change.partition("=")[0].strip() for change in overrides]
+    if twice := next((key for key in keys if keys.count(key) > 1), None):
+        raise UserError(f"'{twice}' is given twice: give it once.")
     _own_captions(tree, overrides)
     for change in overrides:
         override(tree, change)
