@@ -65,7 +65,8 @@ def test_parts_of_epochs_are_rounded_up_to_whole_batches():
 
 
 @given(
-    st.lists(st.tuples(st.integers(1, 50), st.floats(0.5, 4)), min_size=1, max_size=5), st.integers(0, 2**40)
+    st.lists(st.tuples(st.integers(10, 50), st.floats(0.5, 4)), min_size=1, max_size=5),
+    st.integers(0, 2**40),
 )
 def test_weights_are_shares_of_an_epoch(parts, seed):
     chosen = mix(*parts).order(sum(size for size, _ in parts), seed)
