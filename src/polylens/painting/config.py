@@ -5,7 +5,7 @@ from typing import Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
 from pydantic_core import PydanticCustomError
 
-from polylens.data.spec import Codes
+from polylens.data.spec import Codes, Section
 
 # Stable Diffusion 2.1-base's, with which VisCPM-Paint was trained.
 SCHEDULE: dict[str, Any] = {
@@ -121,3 +121,28 @@ class PainterConfig(PartConfig):
     space: SpaceConfig = Field(default_factory=SpaceConfig)
     schedule: dict[str, Any] | str = Field(default_factory=lambda: dict(SCHEDULE))
     size: PositiveInt = 512
+
+
+class PaintingSettings(Section):
+    """How a painter is trained: a saved one to `start` from, or its parts in `config`.
+
+    `caption_dropout` is the share of pictures learnt under the empty prompt, which guidance needs. `min_snr` is the
+    gamma of min-SNR weighting (arXiv 2303.09556), `average` the decay of an exponential moving average of the weights,
+    which is what is validated and kept. With `buckets`, pictures are cut to the nearest of several aspect ratios of
+    one area instead of to a square. With `compiled`, the denoiser is compiled first: on a CPU that takes a C++
+    compiler.
+    """
+
+    start: str | None = None
+    config: PainterConfig = Field(default_factory=PainterConfig)
+    caption_dropout: float = Field(0.1, ge=0, lt=1)
+    min_snr: float | None = Field(None, gt=0)
+    average: float | None = Field(None, gt=0, lt=1)
+    buckets: bool = False
+    compiled: bool = False
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> Self:
+        if self.start and self.config != PainterConfig():
+            raise PydanticCustomError("start", "give either 'start' or 'config', not both")
+        return self

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from diffusers import DDPMScheduler, UNet2DConditionModel
@@ -30,15 +30,13 @@ from polylens.data.sides import names_a_side
 from polylens.errors import UserError
 from polylens.feature_cache import FeatureCache, hash_weights
 from polylens.files import cache_folder
+from polylens.painting.config import PaintingSettings
 from polylens.painting.painter import Painter
 from polylens.progress import progress_bar
 from polylens.recipe import Augmentation
 from polylens.training.augment import VERSION, View, augment
 from polylens.training.stages import Plan
 from polylens.training.tasks import Task
-
-if TYPE_CHECKING:
-    from polylens.painting.recipe import Painting
 
 FILL_BATCH = 32
 MAX_ASPECT = 2.0
@@ -84,7 +82,7 @@ class PaintTask(Task):
     def __init__(
         self,
         painter: Painter,
-        settings: "Painting",
+        settings: PaintingSettings,
         augmentation: Augmentation | None = None,
         *,
         seed: int = 0,

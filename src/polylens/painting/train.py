@@ -1,7 +1,6 @@
 """From a recipe to a painter's folder."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
 from rich.console import Console
@@ -9,6 +8,7 @@ from rich.text import Text
 
 from polylens.errors import UserError
 from polylens.painting.build import build_painter
+from polylens.painting.config import PaintingSettings
 from polylens.painting.folder import load_painter, save_painter
 from polylens.painting.painter import Painter
 from polylens.painting.task import PaintTask
@@ -17,12 +17,9 @@ from polylens.training.preview import counts_table, heading
 from polylens.training.run import fit, halve, read_samples
 from polylens.training.stages import apply_stage
 
-if TYPE_CHECKING:
-    from polylens.painting.recipe import Painting
-
 
 def train_painter(
-    recipe: Recipe, section: "Painting", folder: Path, *, resume: bool, console: Console
+    recipe: Recipe, section: PaintingSettings, folder: Path, *, resume: bool, console: Console
 ) -> Path:
     """Train the painter of a recipe in `folder`; see `run.train`. Returns `folder / "model"`."""
     if recipe.validation and recipe.validation.metrics != ["loss"]:
@@ -37,7 +34,7 @@ def train_painter(
     return folder / "model"
 
 
-def new_painter(recipe: Recipe, section: "Painting") -> Painter:
+def new_painter(recipe: Recipe, section: PaintingSettings) -> Painter:
     """The painter a recipe starts from; new parts get random weights from its seed."""
     torch.manual_seed(recipe.seed)
     if section.start:
@@ -50,7 +47,7 @@ def new_painter(recipe: Recipe, section: "Painting") -> Painter:
     return painter
 
 
-def show_painter(recipe: Recipe, section: "Painting", console: Console, num: int) -> None:
+def show_painter(recipe: Recipe, section: PaintingSettings, console: Console, num: int) -> None:
     """Print counts, the stages with parameter counts, and the captions of the first `num` pictures."""
     painter = new_painter(recipe, section)
     samples, held_out = read_samples(recipe)
