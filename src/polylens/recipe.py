@@ -4,6 +4,7 @@ A recipe is a path if it exists, else the name of a packaged recipe. Keys it doe
 the nearest known one; any value can be changed by a dotted override such as `stages.0.steps=200`.
 """
 
+from abc import abstractmethod
 from collections.abc import Sequence
 from functools import cache
 from importlib import resources
@@ -279,17 +280,17 @@ class TrainedSection(Section):
     It registers itself by the entry point group `polylens.recipe_sections`, under the key it has in a recipe.
     """
 
+    @abstractmethod
     def train(self, recipe: "Recipe", folder: Path, *, resume: bool, console: "Console") -> Path:
         """Train in `folder`; see `training.run.train`. Returns `folder / "model"`."""
-        raise NotImplementedError
 
+    @abstractmethod
     def trial(self, folder: Path) -> str:
         """The arguments of `polylens` that try the trained thing."""
-        raise NotImplementedError
 
+    @abstractmethod
     def show(self, recipe: "Recipe", console: "Console", num: int) -> None:
         """Print counts, the stages and the first `num` samples, as `polylens inspect` does."""
-        raise NotImplementedError
 
 
 class Recipe(Section):

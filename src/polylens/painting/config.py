@@ -7,6 +7,7 @@ from pydantic_core import PydanticCustomError
 
 from polylens.data.spec import Codes, Section
 
+MANIFEST = "painter.json"  # the first file of a painter's folder
 # Stable Diffusion 2.1-base's, with which VisCPM-Paint was trained.
 SCHEDULE: dict[str, Any] = {
     "num_train_timesteps": 1000,

@@ -5,13 +5,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from polylens.errors import UserError
+from polylens.models.checkpoints.card import MANIFEST as CHECKPOINT
 from polylens.models.checkpoints.families import Family, Loading
 from polylens.models.checkpoints.inventory import read_headers
+from polylens.painting.config import MANIFEST
 
 if TYPE_CHECKING:
     from polylens.models.checkpoints.model_info import ModelInfo
 
-MANIFEST = "painter.json"
 # Beginnings of the tensor names of each part, in our folders and in VisCPM-Paint's released file.
 FOLDER = {"bridge": ("bridge.",), "denoiser": ("denoiser.",)}
 RELEASED = {
@@ -29,7 +30,7 @@ class PainterFamily(Family):
     def matches(self, path: Path) -> bool:
         if path.is_dir() and (path / MANIFEST).is_file():
             return True
-        if path.is_dir() and any((path / name).is_file() for name in ("polylens.json", "config.json")):
+        if path.is_dir() and any((path / name).is_file() for name in (CHECKPOINT, "config.json")):
             return False
         return any(tensor.name.startswith("trans_block.") for tensor in read_headers(path))
 

@@ -25,12 +25,11 @@ from polylens.models.checkpoints.registry import part_reference, resolve_model
 from polylens.models.config import Quantization
 from polylens.models.parts.lora import Lora, adapters, add_adapters
 from polylens.painting.build import build_painter, denoiser_state
-from polylens.painting.config import PainterConfig
+from polylens.painting.config import MANIFEST, PainterConfig
 from polylens.painting.painter import Painter
 from polylens.painting.parts import AUTOENCODERS, DENOISERS, Latents, part_folder
 from polylens.painting.text import CpmBeeText
 
-MANIFEST = "painter.json"
 WEIGHTS = "model.safetensors"
 FORMAT = 1
 # Sub-folders of a pipeline that each part is looked for in; the language model is a folder of its own.

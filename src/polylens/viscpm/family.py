@@ -7,14 +7,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from polylens.errors import UserError
+from polylens.models.checkpoints.card import MANIFEST as CHECKPOINT
 from polylens.models.checkpoints.families import Family, Loading
 from polylens.models.checkpoints.inventory import read_headers
+from polylens.viscpm.cpm_bee.tokenizer import LANGUAGES, VOCABULARY
 
 if TYPE_CHECKING:
     from polylens.models.checkpoints.model_info import ModelInfo
     from polylens.viscpm.model import VisCpmChat
 
-VOCABULARY = "vocab.txt"
 TRAINED = "viscpm.json"
 # Beginnings of the tensor names of each part.
 CHAT = {
@@ -24,7 +25,6 @@ CHAT = {
     "language_model": ("llm.",),
 }
 CPM_BEE = {"language_model": ("encoder.", "input_embedding.", "position_bias.")}
-LANGUAGES = ["en", "zh"]
 
 
 class VisCpmFamily(Family):
@@ -109,8 +109,8 @@ def _is_trained(path: Path) -> bool:
 def _is_released(path: Path) -> bool:
     """A weight file of VisCPM-Chat, or a folder with such files and no config that says otherwise."""
     if path.is_dir():
-        named = any((path / name).is_file() for name in ("polylens.json", "painter.json", "config.json"))
-        if (path / "polylens.json").is_file() or (named and not (path / VOCABULARY).is_file()):
+        named = any((path / name).is_file() for name in (CHECKPOINT, "painter.json", "config.json"))
+        if (path / CHECKPOINT).is_file() or (named and not (path / VOCABULARY).is_file()):
             return False
     return any(tensor.name.startswith("vpm.") for tensor in read_headers(path))
 

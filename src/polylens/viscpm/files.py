@@ -35,7 +35,6 @@ from polylens.viscpm.cpm_bee.tokenizer import CpmBeeTokenizer
 from polylens.viscpm.modeling import VisCpm, VisCpmConfig
 
 IGNORED_PREFIX = "vpm.mim_head."
-IMAGE_POSITIONS = "vpm.beit3.encoder.embed_positions.A.weight"
 HALF = (0.5, 0.5, 0.5)
 VOCABULARIES = ("vocab.txt", "bee.txt")
 CPM_BEE = "openbmb/cpm-bee-10b"

@@ -41,7 +41,7 @@ from polylens.viscpm.cpm_bee.layout import (
     encode_data,
 )
 from polylens.viscpm.cpm_bee.modeling import CpmBee
-from polylens.viscpm.cpm_bee.tokenizer import CpmBeeTokenizer, escape, unescape
+from polylens.viscpm.cpm_bee.tokenizer import LANGUAGES, CpmBeeTokenizer, escape, unescape
 from polylens.viscpm.files import (
     find_vocabulary,
     is_cpm_bee,
@@ -53,7 +53,6 @@ from polylens.viscpm.files import (
 )
 from polylens.viscpm.modeling import VisCpm, VisCpmConfig
 
-LANGUAGES = ["en", "zh"]
 CAPTION_PROMPT = "Describe the image in {language}."
 CAPTION = "caption"
 MAX_PROMPT = 4096  # the position bias of a prompt of T tokens takes T x T numbers for every head

@@ -14,6 +14,7 @@ from polylens.errors import UserError
 from polylens.files import write_atomic
 
 VOCABULARY = "vocab.txt"
+LANGUAGES = ["en", "zh"]  # of the released vocabulary and model
 WRITTEN = {"</_>": " ", "</n>": "\n"}  # how the file writes what a line cannot hold
 NEEDED = ("<pad>", "<unk>", "<s>", "</s>", "<root>", "<ans>", *WRITTEN)
 PIECE = re.compile(r"<<|<[^<>]+>|[^<]+|<")
