@@ -41,7 +41,7 @@ def resolve_model(
     """The folder that `name_or_path` stands for.
 
     In this order: an existing folder or GGUF file (of a relative path, one under `relative_to` first), a packaged
-    model's name, a part of a packaged model ("picto/vision"), a hub id (or a revision, "owner/name@v1"),
+    model's name, a part of a packaged model ("NAME/PART"), a hub id (or a revision, "owner/name@v1"),
     downloaded once: whole, or of a BLIP-2 model no more than `part` needs, or without its weights. After a hub id may
     stand a folder or a file of the repository ("owner/name/folder", "owner/name/folder@v1"), which alone is fetched.
     Raises `UserError` when it is none of them.
